@@ -1,0 +1,138 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/random.h"
+
+namespace dragoman::store {
+
+enum class Engine { sqlite, postgres };
+
+/// A byte string that is not text (BLOB, bytea). Borrowed like string_view.
+struct Bytes {
+  std::string_view data;
+};
+
+/// A parameter of a statement. Borrowed: must outlive the call it is given to.
+using Param = std::variant<std::nullptr_t, std::int64_t, double, std::string_view, Bytes>;
+
+/// One row of an answer. Views are valid until the callback that was given the row returns.
+class Row {
+ public:
+  virtual ~Row() = default;
+  virtual bool is_null(int column) const = 0;
+  virtual std::int64_t int64(int column) const = 0;
+  virtual double real(int column) const = 0;
+  virtual std::string_view text(int column) const = 0;
+  virtual std::string_view bytes(int column) const = 0;
+
+  std::optional<std::int64_t> maybe_int64(int column) const {
+    return is_null(column) ? std::nullopt : std::optional(int64(column));
+  }
+  std::optional<std::string> maybe_text(int column) const {
+    return is_null(column) ? std::nullopt : std::optional(std::string(text(column)));
+  }
+  Time time(int column) const { return from_us(int64(column)); }
+  std::optional<Time> maybe_time(int column) const {
+    return is_null(column) ? std::nullopt : std::optional(time(column));
+  }
+};
+
+/// One connection inside one transaction (or one read snapshot). Lives only inside the callback of
+/// Store::read or Store::write. SQL is the common subset of SQLite and PostgreSQL with `$1` parameters;
+/// booleans are integers 0 and 1, times integer microseconds.
+///
+/// Threads: one thread at a time: the one that the callback runs on.
+class Session {
+ public:
+  virtual ~Session() = default;
+  virtual Engine engine() const = 0;
+
+  /// Calls `each` for every row. Statements are prepared once per connection and text. `each` must not run
+  /// another statement of the same text.
+  virtual void query(std::string_view sql, std::span<const Param> params,
+                     const std::function<void(const Row&)>& each) = 0;
+  /// Returns the number of rows changed.
+  virtual std::int64_t execute(std::string_view sql, std::span<const Param> params) = 0;
+
+  void query(std::string_view sql, std::initializer_list<Param> params, const std::function<void(const Row&)>& each) {
+    query(sql, std::span(params.begin(), params.size()), each);
+  }
+  std::int64_t execute(std::string_view sql, std::initializer_list<Param> params = {}) {
+    return execute(sql, std::span(params.begin(), params.size()));
+  }
+  /// True if there was a row; `each` sees the first only.
+  bool first(std::string_view sql, std::initializer_list<Param> params, const std::function<void(const Row&)>& each);
+
+  /// Inserts many rows as fast as the engine can (SQLite: one prepared statement; PostgreSQL: COPY).
+  /// `values` holds rows × columns.size() parameters, row after row. A conflict fails the whole call, unless
+  /// `upsert_key` names the columns of a unique key: then the other columns of the existing row are replaced.
+  virtual void insert_many(std::string_view table, std::span<const std::string_view> columns,
+                           std::span<const Param> values, std::span<const std::string_view> upsert_key = {}) = 0;
+
+  /// When (and only when) this transaction commits, wakes those who wait on `channel`, on every node.
+  virtual void notify(std::string_view channel) = 0;
+
+  /// Held until the transaction ends, across nodes; waits for it. SQLite: the one writer holds everything already.
+  virtual void lock(std::string_view name) = 0;
+};
+
+/// What `dragoman store info` shows.
+struct Info {
+  Engine engine;
+  std::string location;  ///< path, or URL without password
+  std::string server_version;
+  std::int64_t schema_version = 0;
+  std::int64_t bytes = 0;
+  std::string sync_mode;
+};
+
+/// The hub's database: durable when `write` has returned.
+///
+/// SQLite: WAL, synchronous=FULL, one writer connection (writes queue fairly), a pool of readers, checkpoints
+/// by one connection only. PostgreSQL: a pool of connections that are made again after a cut.
+///
+/// Errors  unavailable (server away, disk full: code `disk_full`; read-only: code `read_only`), busy (locked by
+///         another process), invalid (not our file, newer version: code `not_ours`, `newer`), conflict (a unique
+///         key: code `unique`), bug (any other SQL error).
+/// Threads safe from any thread. A callback runs on the calling thread, and must not call the Store again.
+class Store {
+ public:
+  virtual ~Store() = default;
+
+  /// Runs `work` in a snapshot that doesn't change under it. Nothing it writes would be kept.
+  virtual void read(const std::function<void(Session&)>& work) = 0;
+  /// Runs `work` in one transaction; rolled back if it throws. Where the engine refuses for a passing reason
+  /// (serialization, deadlock) `work` runs again: it must not have side effects outside the Session.
+  virtual void write(const std::function<void(Session&)>& work) = 0;
+
+  /// Waits until something was notified on `channel` since the last call with the same `seen`, or the time is
+  /// up, or a stop is asked. `seen` begins at 0. Returns the new value for `seen`.
+  virtual std::uint64_t wait(std::string_view channel, std::uint64_t seen, Micros timeout, std::stop_token stop) = 0;
+
+  /// A consistent copy, made while others write. SQLite: a database file at `path` (must not exist).
+  virtual void backup(const std::string& path) = 0;
+  virtual Info info() = 0;
+};
+
+struct StoreSettings {
+  /// `sqlite:PATH`, a bare path, or `postgres://…` (several hosts allowed, as libpq has it).
+  std::string url;
+  int readers = 4;  ///< connections for reading (SQLite), or in all (PostgreSQL: readers + 4)
+};
+
+/// Opens, checks that the database is ours and not newer, and brings its schema to this version
+/// (each migration in its own transaction; two nodes at once do it once).
+std::unique_ptr<Store> open(const StoreSettings& settings, Clock& clock);
+
+}  // namespace dragoman::store
