@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "base/clock.h"
+#include "base/text.h"
 
 namespace dragoman::log {
 namespace {
@@ -40,42 +41,6 @@ std::string_view name(Level level) {
   return "error";
 }
 
-// Text is written as JSON with everything but printable ASCII and whole UTF-8 sequences escaped, so that no
-// remote byte can break a line or a terminal. Broken UTF-8 becomes U+FFFD.
-void append_json(std::string& out, std::string_view text) {
-  out += '"';
-  for (std::size_t i = 0; i < text.size();) {
-    const auto c = static_cast<unsigned char>(text[i]);
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += static_cast<char>(c);
-      ++i;
-    } else if (c == '\n') {
-      out += "\\n";
-      ++i;
-    } else if (c < 0x20 || c == 0x7f) {
-      out += fmt::format("\\u{:04x}", c);
-      ++i;
-    } else if (c < 0x80) {
-      out += static_cast<char>(c);
-      ++i;
-    } else {
-      const std::size_t length = c >= 0xf0 && c < 0xf5 ? 4 : c >= 0xe0 ? 3 : c >= 0xc2 ? 2 : 0;
-      bool whole = length > 0 && c < 0xf5 && i + length <= text.size();
-      for (std::size_t k = 1; whole && k < length; ++k)
-        whole = (static_cast<unsigned char>(text[i + k]) & 0xc0) == 0x80;
-      if (whole) {
-        out += text.substr(i, length);
-        i += length;
-      } else {
-        out += "\\ufffd";
-        ++i;
-      }
-    }
-  }
-  out += '"';
-}
-
 std::shared_ptr<spdlog::logger>& logger() {
   static std::shared_ptr<spdlog::logger> instance = [] {
     auto made = std::make_shared<spdlog::logger>("dragoman", std::make_shared<spdlog::sinks::stderr_sink_mt>());
@@ -95,15 +60,15 @@ void write(Level level, std::string_view message, Fields fields) {
   std::string line =
       fmt::format(R"({{"time":"{}","level":"{}","message":)",
                   format_iso(std::chrono::time_point_cast<Micros>(std::chrono::system_clock::now())), name(level));
-  append_json(line, message);
+  append_json_string(line, message);
   for (const Field& field : fields) {
     line += ',';
-    append_json(line, field.name);
+    append_json_string(line, field.name);
     line += ':';
     std::visit(
         [&](auto value) {
           if constexpr (std::is_same_v<decltype(value), std::string_view>)
-            append_json(line, value);
+            append_json_string(line, value);
           else
             line += fmt::format("{}", value);
         },
