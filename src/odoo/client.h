@@ -48,7 +48,9 @@ struct Answer {
   /// By XML-RPC: its JSON equivalent.
   std::string json;
   std::size_t begin = 0, end = 0;  ///< the result within `json`
-  Time sent, received;             ///< by our clock
+  Micros sent{}, received{};       ///< by our steady clock
+  /// The answer's `Date` header: the server's own time, in whole seconds, somewhere between sent and received.
+  std::optional<Time> server_date;
   std::string_view result() const { return std::string_view(json).substr(begin, end - begin); }
 };
 
