@@ -1,0 +1,88 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "access/sealed.h"
+#include "base/clock.h"
+#include "base/secret.h"
+#include "pipeline/source.h"
+#include "store/store.h"
+
+namespace dragoman::pipeline {
+
+/// An account at a remote system.
+struct Connection {
+  std::int64_t id = 0;
+  std::string name;         ///< `main`: a letter, then letters, digits, `-`, `_`; at most 40
+  std::string kind;         ///< `odoo`
+  nlohmann::json settings;  ///< as the connector's schema has it, without secrets
+  std::string state;        ///< `active`, `paused`, `error`
+  std::string reason;
+  nlohmann::json learnt;
+  Time created{}, changed{};
+};
+
+/// The connections in the store. Secrets go in and come out through the key ring only.
+///
+/// Threads: safe from any thread.
+class Connections {
+ public:
+  Connections(store::Store& store, access::KeyRing& keys, Clock& clock) : store_(store), keys_(keys), clock_(clock) {}
+
+  /// Throws conflict if the name is taken, invalid if the name or kind is not acceptable.
+  Connection add(const std::string& name, const std::string& kind, const nlohmann::json& settings,
+                 const Secret& secret);
+  /// Replaces settings and secret (an empty secret keeps the old one), and makes an `error` one active again.
+  Connection update(const std::string& name, const nlohmann::json& settings, const Secret& secret);
+  std::vector<Connection> list();
+  /// Throws not_found, naming those that there are.
+  Connection get(const std::string& name);
+  std::optional<Connection> find(const std::string& name);
+  Secret secret(const Connection& connection);
+  void set_state(const std::string& name, const std::string& state, const std::string& reason);
+  void set_learnt(std::int64_t id, const std::string& learnt);
+  /// Forgets the connection with everything captured through it.
+  void remove(const std::string& name);
+
+ private:
+  store::Store& store_;
+  access::KeyRing& keys_;
+  Clock& clock_;
+};
+
+/// What a connector brings. The catalog (connectors/catalog.h) lists them.
+struct Connector {
+  std::string kind;
+  std::string summary;
+  /// Settings it takes: name, type (`text`, `number`, `boolean`, `list`), required, default, what it is.
+  struct Setting {
+    std::string name, type;
+    bool required = false;
+    nlohmann::json fallback;
+    std::string doc;
+  };
+  std::vector<Setting> settings;
+  std::string secret_doc;  ///< what the secret is: `API key or password`
+  std::function<std::unique_ptr<Source>(const Connection&, const Secret&, Clock&)> make_source;
+  std::function<Probe(const Connection&, const Secret&, Clock&, std::stop_token)> test;
+};
+
+/// The connector of a kind, checked settings with defaults filled in. Throws invalid, naming what is wrong.
+class ConnectorList {
+ public:
+  explicit ConnectorList(std::vector<Connector> connectors) : connectors_(std::move(connectors)) {}
+  const Connector& get(const std::string& kind) const;
+  nlohmann::json check_settings(const std::string& kind, const nlohmann::json& settings) const;
+  const std::vector<Connector>& all() const { return connectors_; }
+
+ private:
+  std::vector<Connector> connectors_;
+};
+
+}  // namespace dragoman::pipeline

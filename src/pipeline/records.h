@@ -1,0 +1,111 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "pipeline/source.h"
+#include "store/store.h"
+
+namespace dragoman::pipeline {
+
+enum class ChangeKind { create = 1, change = 2, archive = 3, restore = 4, remove = 5 };
+std::string_view name(ChangeKind kind);  ///< `create`, `change`, `archive`, `restore`, `delete`
+
+/// A version of a record, which is also an entry of the change feed.
+struct Change {
+  std::int64_t number = 0;
+  std::string connection, model;
+  std::int64_t external_id = 0;
+  std::int64_t version = 0;
+  ChangeKind kind = ChangeKind::create;
+  std::int64_t schema_number = 0;
+  std::optional<std::int64_t> company_id;
+  std::optional<Time> write_date;
+  Time seen{};
+  std::string digest;                                         ///< hexadecimal
+  std::optional<std::string> body;                            ///< the bytes of the answer; none for a deletion
+  std::vector<std::pair<std::string, std::string>> binaries;  ///< field, digest
+};
+
+struct ModelRow {
+  std::int64_t id = 0;
+  std::int64_t connection_id = 0;
+  std::string connection, name;
+  bool asked = false;
+  std::string state, reason, alarm;
+  Plan plan;
+  std::int64_t schema_number = 0;
+  std::string pull;
+  Time cursor{}, swept{};
+  Micros overlap{};
+  std::int64_t live = 0, archived = 0, deleted = 0;  ///< filled by models() with counts
+};
+
+/// Reads what was captured. All reads are snapshots: what comes together belongs together.
+///
+/// Threads: safe from any thread.
+class Records {
+ public:
+  explicit Records(store::Store& store) : store_(store) {}
+
+  /// All models of a connection (empty: of all), by name. Counting reads every snapshot row of the model's index.
+  std::vector<ModelRow> models(const std::string& connection, bool with_counts);
+  /// Throws not_found, saying which models are captured.
+  ModelRow model(const std::string& connection, const std::string& name);
+
+  struct Filter {
+    std::optional<std::int64_t> after;  ///< ids above it
+    std::int64_t limit = 100;
+    bool archived = true, deleted = false;
+    std::optional<std::int64_t>
+        company;  ///< records of this company only (records without a company are nobody's and left out)
+    bool bodies = true;
+  };
+  /// The newest version of each, by id.
+  std::vector<Change> list(const std::string& connection, const std::string& model, const Filter& filter);
+  /// Throws not_found. `version` empty: the newest.
+  Change show(const std::string& connection, const std::string& model, std::int64_t id,
+              std::optional<std::int64_t> version);
+  /// Newest first.
+  std::vector<Change> history(const std::string& connection, const std::string& model, std::int64_t id,
+                              std::int64_t limit);
+  /// `{"field": {"from": raw, "to": raw}}` between two versions (default: the newest and the one before).
+  nlohmann::json diff(const std::string& connection, const std::string& model, std::int64_t id,
+                      std::optional<std::int64_t> from, std::optional<std::int64_t> to);
+
+  struct FeedFilter {
+    std::int64_t since = 0;  ///< numbers above it
+    std::int64_t limit = 1000;
+    std::string connection, model;  ///< empty: all
+    std::optional<std::int64_t> company;
+    bool bodies = false;
+  };
+  struct Feed {
+    std::vector<Change> changes;
+    /// Where to go on: the last number looked at, even if the filter let nothing through.
+    std::int64_t next = 0;
+    std::int64_t last = 0;  ///< the newest number there is
+  };
+  Feed changes(const FeedFilter& filter);
+  /// Waits until the feed has a number above `since`. False when time is up or stopped.
+  bool wait(std::int64_t since, Micros timeout, std::stop_token stop);
+
+  struct SchemaVersion {
+    std::int64_t number = 0;
+    Time seen{};
+    nlohmann::json fields, difference;
+  };
+  std::vector<SchemaVersion> schemas(const std::string& connection, const std::string& model);
+
+  std::optional<std::string> blob(const std::string& digest_hex);
+
+ private:
+  store::Store& store_;
+};
+
+}  // namespace dragoman::pipeline
