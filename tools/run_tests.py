@@ -1,0 +1,465 @@
+#!/usr/bin/env python3
+"""Builds and runs the tests: ./dev test [NAME...] [--full] [--seed N], ./dev fuzz [TARGET] [--seconds N].
+
+Without a NAME: the sanitized build (ASan, UBSan) of everything, the ThreadSanitizer build of what shares memory, the fuzz
+targets for a short while each, the layout checks and docs/requirements.md; real Odoo servers come up while it compiles.
+With a NAME: the tests of the sanitized build whose name holds it, and only the servers that these need.
+
+Results by name go to build/test-results/summary.json, for tools/check_requirements.py and whoever wants to know.
+"""
+import argparse
+import concurrent.futures
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import xml.etree.ElementTree as ElementTree
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "build" / "test-results"
+CACHE = pathlib.Path(os.environ.get("DRAGOMAN_CACHE") or pathlib.Path.home() / ".cache" / "dragoman")
+CORES = os.cpu_count() or 2
+CI = os.environ.get("CI") == "true"
+REAL = re.compile(r"Odoo(19|14)")
+POSTGRES = re.compile(r"[Pp]ostgres")
+# ThreadSanitizer is for what shares memory between threads; the rest would only be slow.
+TSAN_MODULES = ("jobs", "store", "http", "odoo")
+TEST_MINUTES_MAX = 40
+
+started = time.monotonic()
+print_lock = threading.Lock()
+
+
+def say(text):
+    with print_lock:
+        seconds = int(time.monotonic() - started)
+        print(f"[{seconds // 60:3d}:{seconds % 60:02d}] {text}", flush=True)
+
+
+def run_quiet(command, log, **options):
+    """Runs a command with its output in a file; returns its exit code."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as out:
+        return subprocess.run(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **options).returncode
+
+
+def tail(path, lines=40):
+    try:
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    except OSError as error:
+        return str(error)
+
+
+class Results:
+    """What ran, by name; safe from any thread."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.tests = []
+
+    def add(self, name, kind, outcome, seconds=0.0, detail=""):
+        with self.lock:
+            self.tests.append({"name": name, "kind": kind, "outcome": outcome, "seconds": round(seconds, 3), "detail": detail})
+
+    def count(self, outcome):
+        return sum(1 for test in self.tests if test["outcome"] == outcome)
+
+
+# --- building -------------------------------------------------------------------------------------------------------------
+
+
+def build(preset, targets=()):
+    """Configures if needed and compiles; returns an error text, empty if all went well."""
+    log = RESULTS / f"build-{preset}.log"
+    log.unlink(missing_ok=True)
+    if not (ROOT / "build" / preset / "build.ninja").exists():
+        if run_quiet(["cmake", "--preset", preset, "-Wno-dev"], log) != 0:
+            return f"cmake --preset {preset} failed:\n{tail(log)}"
+    command = ["cmake", "--build", f"build/{preset}", "-j", str(CORES)]
+    if targets:
+        command += ["--target", *targets]
+    begin = time.monotonic()
+    if run_quiet(command, log) != 0:
+        return f"building {preset} failed:\n{tail(log, 60)}"
+    say(f"built {preset} in {time.monotonic() - begin:.0f} s")
+    return ""
+
+
+def targets_of(preset):
+    output = subprocess.run(["ninja", "-C", f"build/{preset}", "-t", "targets", "all"], cwd=ROOT, capture_output=True, text=True).stdout
+    return {line.split(":")[0] for line in output.splitlines()}
+
+
+def programs(preset, ending):
+    return sorted(path for path in (ROOT / "build" / preset).rglob(f"*{ending}")
+                  if path.is_file() and os.access(path, os.X_OK) and "CMakeFiles" not in path.parts)
+
+
+# --- servers --------------------------------------------------------------------------------------------------------------
+
+
+class Servers:
+    """The PostgreSQL and the real Odoos of one test run, brought up beside the build."""
+
+    def __init__(self):
+        # Two checkouts on one machine share the built Odoo, and each has an instance of its own.
+        self.name = "test-" + hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+        self.environment = {}
+        self.problems = []
+        self.threads = []
+        self.postgres_dir = None
+        self.odoos = []
+
+    def start(self, odoos, postgres):
+        if postgres:
+            self.start_postgres()
+        if odoos:
+            self.threads.append(threading.Thread(target=self.start_odoos, args=(odoos,)))
+            self.threads[-1].start()
+
+    def start_postgres(self):
+        done = subprocess.run(["tools/pg.sh", "start"], cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        values = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+        if done.returncode or "DRAGOMAN_TEST_PG" not in values:
+            self.problems.append(f"PostgreSQL did not start: {done.stderr.strip()}")
+            return
+        self.environment["DRAGOMAN_TEST_PG"] = values["DRAGOMAN_TEST_PG"]
+        self.postgres_dir = values["DRAGOMAN_TEST_PG_DIR"]
+
+    def start_odoos(self, odoos):
+        for version in odoos:
+            log = RESULTS / f"odoo-{version}.log"
+            log.unlink(missing_ok=True)
+            begin = time.monotonic()
+            code = run_quiet(["tools/odoo.sh", "up", version, "--name", self.name, "--fresh"], log)
+            env_file = CACHE / "odoo" / version / "run" / self.name / "env"
+            if code or not env_file.exists():
+                self.problems.append(f"Odoo {version} did not come up:\n{tail(log, 15)}")
+                continue
+            self.odoos.append(version)
+            self.environment[f"DRAGOMAN_TEST_ODOO{version}_ENV"] = str(env_file)
+            versions = CACHE / "odoo" / version / "root" / ".versions"
+            say(f"Odoo {version} is up after {time.monotonic() - begin:.0f} s ({versions.read_text().strip()})")
+
+    def wait(self):
+        for thread in self.threads:
+            thread.join()
+        self.threads = []
+
+    def stop(self):
+        self.wait()
+        for version in self.odoos:
+            run_quiet(["tools/odoo.sh", "drop", version, "--name", self.name], RESULTS / f"odoo-{version}.log")
+        if self.postgres_dir:
+            run_quiet(["tools/pg.sh", "stop", self.postgres_dir], RESULTS / "postgres.log")
+
+
+# --- running --------------------------------------------------------------------------------------------------------------
+
+
+def sanitizer_environment():
+    environment = dict(os.environ)
+    environment.setdefault("ASAN_OPTIONS", "detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1")
+    environment.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
+    environment.setdefault("TSAN_OPTIONS", "halt_on_error=0:second_deadlock_stack=1")
+    environment["DRAGOMAN_REPO"] = str(ROOT)
+    return environment
+
+
+def list_tests(program, environment):
+    """The names of a GoogleTest program's tests, as Suite.Name."""
+    done = subprocess.run([str(program), "--gtest_list_tests"], cwd=ROOT, capture_output=True, text=True, env=environment,
+                          stdin=subprocess.DEVNULL, timeout=120)
+    names, suite = [], ""
+    for line in done.stdout.splitlines():
+        text = line.split("  #")[0].rstrip()
+        if text.endswith(".") and not text.startswith(" "):
+            suite = text
+        elif text.startswith("  ") and suite:
+            names.append(suite + text.strip())
+    if done.returncode or not names:
+        raise RuntimeError(f"{program.name} does not list its tests: {done.stderr.strip()[-500:]}")
+    return [name for name in names if "DISABLED_" not in name]
+
+
+def run_gtest(program, kind, names, wanted_all, environment, results):
+    """Runs the named tests of one program and records each; a test that never reported is a failure."""
+    xml = RESULTS / f"{kind}-{program.name}.xml"
+    log = RESULTS / f"{kind}-{program.name}.log"
+    xml.unlink(missing_ok=True)
+    log.unlink(missing_ok=True)
+    command = [str(program), f"--gtest_output=xml:{xml}", "--gtest_color=no"]
+    if not wanted_all:
+        command.append("--gtest_filter=" + ":".join(names))
+    begin = time.monotonic()
+    timed_out = False
+    with open(log, "wb") as out:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                   env=environment, start_new_session=True)
+        try:
+            code = process.wait(timeout=TEST_MINUTES_MAX * 60)
+        except subprocess.TimeoutExpired:
+            timed_out = True
+            os.killpg(process.pid, signal.SIGKILL)
+            code = process.wait()
+    seen = {}
+    failures = {}
+    try:
+        for case in ElementTree.parse(xml).getroot().iter("testcase"):
+            name = f"{case.get('classname')}.{case.get('name')}"
+            failed = [f.get("message", "") for f in case.findall("failure")]
+            ran = case.get("status", "run") == "run" and case.get("result", "completed") != "skipped"
+            if case.get("status") == "notrun":
+                continue
+            seen[name] = "failed" if failed else ("passed" if ran else "skipped")
+            failures[name] = "\n".join(failed)
+            results.add(name, kind, seen[name], float(case.get("time", 0) or 0), failures[name])
+    except (OSError, ElementTree.ParseError):
+        # It died before the end: its own output says how far it came.
+        for name, word in re.findall(r"^\[\s+(OK|FAILED|SKIPPED)\s+\] (\S+)", log.read_text(errors="replace"), re.M):
+            outcome = {"OK": "passed", "FAILED": "failed", "SKIPPED": "skipped"}[name]
+            seen[word.rstrip(",")] = outcome
+            results.add(word.rstrip(","), kind, outcome)
+    missing = [name for name in names if name not in seen]
+    for name in missing:
+        results.add(name, kind, "failed", 0, f"{program.name} ended before it was done")
+    failed = sum(1 for outcome in seen.values() if outcome == "failed")
+    if code != 0 and not failed and not missing:
+        # Every test passed and the program still failed: a leak or a race found at its end.
+        results.add(f"{program.name}.ends cleanly", kind, "failed", 0, f"exit code {code}")
+        failed += 1
+    word = "ok" if not failed and not missing else "FAILED"
+    say(f"{kind} {program.name}: {len(seen) - failed} of {len(names)} in {time.monotonic() - begin:.0f} s: {word}"
+        + (" (killed: too slow)" if timed_out else ""))
+    if word == "FAILED":
+        with print_lock:
+            print(f"--- the end of {log.relative_to(ROOT)}\n{tail(log, 80)}\n---", flush=True)
+
+
+def run_programs(kind, found, selected, environment, results):
+    """Two lanes: one for programs that talk to real Odoos (they share these, so one after the other), one for the rest."""
+    real, other = [], []
+    for program in found:
+        names, wanted_all = selected[program]
+        if names:
+            (real if any(REAL.search(name) for name in names) else other).append((program, names, wanted_all))
+
+    def lane(items):
+        for program, names, wanted_all in items:
+            run_gtest(program, kind, names, wanted_all, environment, results)
+
+    # The real lane mostly waits for Odoo; the other has the cores.
+    lanes = [real] + [other[i::max(1, CORES - 1)] for i in range(max(1, CORES - 1))]
+    with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
+        for future in [pool.submit(lane, items) for items in lanes]:
+            future.result()
+
+
+def run_python_tests(patterns, environment, results):
+    """Scripts tests/**/*_test.py: each prints 'PASS name' or 'FAIL name: why' per test."""
+    for script in sorted(ROOT.glob("tests/**/*_test.py")):
+        log = RESULTS / f"python-{script.stem}.log"
+        log.unlink(missing_ok=True)
+        code = run_quiet([sys.executable, str(script), *patterns], log, env=environment, timeout=TEST_MINUTES_MAX * 60)
+        lines = re.findall(r"^(PASS|FAIL|SKIP) ([^\s:]+):? ?(.*)$", log.read_text(errors="replace"), re.M)
+        outcomes = {"PASS": "passed", "FAIL": "failed", "SKIP": "skipped"}
+        for word, name, why in lines:
+            results.add(name, "python", outcomes[word], 0, why)
+        if code != 0 and not any(word == "FAIL" for word, _, _ in lines):
+            results.add(f"{script.stem}.ends cleanly", "python", "failed", 0, f"exit code {code}")
+        if any(word == "FAIL" for word, _, _ in lines) or code:
+            say(f"python {script.name}: FAILED\n{tail(log)}")
+        elif lines:
+            say(f"python {script.name}: {len(lines)} ok")
+
+
+def run_fuzzers(seconds, patterns, environment, results):
+    """libFuzzer on every target of the fuzz build, from the committed corpus, findings kept in build/fuzz-findings."""
+    problem = build("fuzz")
+    if problem:
+        results.add("Fuzz.builds", "fuzz", "failed", 0, problem)
+        say(problem)
+        return
+    found = [path for path in programs("fuzz", "_fuzz") if not patterns or any(p in path.name for p in patterns)]
+
+    def one(program):
+        name = program.name[: -len("_fuzz")]
+        grown = ROOT / "build" / "fuzz-corpus" / name
+        findings = ROOT / "build" / "fuzz-findings" / name
+        for folder in (grown, findings):
+            folder.mkdir(parents=True, exist_ok=True)
+        corpus = ROOT / "fuzz" / "corpus" / name
+        log = RESULTS / f"fuzz-{name}.log"
+        log.unlink(missing_ok=True)
+        command = [str(program), f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=3000", "-print_final_stats=1",
+                   f"-artifact_prefix={findings}/", str(grown)]
+        if os.environ.get("DRAGOMAN_SEED"):
+            command.insert(1, f"-seed={int(os.environ['DRAGOMAN_SEED']) & 0x7FFFFFFF}")
+        if corpus.is_dir():
+            command.append(str(corpus))
+        code = run_quiet(command, log, env=environment, timeout=seconds + 300)
+        runs = re.findall(r"stat::number_of_executed_units:\s*(\d+)", log.read_text(errors="replace"))
+        results.add(f"Fuzz.{name}", "fuzz", "failed" if code else "passed", seconds, tail(log, 30) if code else "")
+        say(f"fuzz {name}: {runs[-1] if runs else '?'} runs in {seconds} s: {'FAILED' if code else 'ok'}")
+        if code:
+            with print_lock:
+                print(tail(log, 40), flush=True)
+
+    with concurrent.futures.ThreadPoolExecutor(CORES) as pool:
+        list(pool.map(one, found))
+
+
+def run_check(script, kind, results):
+    """A checking script of ours: prints 'PASS name' and 'FAIL name: why'."""
+    done = subprocess.run([sys.executable, f"tools/{script}"], cwd=ROOT, capture_output=True, text=True)
+    lines = re.findall(r"^(PASS|FAIL) ([^\s:]+):? ?(.*)$", done.stdout, re.M)
+    for word, name, why in lines:
+        results.add(name, kind, "passed" if word == "PASS" else "failed", 0, why)
+    if done.returncode or any(word == "FAIL" for word, _, _ in lines):
+        if not any(word == "FAIL" for word, _, _ in lines):
+            results.add(f"{script}.ends cleanly", kind, "failed", 0, done.stderr[-500:])
+        say(f"{kind}: FAILED\n{done.stdout}{done.stderr}")
+    else:
+        say(f"{kind}: {len(lines)} ok")
+
+
+def select(found, patterns, environment, results, kind):
+    """For each program the tests to run, and whether these are all it has."""
+    selected = {}
+    for program in found:
+        try:
+            names = list_tests(program, environment)
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            results.add(f"{program.name}.lists its tests", kind, "failed", 0, str(error))
+            say(str(error))
+            selected[program] = ([], True)
+            continue
+        chosen = [name for name in names if not patterns or any(p.lower() in name.lower() for p in patterns)]
+        selected[program] = (chosen, not patterns)
+    return selected
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./dev test", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--full", action="store_true", help="the long ones too (DRAGOMAN_FULL=1 for the tests, fuzzers 10 minutes each)")
+    parser.add_argument("--seed", help="replays random tests (DRAGOMAN_SEED)")
+    parser.add_argument("--update-golden", action="store_true", help="rewrites golden files from what came out")
+    parser.add_argument("--only-fuzz", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=int, help="for each fuzz target")
+    options = parser.parse_args()
+
+    os.chdir(ROOT)
+    shutil.rmtree(RESULTS, ignore_errors=True)
+    RESULTS.mkdir(parents=True)
+    if options.seed:
+        os.environ["DRAGOMAN_SEED"] = options.seed
+    if options.full:
+        os.environ["DRAGOMAN_FULL"] = "1"
+    if options.update_golden:
+        os.environ["DRAGOMAN_UPDATE_GOLDEN"] = "1"
+
+    results = Results()
+    environment = sanitizer_environment()
+    servers = Servers()
+    try:
+        if options.only_fuzz:
+            run_fuzzers(options.seconds or 60, options.names, environment, results)
+        else:
+            run_all(options, results, environment, servers)
+    finally:
+        servers.stop()
+    return report(options, results)
+
+
+def run_all(options, results, environment, servers):
+    whole = not options.names
+    if whole:
+        servers.start(("19", "14"), postgres=True)
+        if subprocess.run(["tools/setup.sh", "fuzz"], cwd=ROOT, stdin=subprocess.DEVNULL).returncode:
+            results.add("Fuzz.is installed", "fuzz", "failed", 0, "clang and its fuzzer runtime are missing")
+    problem = build("asan")
+    if problem:
+        results.add("Build.asan", "asan", "failed", 0, problem)
+        say(problem)
+        return
+    found = programs("asan", "_test")
+    selected = select(found, options.names, environment, results, "asan")
+    if not whole:
+        names = [name for chosen, _ in selected.values() for name in chosen]
+        needed = [version for version in ("19", "14") if any(f"Odoo{version}" in name for name in names)]
+        servers.start(needed, postgres=any(POSTGRES.search(name) for name in names))
+    servers.wait()
+    environment.update(servers.environment)
+    for problem in servers.problems:
+        say(problem)
+    run_programs("asan", found, selected, environment, results)
+    run_python_tests(options.names, environment, results)
+    if not whole:
+        return
+    run_tsan(environment, results)
+    run_fuzzers(options.seconds or (600 if options.full else 15), [], environment, results)
+    run_check("tidy.py", "layout", results)
+    save(results)
+    run_check("check_requirements.py", "requirements", results)
+
+
+def run_tsan(environment, results):
+    if not (ROOT / "build" / "tsan" / "build.ninja").exists():
+        run_quiet(["cmake", "--preset", "tsan", "-Wno-dev"], RESULTS / "build-tsan.log")
+    targets = [f"{module}_test" for module in TSAN_MODULES if f"{module}_test" in targets_of("tsan")]
+    if not targets:
+        return
+    problem = build("tsan", targets)
+    if problem:
+        results.add("Build.tsan", "tsan", "failed", 0, problem)
+        say(problem)
+        return
+    found = [path for path in programs("tsan", "_test") if path.name in targets]
+    run_programs("tsan", found, select(found, [], environment, results, "tsan"), environment, results)
+
+
+def save(results):
+    (RESULTS / "summary.json").write_text(json.dumps({"full": "DRAGOMAN_FULL" in os.environ, "tests": results.tests}, indent=1))
+
+
+def report(options, results):
+    skipped = [test for test in results.tests if test["outcome"] == "skipped"]
+    if CI or options.full:
+        # Where everything is expected to be there, a test that found its server missing has failed.
+        for test in skipped:
+            test["outcome"] = "failed"
+            test["detail"] = "skipped where nothing may be skipped: " + test["detail"]
+    save(results)
+    kinds = sorted({test["kind"] for test in results.tests})
+    print()
+    for kind in kinds:
+        mine = [test for test in results.tests if test["kind"] == kind]
+        passed = [test for test in mine if test["outcome"] == "passed"]
+        line = f"{kind:13} {len(passed):5} passed {sum(t['outcome'] == 'failed' for t in mine):4} failed"
+        if kind == "asan":
+            real = {version: sum(1 for test in passed if f"Odoo{version}" in test["name"]) for version in ("19", "14")}
+            line += f"   of them on real Odoo 19: {real['19']}, on real 14: {real['14']}"
+            line += f", on PostgreSQL: {sum(1 for test in passed if POSTGRES.search(test['name']))}"
+        print(line)
+    for outcome in ("skipped", "failed"):
+        for test in results.tests:
+            if test["outcome"] == outcome:
+                first = (test["detail"].strip().splitlines() or [""])[0][:200]
+                print(f"{outcome}: {test['kind']} {test['name']}" + (f": {first}" if first else ""))
+    failed, passed = results.count("failed"), results.count("passed")
+    if not results.tests:
+        print(f"no test matches {' '.join(options.names)}" if options.names else "no test ran")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
