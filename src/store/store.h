@@ -20,6 +20,8 @@ enum class Engine { sqlite, postgres };
 
 /// A byte string that is not text (BLOB, bytea). Borrowed like string_view.
 struct Bytes {
+  Bytes() = default;
+  explicit Bytes(std::string_view bytes) : data(bytes) {}  // not an aggregate: a string must not turn into one by itself
   std::string_view data;
 };
 
