@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "json/scan.h"
 
 namespace dragoman::json {
@@ -419,7 +420,7 @@ class PageReader::Impl {
     std::erase_if(order_, [&](std::size_t i) { return layout_[i].kind == FieldKind::ignored; });
     std::string names;
     for (std::size_t i : order_) {
-      names += quote(layout_[i].name);
+      append_json_string(names, layout_[i].name);
       names += ':';
     }
     crypto_generichash(names_hash_.data(), names_hash_.size(), reinterpret_cast<const unsigned char*>(names.data()),
@@ -508,7 +509,7 @@ std::string canonical(std::string_view record, const FieldKinds& kinds) {
   std::string text = "{";
   for (const Member& member : members_of(record, kinds)) {
     if (text.size() > 1) text += ',';
-    append_quoted(text, member.name);
+    append_json_string(text, member.name);
     text += ':';
     text += member.canonical;
   }

@@ -71,62 +71,6 @@ void check(std::string_view text, int depth_max) {
   scanner.finish();
 }
 
-void append_quoted(std::string& out, std::string_view text) {
-  static constexpr char kHex[] = "0123456789abcdef";
-  const bool good = valid_utf8(text);
-  out += '"';
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto c = static_cast<unsigned char>(text[i]);
-    switch (c) {
-      case '"':
-        out += "\\\"";
-        break;
-      case '\\':
-        out += "\\\\";
-        break;
-      case '\n':
-        out += "\\n";
-        break;
-      case '\r':
-        out += "\\r";
-        break;
-      case '\t':
-        out += "\\t";
-        break;
-      case '\b':
-        out += "\\b";
-        break;
-      case '\f':
-        out += "\\f";
-        break;
-      default:
-        if (c < 0x20) {
-          out += "\\u00";
-          out += kHex[c >> 4];
-          out += kHex[c & 15];
-        } else if (c < 0x80 || good) {
-          out += static_cast<char>(c);
-        } else {
-          const std::size_t length = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
-          if (length > 1 && valid_utf8(text.substr(i, length)) && i + length <= text.size()) {
-            out += text.substr(i, length);
-            i += length - 1;
-          } else {
-            out += "\xef\xbf\xbd";
-          }
-        }
-    }
-  }
-  out += '"';
-}
-
-std::string quote(std::string_view text) {
-  std::string out;
-  out.reserve(text.size() + 2);
-  append_quoted(out, text);
-  return out;
-}
-
 std::string unquote(std::string_view token) {
   std::string out;
   out.reserve(token.size());

@@ -181,10 +181,6 @@ class Scanner {
 /// Checks that `text` is one whole JSON value in UTF-8. Errors as Scanner, and `json_utf8`.
 void check(std::string_view text, int depth_max = 512);
 
-/// `text` as a JSON string with quotes: non-ASCII as UTF-8, bytes that are no UTF-8 as U+FFFD.
-std::string quote(std::string_view text);
-void append_quoted(std::string& out, std::string_view text);
-
 /// The text that a string token (with quotes, already checked) stands for. A lone surrogate becomes U+FFFD.
 std::string unquote(std::string_view token);
 
