@@ -14,11 +14,14 @@ build_set=(
   libspdlog-dev libfmt-dev prometheus-cpp-dev libsodium-dev libpugixml-dev libhowardhinnant-date-dev libssl-dev zlib1g-dev
 )
 test_set=(googletest libgtest-dev libbenchmark-dev postgresql python3 curl jq openssl)
-fuzz_set=(clang "libclang-rt-19-dev|libclang-rt-14-dev|libclang-rt-dev")
-lint_set=(clang-format clang-tidy shellcheck)
+# One version on Debian 12 and 13. Debian 12's default clang (14) has no std::source_location, and formats otherwise than 19.
+fuzz_set=(clang-19 libclang-rt-19-dev)
+lint_set=(clang-format-19 clang-tidy-19 shellcheck)
 odoo_set=(debootstrap curl ca-certificates)
 npm_set=(npm)
 
+mkdir -p "$cache_root"
+log=$cache_root/setup.log
 missing=()
 candidates_read=0
 has_candidate() {
@@ -33,7 +36,7 @@ updated=0
 update_lists() {
   if [ $updated = 1 ]; then return; fi
   step "apt-get update"
-  as_root apt-get -q update >&2
+  as_root apt-get -q update >>"$log" 2>&1 || { tail -n 15 "$log" >&2; die "apt-get update failed (log: $log)"; }
   updated=1
 }
 
@@ -78,7 +81,7 @@ if [ ${#missing[@]} -gt 0 ]; then
       fi
       ;;
   esac
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "${missing[@]}" >&2 ||
-    die "apt-get could not install: ${missing[*]}"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "${missing[@]}" >>"$log" 2>&1 ||
+    { tail -n 15 "$log" >&2; die "apt-get could not install: ${missing[*]} (log: $log)"; }
   step "installed"
 fi
