@@ -105,6 +105,8 @@ class Source {
   virtual std::string learnt() const = 0;
   /// How many pulls at once make sense now.
   virtual int places() const = 0;
+  /// Calls made since it was opened.
+  virtual std::int64_t calls() const = 0;
 };
 
 /// What `connection test` says: steps in order, each ok or with what is wrong and what to do.

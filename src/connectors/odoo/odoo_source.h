@@ -1,0 +1,78 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "connectors/odoo/field_plan.h"
+#include "connectors/odoo/server_clock.h"
+#include "odoo/client.h"
+#include "pipeline/connections.h"
+#include "pipeline/source.h"
+
+namespace dragoman::connectors::odoo {
+
+namespace rpc = dragoman::odoo;
+
+/// A connection's settings as the Odoo connector reads them.
+struct OdooSettings {
+  rpc::Settings client;
+  std::vector<std::int64_t> companies;
+  std::vector<std::string> models;  ///< besides the defaults
+  bool default_models = true;
+  std::map<std::string, ModelSettings> per_model;
+  ModelSettings all_models;
+
+  static OdooSettings parse(const nlohmann::json& settings, const Secret& secret);
+};
+
+/// Captures from an Odoo.
+class OdooSource final : public pipeline::Source {
+ public:
+  OdooSource(OdooSettings settings, Clock& clock);
+  OdooSource(OdooSettings settings, Clock& clock, std::unique_ptr<http::Client> http);
+
+  std::vector<std::string> default_models(std::stop_token stop) override;
+  std::optional<pipeline::Description> describe(const std::string& model, std::stop_token stop) override;
+  std::int64_t count(const std::string& model, const pipeline::Plan& plan, std::stop_token stop) override;
+  std::int64_t last_id(const std::string& model, const pipeline::Plan& plan, std::stop_token stop) override;
+  std::unique_ptr<pipeline::Page> page(const std::string& model, const pipeline::Plan& plan, pipeline::Range range,
+                                       std::int64_t limit, std::stop_token stop) override;
+  std::unique_ptr<pipeline::Page> read(const std::string& model, const pipeline::Plan& plan,
+                                       const std::vector<std::int64_t>& ids, std::stop_token stop) override;
+  Stamps stamps(const std::string& model, const pipeline::Plan& plan, std::optional<Time> since, pipeline::Range range,
+                std::int64_t limit, std::stop_token stop) override;
+  std::vector<std::int64_t> existing(const std::string& model, const std::vector<std::int64_t>& ids,
+                                     std::stop_token stop) override;
+  std::optional<std::string> binary(const std::string& model, std::int64_t id, const std::string& field,
+                                    std::stop_token stop) override;
+  std::string learnt() const override;
+  int places() const override;
+  std::int64_t calls() const override { return client_.stats().calls; }
+
+  rpc::Client& client() { return client_; }
+
+ private:
+  rpc::CallOptions options(std::stop_token stop) const;
+  std::unique_ptr<pipeline::Page> records(const std::string& model, const pipeline::Plan& plan,
+                                          const rpc::Domain& domain, std::int64_t limit, std::stop_token stop);
+  Time observe(const rpc::Answer& answer);
+  /// Takes out of `plan` the fields that this account may not read, with the reason.
+  void drop_unreadable(const std::string& model, pipeline::Plan& plan, std::stop_token stop);
+
+  const OdooSettings settings_;
+  Clock& clock_;
+  rpc::Client client_;
+  ServerClock server_clock_;
+  std::mutex mutex_;  ///< guards captured_
+  std::set<std::string> captured_;
+};
+
+/// The catalog's entry.
+pipeline::Connector connector();
+
+}  // namespace dragoman::connectors::odoo

@@ -1,0 +1,199 @@
+#include "pipeline/connections.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/text.h"
+
+namespace dragoman::pipeline {
+namespace {
+
+using store::Bytes;
+using store::Param;
+using store::Row;
+using store::Session;
+
+constexpr std::string_view kColumns =
+    "SELECT id, name, kind, settings, state, reason, learnt, created_us, changed_us FROM connection ";
+
+Connection connection_of(const Row& row) {
+  Connection connection;
+  connection.id = row.int64(0);
+  connection.name = row.text(1);
+  connection.kind = row.text(2);
+  connection.settings = nlohmann::json::parse(row.text(3));
+  connection.state = row.text(4);
+  connection.reason = row.text(5);
+  connection.learnt = nlohmann::json::parse(row.text(6), nullptr, false);
+  connection.created = row.time(7);
+  connection.changed = row.time(8);
+  return connection;
+}
+
+std::string context_of(const std::string& name) {
+  return "connection:" + name;
+}
+
+void check_name(const std::string& name) {
+  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  const bool fine = !name.empty() && name.size() <= 40 && letter(name.front()) &&
+                    std::all_of(name.begin(), name.end(),
+                                [&](char c) { return letter(c) || (c >= '0' && c <= '9') || c == '-' || c == '_'; });
+  if (!fine)
+    throw Error(
+        Error::Kind::invalid,
+        fmt::format(
+            "`{}` is no name for a connection: begin with a letter, then letters, digits, `-` and `_`, at most 40.",
+            name));
+}
+
+}  // namespace
+
+Connection Connections::add(const std::string& name, const std::string& kind, const nlohmann::json& settings,
+                            const Secret& secret) {
+  check_name(name);
+  if (find(name))
+    throw Error(Error::Kind::conflict,
+                fmt::format("There is a connection `{}` already. Choose another name, or remove it first.", name));
+  const std::string sealed = secret.empty() ? std::string() : keys_.seal(secret, context_of(name));
+  const std::string text = settings.dump();
+  store_.write([&](Session& session) {
+    const std::int64_t now = to_us(clock_.now());
+    session.execute(
+        "INSERT INTO connection (name, kind, settings, secret, state, created_us, changed_us) VALUES ($1, $2, $3, $4, "
+        "'active', $5, $5)",
+        {{name}, {kind}, {text}, {Bytes{sealed}}, {now}});
+  });
+  return get(name);
+}
+
+Connection Connections::update(const std::string& name, const nlohmann::json& settings, const Secret& secret) {
+  const Connection before = get(name);
+  const std::string text = settings.dump();
+  store_.write([&](Session& session) {
+    const std::int64_t now = to_us(clock_.now());
+    session.execute(
+        "UPDATE connection SET settings = $2, state = CASE WHEN state = 'error' THEN 'active' ELSE state END, "
+        "reason = CASE WHEN state = 'error' THEN '' ELSE reason END, changed_us = $3 WHERE id = $1",
+        {{before.id}, {text}, {now}});
+    if (!secret.empty()) {
+      const std::string sealed = keys_.seal(secret, context_of(name));
+      session.execute("UPDATE connection SET secret = $2 WHERE id = $1", {{before.id}, {Bytes{sealed}}});
+    }
+  });
+  return get(name);
+}
+
+std::vector<Connection> Connections::list() {
+  std::vector<Connection> out;
+  store_.read([&](Session& session) {
+    out.clear();
+    session.query(std::string(kColumns) + "ORDER BY name", std::initializer_list<Param>{},
+                  [&](const Row& row) { out.push_back(connection_of(row)); });
+  });
+  return out;
+}
+
+std::optional<Connection> Connections::find(const std::string& name) {
+  std::optional<Connection> found;
+  store_.read([&](Session& session) {
+    session.query(std::string(kColumns) + "WHERE name = $1", {name},
+                  [&](const Row& row) { found = connection_of(row); });
+  });
+  return found;
+}
+
+Connection Connections::get(const std::string& name) {
+  if (auto found = find(name)) return *found;
+  std::string names;
+  for (const Connection& connection : list()) names += (names.empty() ? "" : ", ") + connection.name;
+  throw Error(Error::Kind::not_found,
+              fmt::format("There is no connection `{}`. {}", name,
+                          names.empty() ? "There is none yet: `dragoman connection add` makes one."
+                                        : "There are: " + names + "."));
+}
+
+Secret Connections::secret(const Connection& connection) {
+  std::string sealed;
+  store_.read([&](Session& session) {
+    session.query("SELECT secret FROM connection WHERE id = $1", {connection.id},
+                  [&](const Row& row) { sealed = row.is_null(0) ? std::string() : std::string(row.bytes(0)); });
+  });
+  return sealed.empty() ? Secret() : keys_.open(sealed, context_of(connection.name));
+}
+
+void Connections::set_state(const std::string& name, const std::string& state, const std::string& reason) {
+  const Connection connection = get(name);
+  store_.write([&](Session& session) {
+    session.execute("UPDATE connection SET state = $2, reason = $3, changed_us = $4 WHERE id = $1",
+                    {{connection.id}, {state}, {reason}, {to_us(clock_.now())}});
+  });
+}
+
+void Connections::set_learnt(std::int64_t id, const std::string& learnt) {
+  store_.write([&](Session& session) {
+    session.execute("UPDATE connection SET learnt = $2 WHERE id = $1", {{id}, {learnt}});
+  });
+}
+
+void Connections::remove(const std::string& name) {
+  const Connection connection = get(name);
+  store_.write([&](Session& session) {
+    for (const char* sql :
+         {"DELETE FROM blob_ref WHERE change_number IN (SELECT number FROM change WHERE model_id IN (SELECT id FROM "
+          "model WHERE connection_id = $1))",
+          "DELETE FROM change WHERE model_id IN (SELECT id FROM model WHERE connection_id = $1)",
+          "DELETE FROM snapshot WHERE model_id IN (SELECT id FROM model WHERE connection_id = $1)",
+          "DELETE FROM schema_version WHERE model_id IN (SELECT id FROM model WHERE connection_id = $1)",
+          "DELETE FROM model WHERE connection_id = $1", "DELETE FROM sync_log WHERE connection_id = $1",
+          "DELETE FROM connection WHERE id = $1"})
+      session.execute(sql, {connection.id});
+    session.execute("DELETE FROM blob WHERE digest NOT IN (SELECT digest FROM blob_ref)");
+  });
+}
+
+const Connector& ConnectorList::get(const std::string& kind) const {
+  std::vector<std::string> kinds;
+  for (const Connector& connector : connectors_) {
+    if (connector.kind == kind) return connector;
+    kinds.push_back(connector.kind);
+  }
+  throw Error(Error::Kind::invalid,
+              fmt::format("There is no connector `{}`; there are: {}.", kind, fmt::join(kinds, ", ")));
+}
+
+nlohmann::json ConnectorList::check_settings(const std::string& kind, const nlohmann::json& settings) const {
+  const Connector& connector = get(kind);
+  if (!settings.is_object()) throw Error(Error::Kind::invalid, "Settings are a JSON object.");
+  std::vector<std::string> names;
+  for (const auto& setting : connector.settings) names.push_back(setting.name);
+  nlohmann::json out = nlohmann::json::object();
+  for (const auto& [key, value] : settings.items()) {
+    const auto found = std::find(names.begin(), names.end(), key);
+    if (found == names.end()) {
+      const std::string near = nearest(key, names);
+      throw Error(Error::Kind::invalid, fmt::format("`{}` is no setting of a connection of kind `{}`.{}", key, kind,
+                                                    near.empty() ? "" : fmt::format(" Did you mean `{}`?", near)));
+    }
+    const auto& setting = connector.settings[static_cast<std::size_t>(found - names.begin())];
+    const bool fits = (setting.type == "text" && value.is_string()) ||
+                      (setting.type == "number" && value.is_number_integer()) ||
+                      (setting.type == "boolean" && value.is_boolean()) ||
+                      (setting.type == "list" && value.is_array()) || (setting.type == "object" && value.is_object());
+    if (!fits)
+      throw Error(Error::Kind::invalid,
+                  fmt::format("The setting `{}` is a {}, and this is {}.", key, setting.type, value.dump()));
+    out[key] = value;
+  }
+  for (const auto& setting : connector.settings) {
+    if (out.contains(setting.name)) continue;
+    if (setting.required)
+      throw Error(Error::Kind::invalid, fmt::format("The setting `{}` is missing: {}", setting.name, setting.doc));
+    if (!setting.fallback.is_null()) out[setting.name] = setting.fallback;
+  }
+  return out;
+}
+
+}  // namespace dragoman::pipeline
