@@ -21,7 +21,8 @@ enum class Engine { sqlite, postgres };
 /// A byte string that is not text (BLOB, bytea). Borrowed like string_view.
 struct Bytes {
   Bytes() = default;
-  explicit Bytes(std::string_view bytes) : data(bytes) {}  // not an aggregate: a string must not turn into one by itself
+  explicit Bytes(std::string_view bytes)
+      : data(bytes) {}  // not an aggregate: a string must not turn into one by itself
   std::string_view data;
 };
 
@@ -131,6 +132,8 @@ struct StoreSettings {
   /// `sqlite:PATH`, a bare path, or `postgres://…` (several hosts allowed, as libpq has it).
   std::string url;
   int readers = 4;  ///< connections for reading (SQLite), or in all (PostgreSQL: readers + 4)
+  /// How long to wait for a lock of another process (SQLite) or for a connection to be made (PostgreSQL).
+  Micros lock_timeout = std::chrono::seconds(10);
 };
 
 /// Opens, checks that the database is ours and not newer, and brings its schema to this version
