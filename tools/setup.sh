@@ -24,13 +24,14 @@ mkdir -p "$cache_root"
 log=$cache_root/setup.log
 missing=()
 candidates_read=0
+can_be_had() { LC_ALL=C apt-cache policy "$1" 2>/dev/null | grep -q '^ *Candidate: [^(]'; }
 has_candidate() {
   if [ $candidates_read = 0 ]; then
     # A machine whose package lists were never fetched knows of nothing.
-    apt-cache show g++ >/dev/null 2>&1 || update_lists
+    can_be_had g++ || update_lists
     candidates_read=1
   fi
-  apt-cache show "$1" >/dev/null 2>&1
+  can_be_had "$1"
 }
 updated=0
 update_lists() {
