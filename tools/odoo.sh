@@ -275,8 +275,8 @@ json_rpc() { # json_rpc URL SERVICE METHOD ARGS
 
 # Healthy: tells its version, and lets the administrator in (which takes its database).
 healthy() { # healthy URL DATABASE SECONDS
-  json_rpc "$1" version '[]' "$3" 2>/dev/null | grep -q '"server_version"' &&
-    json_rpc "$1" authenticate "[\"$2\",\"admin\",\"$login_password\",{}]" "$3" 2>/dev/null | grep -qE '"result": *[0-9]+'
+  json_rpc "$1" version '[]' "$3" 2>/dev/null | grep '"server_version"' >/dev/null &&
+    json_rpc "$1" authenticate "[\"$2\",\"admin\",\"$login_password\",{}]" "$3" 2>/dev/null | grep -E '"result": *[0-9]+' >/dev/null
 }
 
 make_database() {

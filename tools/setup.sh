@@ -24,7 +24,8 @@ mkdir -p "$cache_root"
 log=$cache_root/setup.log
 missing=()
 candidates_read=0
-can_be_had() { LC_ALL=C apt-cache policy "$1" 2>/dev/null | grep -q '^ *Candidate: [^(]'; }
+# All of the output is read (no grep -q): apt-cache would die of the closed pipe, and pipefail make that a no.
+can_be_had() { LC_ALL=C apt-cache policy "$1" 2>/dev/null | grep '^ *Candidate: [^(]' >/dev/null; }
 has_candidate() {
   if [ $candidates_read = 0 ]; then
     # A machine whose package lists were never fetched knows of nothing.
