@@ -147,6 +147,16 @@ std::optional<ModelRow> CaptureStore::find_model(std::int64_t connection_id, con
   return model;
 }
 
+std::vector<std::string> CaptureStore::asked_models(std::int64_t connection_id) {
+  std::vector<std::string> names;
+  store_.read([&](Session& session) {
+    names.clear();
+    session.query("SELECT name FROM model WHERE connection_id = $1 AND asked = 1 ORDER BY name", {connection_id},
+                  [&](const Row& row) { names.emplace_back(row.text(0)); });
+  });
+  return names;
+}
+
 CaptureStore::Described CaptureStore::describe(const ModelRow& model, const Description& description) {
   json::Digest digest;
   crypto_generichash(digest.data(), digest.size(), reinterpret_cast<const unsigned char*>(description.fields.data()),
@@ -206,9 +216,11 @@ void CaptureStore::set_alarm(std::int64_t model_id, const std::string& alarm, Mi
   });
 }
 
-void CaptureStore::set_cursor(std::int64_t model_id, Time cursor) {
+void CaptureStore::set_cursors(const std::vector<std::pair<std::int64_t, Time>>& cursors) {
+  if (cursors.empty()) return;
   store_.write([&](Session& session) {
-    session.execute("UPDATE model SET cursor_us = $2 WHERE id = $1", {{model_id}, {to_us(cursor)}});
+    for (const auto& [model_id, cursor] : cursors)
+      session.execute("UPDATE model SET cursor_us = $2 WHERE id = $1", {{model_id}, {to_us(cursor)}});
   });
 }
 

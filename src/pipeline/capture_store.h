@@ -44,6 +44,8 @@ class CaptureStore {
 
   /// The model's row, made if it is not there.
   ModelRow open_model(std::int64_t connection_id, const std::string& name, bool asked, Micros overlap);
+  /// Names of the models that a person asked for.
+  std::vector<std::string> asked_models(std::int64_t connection_id);
   std::optional<ModelRow> find_model(std::int64_t connection_id, const std::string& name);
 
   /// Records a new schema version if `description` differs from the newest, and the plan with it. Returns the number
@@ -57,7 +59,7 @@ class CaptureStore {
 
   void set_state(std::int64_t model_id, const std::string& state, const std::string& reason);
   void set_alarm(std::int64_t model_id, const std::string& alarm, Micros overlap);
-  void set_cursor(std::int64_t model_id, Time cursor);
+  void set_cursors(const std::vector<std::pair<std::int64_t, Time>>& cursors);  ///< (model id, cursor)
   void set_swept(std::int64_t model_id, Time swept);
   void set_pull(std::int64_t model_id, const std::string& pull, const std::string& state);
 

@@ -74,8 +74,10 @@ class Source {
 
   /// Those of the default models that this server has, in the order in which they are best pulled.
   virtual std::vector<std::string> default_models(std::stop_token stop) = 0;
-  /// nullopt: the server has no such model. Throws forbidden if this account may not read it at all.
-  virtual std::optional<Description> describe(const std::string& model, std::stop_token stop) = 0;
+  /// nullopt: the server has no such model. Throws forbidden if this account may not read it at all. Whether a field
+  /// may be read is tried on a few records: the newest, or those of `failing`, where a read was refused.
+  virtual std::optional<Description> describe(const std::string& model, std::optional<Range> failing,
+                                              std::stop_token stop) = 0;
 
   virtual std::int64_t count(const std::string& model, const Plan& plan, std::stop_token stop) = 0;
   /// The highest id, 0 for none.

@@ -113,9 +113,9 @@ OdooSource::OdooSource(OdooSettings settings, Clock& clock)
 OdooSource::OdooSource(OdooSettings settings, Clock& clock, std::unique_ptr<http::Client> http)
     : settings_(std::move(settings)), clock_(clock), client_(settings_.client, clock, std::move(http)) {}
 
-rpc::CallOptions OdooSource::options(std::stop_token stop) const {
+rpc::CallOptions OdooSource::options(std::stop_token stop, rpc::Lane lane) const {
   rpc::CallOptions options;
-  options.lane = rpc::Lane::bulk;
+  options.lane = lane;
   options.companies = settings_.companies;
   options.context = kArchivedToo;
   options.read_only = true;
@@ -140,7 +140,8 @@ std::vector<std::string> OdooSource::default_models(std::stop_token stop) {
   return models;
 }
 
-std::optional<pipeline::Description> OdooSource::describe(const std::string& model, std::stop_token stop) {
+std::optional<pipeline::Description> OdooSource::describe(const std::string& model, std::optional<Range> failing,
+                                                          std::stop_token stop) {
   pipeline::Description description;
   try {
     const rpc::Answer answer = client_.fields_get(model, schema_attributes(), options(stop));
@@ -159,20 +160,21 @@ std::optional<pipeline::Description> OdooSource::describe(const std::string& mod
   const auto chosen = settings_.per_model.find(model);
   description.plan = make_plan(description.fields,
                                chosen == settings_.per_model.end() ? settings_.all_models : chosen->second, captured);
-  drop_unreadable(model, description.plan, stop);
+  drop_unreadable(model, description.plan, failing, stop);
   return description;
 }
 
-void OdooSource::drop_unreadable(const std::string& model, Plan& plan, std::stop_token stop) {
+void OdooSource::drop_unreadable(const std::string& model, Plan& plan, std::optional<Range> failing,
+                                 std::stop_token stop) {
   // A field may be unreadable for some records only (rules on what it links to), so the newest few are tried, not one.
   const auto refused = [&](const std::vector<std::string>& fields) -> std::optional<std::string> {
     try {
       rpc::ReadOptions read;
       read.fields = fields;
       read.order = "id desc";
-      read.limit = 5;
+      read.limit = failing ? 2000 : 5;
       read.names = plan.names ? rpc::Names::names : rpc::Names::ids;
-      observe(client_.search_read(model, {}, read, options(stop)));
+      observe(client_.search_read(model, failing ? in_range(*failing) : Domain(), read, options(stop)));
       return std::nullopt;
     } catch (const Error& error) {
       if (error.kind == Error::Kind::forbidden) return error.message;
@@ -218,25 +220,26 @@ std::int64_t OdooSource::last_id(const std::string& model, const Plan&, std::sto
 }
 
 std::unique_ptr<pipeline::Page> OdooSource::records(const std::string& model, const Plan& plan, const Domain& domain,
-                                                    std::int64_t limit, std::stop_token stop) {
+                                                    std::int64_t limit, rpc::Lane lane, std::stop_token stop) {
   rpc::ReadOptions read;
   read.fields = plan.fields;
   read.limit = limit;
   read.names = plan.names ? rpc::Names::names : rpc::Names::ids;
-  rpc::Answer answer = client_.search_read(model, domain, read, options(stop));
+  rpc::Answer answer = client_.search_read(model, domain, read, options(stop, lane));
   const Time read_at = observe(answer);
   return std::make_unique<OdooPage>(std::move(answer), plan, read_at);
 }
 
 std::unique_ptr<pipeline::Page> OdooSource::page(const std::string& model, const Plan& plan, Range range,
                                                  std::int64_t limit, std::stop_token stop) {
-  return records(model, plan, in_range(range), limit, stop);
+  return records(model, plan, in_range(range), limit, rpc::Lane::bulk, stop);
 }
 
 std::unique_ptr<pipeline::Page> OdooSource::read(const std::string& model, const Plan& plan,
                                                  const std::vector<std::int64_t>& ids, std::stop_token stop) {
+  // What changed a moment ago goes before bulk work, which may hold every place it is given.
   // Not `read`: it fails as a whole if one of the records is out of this account's sight.
-  return records(model, plan, Domain::where("id", "in", ids), 0, stop);
+  return records(model, plan, Domain::where("id", "in", ids), 0, rpc::Lane::order, stop);
 }
 
 pipeline::Source::Stamps OdooSource::stamps(const std::string& model, const Plan& plan, std::optional<Time> since,
@@ -246,7 +249,8 @@ pipeline::Source::Stamps OdooSource::stamps(const std::string& model, const Plan
   rpc::ReadOptions read;
   read.fields = plan.has_write_date ? std::vector<std::string>{"write_date"} : std::vector<std::string>{"id"};
   read.limit = limit;
-  const rpc::Answer answer = client_.search_read(model, domain, read, options(stop));
+  const rpc::Answer answer =
+      client_.search_read(model, domain, read, options(stop, since ? rpc::Lane::order : rpc::Lane::bulk));
   Stamps out;
   out.read_at = observe(answer);
   out.took = answer.received - answer.sent;
@@ -316,7 +320,7 @@ pipeline::Probe test(const pipeline::Connection& connection, const Secret& secre
     std::vector<std::string> readable, refused, absent;
     for (const std::string& model : source.default_models(stop)) {
       try {
-        const auto description = source.describe(model, stop);
+        const auto description = source.describe(model, std::nullopt, stop);
         if (!description)
           absent.push_back(model);
         else

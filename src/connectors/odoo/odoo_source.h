@@ -37,7 +37,8 @@ class OdooSource final : public pipeline::Source {
   OdooSource(OdooSettings settings, Clock& clock, std::unique_ptr<http::Client> http);
 
   std::vector<std::string> default_models(std::stop_token stop) override;
-  std::optional<pipeline::Description> describe(const std::string& model, std::stop_token stop) override;
+  std::optional<pipeline::Description> describe(const std::string& model, std::optional<pipeline::Range> failing,
+                                                std::stop_token stop) override;
   std::int64_t count(const std::string& model, const pipeline::Plan& plan, std::stop_token stop) override;
   std::int64_t last_id(const std::string& model, const pipeline::Plan& plan, std::stop_token stop) override;
   std::unique_ptr<pipeline::Page> page(const std::string& model, const pipeline::Plan& plan, pipeline::Range range,
@@ -57,12 +58,14 @@ class OdooSource final : public pipeline::Source {
   rpc::Client& client() { return client_; }
 
  private:
-  rpc::CallOptions options(std::stop_token stop) const;
+  rpc::CallOptions options(std::stop_token stop, rpc::Lane lane = rpc::Lane::bulk) const;
   std::unique_ptr<pipeline::Page> records(const std::string& model, const pipeline::Plan& plan,
-                                          const rpc::Domain& domain, std::int64_t limit, std::stop_token stop);
+                                          const rpc::Domain& domain, std::int64_t limit, rpc::Lane lane,
+                                          std::stop_token stop);
   Time observe(const rpc::Answer& answer);
   /// Takes out of `plan` the fields that this account may not read, with the reason.
-  void drop_unreadable(const std::string& model, pipeline::Plan& plan, std::stop_token stop);
+  void drop_unreadable(const std::string& model, pipeline::Plan& plan, std::optional<pipeline::Range> failing,
+                       std::stop_token stop);
 
   const OdooSettings settings_;
   Clock& clock_;

@@ -1,0 +1,625 @@
+#include "pipeline/model_capture.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/log.h"
+
+namespace dragoman::pipeline {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A poll between two wide ones goes back so far: longer than nearly every transaction of a person at a screen.
+constexpr Micros kNearOverlap = 15s;
+// A wide poll goes back by so much more than the overlap, so that every record is seen by one after the overlap has
+// passed over it; wide polls come at least that often.
+constexpr Micros kSettleMargin = 90s;
+constexpr Micros kOverlapMax = 6h;
+constexpr std::int64_t kStampsPerCall = 5000;
+constexpr std::size_t kReadPerCall = 500;
+constexpr int kCertifyRounds = 6;
+
+template <typename T>
+std::vector<T> slice(const std::vector<T>& all, std::size_t at, std::size_t count) {
+  return {all.begin() + static_cast<std::ptrdiff_t>(at),
+          all.begin() + static_cast<std::ptrdiff_t>(std::min(at + count, all.size()))};
+}
+
+}  // namespace
+
+ModelCapture::ModelCapture(Source& source, CaptureStore& store, Clock& clock, const SyncSettings& settings,
+                           ModelRow row)
+    : source_(source),
+      store_(store),
+      clock_(clock),
+      settings_(settings),
+      name_(row.name),
+      id_(row.id),
+      row_(std::move(row)) {
+  plan_ = row_.plan;
+  unavailable_ = row_.state == "unavailable";
+  status_.model = name_;
+  if (to_us(row_.swept) > 0) status_.swept = row_.swept;
+}
+
+bool ModelCapture::prepare(bool full, std::stop_token stop) {
+  std::lock_guard step(step_);
+  std::optional<Description> description;
+  std::string reason;
+  try {
+    description = source_.describe(name_, std::nullopt, stop);
+    if (!description) reason = "this server has no such model (its module is not installed, or its version lacks it)";
+  } catch (const Error& error) {
+    if (error.kind != Error::Kind::forbidden) throw;
+    reason = error.message;
+  }
+  if (!description) {
+    store_.set_state(id_, "unavailable", reason);
+    std::lock_guard lock(mutex_);
+    row_.state = "unavailable";
+    row_.reason = reason;
+    unavailable_ = true;
+    return false;
+  }
+  ModelRow row;
+  {
+    std::lock_guard lock(mutex_);
+    row = row_;
+  }
+  const auto described = store_.describe(row, *description);
+  bool begin = false;
+  {
+    std::lock_guard lock(mutex_);
+    row_.schema_number = described.schema_number;
+    row_.plan = plan_ = description->plan;
+    unavailable_ = false;
+    if (described.schema_changed)
+      log::info("the schema of a model changed", {{"model", name_}, {"schema", described.schema_number}});
+    const bool interrupted = row_.state == "pulling" && !pull_ && PullProgress::parse(row_.pull);
+    if (full || described.repull) {
+      begin = true;
+    } else if (interrupted) {
+      pull_ = PullProgress::parse(row_.pull);
+      pull_began_ = clock_.steady();
+      pull_began_with_ = pull_->records_done();
+    } else if (row_.state != "following" && !pull_) {
+      begin = true;
+    }
+  }
+  if (begin) begin_pull(stop);
+  return true;
+}
+
+void ModelCapture::begin_pull(std::stop_token stop) {
+  Plan plan;
+  {
+    std::lock_guard lock(mutex_);
+    plan = plan_;
+  }
+  // The start of the deltas comes first: what is created from now on is theirs.
+  const Source::Stamps now = source_.stamps(name_, plan, std::nullopt, {0, 0}, 1, stop);
+  const std::int64_t last = source_.last_id(name_, plan, stop);
+  const std::int64_t count = last == 0 ? 0 : source_.count(name_, plan, stop);
+  PullProgress progress(last, count, settings_.page_records_max, now.read_at);
+  store_.set_pull(id_, progress.json(), "pulling");
+  std::lock_guard lock(mutex_);
+  pull_ = std::move(progress);
+  row_.state = "pulling";
+  row_.reason.clear();
+  pull_began_ = clock_.steady();
+  pull_began_with_ = 0;
+}
+
+bool ModelCapture::pulling() const {
+  std::lock_guard lock(mutex_);
+  return pull_.has_value();
+}
+
+bool ModelCapture::refused() const {
+  std::lock_guard lock(mutex_);
+  return unavailable_;
+}
+
+std::optional<Range> ModelCapture::claim() {
+  std::lock_guard lock(mutex_);
+  return pull_ && !unavailable_ ? pull_->claim() : std::nullopt;
+}
+
+void ModelCapture::release_all() {
+  std::lock_guard lock(mutex_);
+  if (pull_) pull_->release_all();
+}
+
+ModelCapture::Piece ModelCapture::fetch(Range stretch, std::int64_t after, std::stop_token stop) {
+  Plan plan;
+  std::int64_t limit = 1;
+  {
+    std::lock_guard lock(mutex_);
+    plan = plan_;
+    // Room for a stretch that is denser than the average, so that most take one call.
+    if (pull_) limit = std::min(settings_.page_records_max * 2, pull_->page_records() * 3 / 2 + 1);
+  }
+  const Range range{after, stretch.upto};
+  Piece piece{stretch, after, false, nullptr};
+  try {
+    piece.page = source_.page(name_, plan, range, limit, stop);
+  } catch (const Error& error) {
+    if (error.kind != Error::Kind::forbidden && error.kind != Error::Kind::invalid) throw;
+    // A field that could be read for the records tried so far is refused for these: find it among these.
+    const auto description = source_.describe(name_, range, stop);
+    if (!description || description->plan.fields == plan.fields) throw;
+    ModelRow row;
+    {
+      std::lock_guard lock(mutex_);
+      row = row_;
+      plan_ = row_.plan = plan = description->plan;
+    }
+    store_.describe(row, *description);
+    piece.page = source_.page(name_, plan, range, limit, stop);
+  }
+  const auto records = piece.page->records();
+  piece.last =
+      static_cast<std::int64_t>(records.size()) < limit || (stretch.upto && records.back().id >= *stretch.upto);
+  return piece;
+}
+
+Applied ModelCapture::store(const Piece& piece) {
+  std::lock_guard step(step_);
+  const auto records = piece.page->records();
+  std::string progress;
+  std::int64_t schema = 0;
+  bool done = false;
+  Time started{};
+  {
+    std::lock_guard lock(mutex_);
+    if (!pull_) return {};  // the pull was begun anew, or the model is gone
+    PullProgress next = *pull_;
+    if (piece.last)
+      next.finish(piece.key);
+    else
+      next.advance(piece.key, records.back().id);
+    next.count(static_cast<std::int64_t>(records.size()));
+    if (piece.stretch.upto) {
+      const std::int64_t upto = piece.last ? *piece.stretch.upto : records.back().id;
+      next.adapt(upto - piece.key, static_cast<std::int64_t>(records.size()), piece.page->bytes, piece.page->took);
+    }
+    done = next.done();
+    started = next.started();
+    schema = row_.schema_number;
+    progress = next.json();
+    *pull_ = std::move(next);
+  }
+  Applied applied;
+  try {
+    applied = store_.apply(id_, schema, records, piece.page->read_at, false, [&](store::Session& session) {
+      if (done)
+        session.execute("UPDATE model SET pull = '{}', state = 'following', reason = '', cursor_us = $2 WHERE id = $1",
+                        {{id_}, {to_us(started)}});
+      else
+        session.execute("UPDATE model SET pull = $2 WHERE id = $1", {{id_}, {progress}});
+    });
+  } catch (...) {
+    // What is in memory is ahead of what is durable now: begin again from what is durable.
+    const auto row = store_.find_model(row_.connection_id, name_);
+    std::lock_guard lock(mutex_);
+    pull_ = row ? PullProgress::parse(row->pull) : std::nullopt;
+    throw;
+  }
+  {
+    std::lock_guard lock(mutex_);
+    status_.changes += applied.created + applied.changed;
+    if (done) {
+      status_.done = pull_ ? pull_->records_done() : 0;
+      pull_.reset();
+      row_.state = "following";
+      row_.cursor = started;
+      polled_.reset();
+    }
+  }
+  capture_binaries(applied, {});
+  return applied;
+}
+
+bool ModelCapture::due(const Stamp& stamp, const Held* held, bool wide, Time now) const {
+  if (!held || held->state == 2) return true;
+  if (!stamp.write_date) return false;
+  if (held->write_date != stamp.write_date) return true;
+  if (held->read_at < *stamp.write_date + 2s) return true;
+  const Time settled = *stamp.write_date + 1s + row_.overlap;
+  return wide && now >= settled && held->read_at < settled;
+}
+
+ModelCapture::Outcome ModelCapture::poll(bool wide, std::stop_token stop) {
+  std::lock_guard step(step_);
+  return poll_locked(wide, std::move(stop));
+}
+
+ModelCapture::Outcome ModelCapture::poll_locked(bool wide, std::stop_token stop) {
+  Plan plan;
+  Time cursor{};
+  std::optional<Time> polled;
+  Micros overlap{};
+  {
+    std::lock_guard lock(mutex_);
+    plan = plan_;
+    cursor = secured_.value_or(row_.cursor);
+    polled = polled_;
+    overlap = row_.overlap;
+  }
+  Outcome outcome;
+  if (!plan.has_write_date) return outcome;  // nothing to poll by: the sweep compares bodies
+  wide = wide || !polled;
+  const Time since = wide ? cursor - overlap - kSettleMargin : *polled - kNearOverlap;
+  std::optional<Time> began;
+  std::int64_t after = 0;
+  for (;;) {
+    const Source::Stamps stamps = source_.stamps(name_, plan, since, {after, std::nullopt}, kStampsPerCall, stop);
+    if (!began) began = stamps.read_at;
+    outcome.seen += static_cast<std::int64_t>(stamps.stamps.size());
+    std::vector<std::int64_t> ids, read;
+    ids.reserve(stamps.stamps.size());
+    for (const Stamp& stamp : stamps.stamps) ids.push_back(stamp.id);
+    const std::vector<Held> held = store_.held(id_, ids);
+    auto known = held.begin();
+    for (const Stamp& stamp : stamps.stamps) {
+      while (known != held.end() && known->id < stamp.id) ++known;
+      const Held* mine = known != held.end() && known->id == stamp.id ? &*known : nullptr;
+      if (due(stamp, mine, wide, stamps.read_at)) read.push_back(stamp.id);
+    }
+    outcome.applied += read_and_apply(read, stop);
+    if (static_cast<std::int64_t>(stamps.stamps.size()) < kStampsPerCall) break;
+    after = stamps.stamps.back().id;
+  }
+  std::lock_guard lock(mutex_);
+  // A server whose clock was set back: what it writes now is older than what we asked for. Begin behind it.
+  if (polled_ && *began < *polled_ - 2s) {
+    polled_.reset();
+    secured_ = *began - overlap;
+    log::warning("the server's clock went back", {{"model", name_}, {"to", format_iso(*began)}});
+  } else {
+    polled_ = began;
+    if (wide) secured_ = began;
+  }
+  status_.polled = clock_.now();
+  status_.changes += outcome.applied.created + outcome.applied.changed + outcome.applied.deleted;
+  return outcome;
+}
+
+std::optional<Time> ModelCapture::take_cursor() {
+  std::lock_guard lock(mutex_);
+  if (!secured_) return std::nullopt;
+  row_.cursor = *secured_;
+  return std::exchange(secured_, std::nullopt);
+}
+
+Applied ModelCapture::read_and_apply(const std::vector<std::int64_t>& ids, std::stop_token stop) {
+  Applied applied;
+  Plan plan;
+  std::int64_t schema = 0;
+  {
+    std::lock_guard lock(mutex_);
+    plan = plan_;
+    schema = row_.schema_number;
+  }
+  for (std::size_t at = 0; at < ids.size(); at += kReadPerCall) {
+    const auto page = source_.read(name_, plan, slice(ids, at, kReadPerCall), stop);
+    const Applied one = store_.apply(id_, schema, page->records(), page->read_at, true);
+    capture_binaries(one, stop);
+    applied += one;
+  }
+  return applied;
+}
+
+Applied ModelCapture::remove_if_gone(const std::vector<std::int64_t>& ids, Time read_at, std::stop_token stop) {
+  Applied applied;
+  for (std::size_t at = 0; at < ids.size(); at += kReadPerCall) {
+    const auto some = slice(ids, at, kReadPerCall);
+    const auto there = source_.existing(name_, some, stop);
+    std::vector<std::int64_t> gone;
+    std::set_difference(some.begin(), some.end(), there.begin(), there.end(), std::back_inserter(gone));
+    std::int64_t schema = 0;
+    {
+      std::lock_guard lock(mutex_);
+      schema = row_.schema_number;
+    }
+    applied += store_.remove(id_, schema, gone, read_at);
+  }
+  return applied;
+}
+
+void ModelCapture::capture_binaries(const Applied& applied, std::stop_token stop) {
+  std::vector<std::string> fields;
+  {
+    std::lock_guard lock(mutex_);
+    fields = plan_.binaries;
+  }
+  if (fields.empty() || applied.written.empty()) return;
+  std::vector<std::int64_t> ids = applied.written;
+  std::sort(ids.begin(), ids.end());
+  const std::vector<Held> held = store_.held(id_, ids);
+  for (const Held& record : held)
+    for (const std::string& field : fields)
+      if (const auto content = source_.binary(name_, record.id, field, stop))
+        store_.keep_binary(record.change_number, field, *content);
+}
+
+void ModelCapture::raise_overlap(Time write_date, Time now, std::int64_t id) {
+  Micros overlap{};
+  {
+    std::lock_guard lock(mutex_);
+    overlap = row_.overlap;
+  }
+  const Micros late = now - write_date;
+  const Micros raised = std::clamp<Micros>(late + late / 4, overlap, kOverlapMax);
+  const std::string alarm = fmt::format(
+      "{} {} was committed behind the back of the polls: written {} s before a sweep found it, with an overlap of {} "
+      "s. The overlap is {} s now.",
+      name_, id, late / 1s, overlap / 1s, raised / 1s);
+  log::warning("a late commit exceeded the overlap",
+               {{"model", name_}, {"id", id}, {"late_seconds", late / 1s}, {"overlap_seconds", raised / 1s}});
+  store_.set_alarm(id_, alarm, raised);
+  std::lock_guard lock(mutex_);
+  row_.overlap = raised;
+  row_.alarm = alarm;
+}
+
+bool ModelCapture::sweep_step(SweepState& state, std::stop_token stop) {
+  std::lock_guard step(step_);
+  Plan plan;
+  std::int64_t schema = 0;
+  Time behind{};  // everything written before it should have been found by a poll
+  {
+    std::lock_guard lock(mutex_);
+    plan = plan_;
+    schema = row_.schema_number;
+    behind = secured_.value_or(row_.cursor) - row_.overlap;
+  }
+  if (to_us(state.began) == 0) state.began = clock_.now();
+
+  Range range{state.after, std::nullopt};
+  bool more = false;
+  Time read_at{};
+  std::vector<std::int64_t> there, differing, late;
+  std::vector<Held> held;
+  if (plan.has_write_date) {
+    const Source::Stamps stamps = source_.stamps(name_, plan, std::nullopt, range, kStampsPerCall, stop);
+    read_at = stamps.read_at;
+    more = static_cast<std::int64_t>(stamps.stamps.size()) == kStampsPerCall;
+    if (more) range.upto = stamps.stamps.back().id;
+    held = store_.held_range(id_, range, INT64_MAX);
+    auto known = held.begin();
+    for (const Stamp& stamp : stamps.stamps) {
+      there.push_back(stamp.id);
+      while (known != held.end() && known->id < stamp.id) ++known;
+      const Held* mine = known != held.end() && known->id == stamp.id ? &*known : nullptr;
+      if (mine && mine->write_date == stamp.write_date) continue;
+      differing.push_back(stamp.id);
+      if (stamp.write_date && *stamp.write_date < behind &&
+          (!mine || !mine->write_date || *mine->write_date < *stamp.write_date)) {
+        late.push_back(stamp.id);
+        raise_overlap(*stamp.write_date, read_at, stamp.id);
+        std::lock_guard lock(mutex_);
+        behind = secured_.value_or(row_.cursor) - row_.overlap;
+      }
+    }
+  } else {
+    const auto page = source_.page(name_, plan, range, settings_.page_records_max, stop);
+    read_at = page->read_at;
+    more = static_cast<std::int64_t>(page->records().size()) == settings_.page_records_max;
+    if (more) range.upto = page->records().back().id;
+    held = store_.held_range(id_, range, INT64_MAX);
+    for (const auto& record : page->records()) there.push_back(record.id);
+    state.outcome.applied += store_.apply(id_, schema, page->records(), read_at, false);
+  }
+  state.outcome.seen += static_cast<std::int64_t>(there.size());
+  state.outcome.late += static_cast<std::int64_t>(late.size());
+  state.there += static_cast<std::int64_t>(there.size());
+  state.here += static_cast<std::int64_t>(held.size());
+  std::vector<std::int64_t> missing;
+  auto next = there.begin();
+  for (const Held& record : held) {
+    while (next != there.end() && *next < record.id) ++next;
+    if (next == there.end() || *next != record.id) missing.push_back(record.id);
+  }
+  state.outcome.applied += read_and_apply(differing, stop);
+  if (!missing.empty()) {
+    // Asked anew, later than the stamps: what a poll stored in between is not taken for gone.
+    const Source::Stamps now = source_.stamps(name_, plan, std::nullopt, {0, 0}, 1, stop);
+    state.outcome.applied += remove_if_gone(missing, std::max(now.read_at, read_at), stop);
+  }
+  if (more) {
+    state.after = *range.upto;
+    return true;
+  }
+  const Time swept = clock_.now();
+  store_.set_swept(id_, swept);
+  std::lock_guard lock(mutex_);
+  row_.swept = swept;
+  status_.swept = swept;
+  status_.changes += state.outcome.applied.created + state.outcome.applied.changed + state.outcome.applied.deleted;
+  return false;
+}
+
+ModelCapture::Outcome ModelCapture::sweep(std::stop_token stop) {
+  SweepState state;
+  while (sweep_step(state, stop)) {
+  }
+  return state.outcome;
+}
+
+Certificate ModelCapture::certify(const CertifyOptions& options, Random& random, std::stop_token stop) {
+  std::lock_guard step(step_);
+  Plan plan;
+  std::int64_t schema = 0;
+  {
+    std::lock_guard lock(mutex_);
+    plan = plan_;
+    schema = row_.schema_number;
+  }
+  const bool all_bodies = options.bodies == CertifyOptions::Bodies::all || !plan.has_write_date;
+  Certificate certificate;
+  certificate.model = name_;
+
+  struct Suspect {
+    std::optional<Time> write_date;  ///< seen there in the last round; nullopt: not there
+    bool there = true;
+    bool body = false;  ///< the content differs
+    std::string what;
+  };
+  std::map<std::int64_t, Suspect> suspects;
+  std::vector<std::int64_t> sample;
+  Time at{};
+
+  // First all stamps (or bodies) against what is held.
+  std::int64_t after = 0;
+  for (bool more = true; more;) {
+    Range range{after, std::nullopt};
+    std::vector<Stamp> stamps;
+    std::vector<std::pair<std::int64_t, json::Digest>> digests;
+    std::unique_ptr<Page> page;
+    if (all_bodies) {
+      page = source_.page(name_, plan, range, settings_.page_records_max, stop);
+      at = page->read_at;
+      for (const auto& record : page->records()) stamps.push_back({record.id, record.write_date});
+      more = static_cast<std::int64_t>(stamps.size()) == settings_.page_records_max;
+      certificate.bodies_compared += static_cast<std::int64_t>(stamps.size());
+    } else {
+      auto answer = source_.stamps(name_, plan, std::nullopt, range, kStampsPerCall, stop);
+      at = answer.read_at;
+      stamps = std::move(answer.stamps);
+      more = static_cast<std::int64_t>(stamps.size()) == kStampsPerCall;
+    }
+    if (more) range.upto = after = stamps.back().id;
+    const std::vector<Held> held = store_.held_range(id_, range, INT64_MAX);
+    certificate.there += static_cast<std::int64_t>(stamps.size());
+    auto known = held.begin();
+    for (std::size_t i = 0; i < stamps.size(); ++i) {
+      const Stamp& stamp = stamps[i];
+      for (; known != held.end() && known->id < stamp.id; ++known)
+        suspects[known->id] = {std::nullopt, false, false, "missing there"};
+      const bool mine = known != held.end() && known->id == stamp.id;
+      if (!mine)
+        suspects[stamp.id] = {stamp.write_date, true, false, "missing here"};
+      else if (known->write_date != stamp.write_date)
+        suspects[stamp.id] = {stamp.write_date, true, false, "older here"};
+      else if (page && known->digest != page->records()[i].digest)
+        suspects[stamp.id] = {stamp.write_date, true, true, "other content"};
+      if (!all_bodies && options.bodies == CertifyOptions::Bodies::sample && random.next() % 64 == 0 &&
+          sample.size() < 2000)
+        sample.push_back(stamp.id);
+      if (mine) ++known;
+    }
+    for (; known != held.end(); ++known) suspects[known->id] = {std::nullopt, false, false, "missing there"};
+  }
+  for (std::size_t i = 0; i < sample.size(); i += kReadPerCall) {
+    const auto page = source_.read(name_, plan, slice(sample, i, kReadPerCall), stop);
+    const auto ids = slice(sample, i, kReadPerCall);
+    const std::vector<Held> held = store_.held(id_, ids);
+    for (const auto& record : page->records()) {
+      const auto mine = std::lower_bound(held.begin(), held.end(), record.id,
+                                         [](const Held& h, std::int64_t id) { return h.id < id; });
+      ++certificate.bodies_compared;
+      if (mine != held.end() && mine->id == record.id && mine->write_date == record.write_date &&
+          mine->digest != record.digest)
+        suspects.try_emplace(record.id, Suspect{record.write_date, true, true, "other content"});
+    }
+  }
+
+  // Then only what survives catching up counts: while others write, the two are never read at the same moment.
+  for (int round = 0; round < kCertifyRounds && !suspects.empty(); ++round) {
+    certificate.survived_rounds = round + 1;
+    poll_locked(true, stop);
+    std::vector<std::int64_t> ids, gone_there;
+    for (const auto& [id, suspect] : suspects) ids.push_back(id);
+    std::map<std::int64_t, Suspect> still;
+    for (std::size_t i = 0; i < ids.size(); i += kReadPerCall) {
+      const auto some = slice(ids, i, kReadPerCall);
+      // A deletion is noticed by comparing sets, which is what this does: it is caught up here, not a difference.
+      std::vector<std::int64_t> absent;
+      for (const std::int64_t id : some)
+        if (!suspects[id].there) absent.push_back(id);
+      remove_if_gone(absent, at, stop);
+      const std::vector<Held> held = store_.held(id_, some);
+      const auto page = source_.read(name_, plan, some, stop);
+      at = std::max(at, page->read_at);
+      const auto there = page->records();
+      std::size_t t = 0, h = 0;
+      for (const std::int64_t id : some) {
+        while (t < there.size() && there[t].id < id) ++t;
+        while (h < held.size() && held[h].id < id) ++h;
+        const json::Record* now = t < there.size() && there[t].id == id ? &there[t] : nullptr;
+        const Held* mine = h < held.size() && held[h].id == id && held[h].state != 2 ? &held[h] : nullptr;
+        const Suspect& before = suspects[id];
+        if (!now && !mine) continue;
+        if (!now) {
+          still[id] = {std::nullopt, false, false, "missing there"};
+        } else if (!mine) {
+          still[id] = {now->write_date, true, false, "missing here"};
+        } else if (before.there && before.write_date && mine->write_date && *mine->write_date > *before.write_date) {
+          continue;  // we hold something newer than what made it suspect
+        } else if (mine->write_date != now->write_date) {
+          if (!before.body && before.there && mine->write_date == before.write_date)
+            continue;  // changed again just now
+          still[id] = {now->write_date, true, false, "older here"};
+        } else if (mine->digest != now->digest) {
+          still[id] = {now->write_date, true, true, "other content"};
+        }
+      }
+    }
+    const bool settled = round > 0 && still.size() == suspects.size();
+    suspects = std::move(still);
+    if (settled && round + 1 >= 3) break;
+  }
+
+  certificate.at = at;
+  std::vector<std::int64_t> heal;
+  std::int64_t missing_here = 0, missing_there = 0;
+  for (const auto& [id, suspect] : suspects) {
+    certificate.differences.push_back({id, suspect.what, false});
+    if (suspect.what == "missing here") ++missing_here;
+    if (suspect.what == "missing there") ++missing_there;
+    heal.push_back(id);
+  }
+  certificate.here = certificate.there - missing_here + missing_there;
+  if (options.heal && !heal.empty()) {
+    for (std::size_t i = 0; i < heal.size(); i += kReadPerCall) {
+      const auto page = source_.read(name_, plan, slice(heal, i, kReadPerCall), stop);
+      store_.apply(id_, schema, page->records(), page->read_at, true);
+    }
+    remove_if_gone(heal, at, stop);
+    for (auto& difference : certificate.differences) difference.healed = true;
+  }
+  return certificate;
+}
+
+ModelStatus ModelCapture::status(const std::string& connection) const {
+  std::lock_guard lock(mutex_);
+  ModelStatus status = status_;
+  status.connection = connection;
+  status.state = row_.state;
+  status.reason = row_.reason;
+  status.alarm = row_.alarm;
+  status.phase = unavailable_ ? "unavailable" : pull_ ? "pulling" : row_.state == "following" ? "following" : "waiting";
+  if (pull_) {
+    status.done = pull_->records_done();
+    status.total = pull_->records_total();
+    const double seconds = static_cast<double>((clock_.steady() - pull_began_).count()) / 1e6;
+    if (seconds > 0.2 && status.done > pull_began_with_) {
+      status.rate = static_cast<double>(status.done - pull_began_with_) / seconds;
+      status.left = Micros(static_cast<std::int64_t>(
+          1e6 * static_cast<double>(std::max<std::int64_t>(0, status.total - status.done)) / status.rate));
+    }
+  }
+  return status;
+}
+
+void ModelCapture::set_error(const std::string& error) {
+  std::lock_guard lock(mutex_);
+  status_.error = error;
+}
+
+}  // namespace dragoman::pipeline
