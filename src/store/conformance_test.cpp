@@ -133,7 +133,8 @@ TEST_P(StoreTest, KeepsEveryTypeAsItWas) {
     s.execute(sql, {"", highest, std::numeric_limits<double>::max(), Bytes{""}});
     s.execute(sql, {"nulls", nullptr, nullptr, nullptr});
     s.execute(sql, {"default views", 0, 0.0, Bytes{}});
-    s.execute(sql, {big, 1, 1.5, Bytes{big}});
+    s.execute(sql, {"big", 1, 1.5, Bytes{big}});
+    s.execute("INSERT INTO part SELECT min(id), 1, $1 FROM thing", {big});
   });
   int rows = 0;
   store_->read([&](Session& s) {
@@ -164,12 +165,14 @@ TEST_P(StoreTest, KeepsEveryTypeAsItWas) {
           EXPECT_FALSE(row.is_null(3));
           break;
         default:
-          EXPECT_EQ(row.text(0), big);
           EXPECT_EQ(row.bytes(3), big);
       }
     });
   });
   EXPECT_EQ(rows, 5);
+  store_->read([&](Session& s) {
+    EXPECT_TRUE(s.first("SELECT label FROM part", {}, [&](const Row& row) { EXPECT_EQ(row.text(0), big); }));
+  });
 }
 
 TEST_P(StoreTest, TakesParametersInAnyOrderAndMoreThanOnce) {
@@ -380,6 +383,17 @@ TEST_P(StoreTest, InsertManyReplacesByKey) {
     });
   });
   EXPECT_EQ(all, "a1 b20- c30 ");
+}
+
+TEST_P(StoreTest, InsertManyWithAKeyTwiceKeepsTheLast) {
+  constexpr std::string_view columns[] = {"name", "size"};
+  constexpr std::string_view key[] = {"name"};
+  const Param values[] = {"a", 1, "b", 2, "a", 3};
+  store_->write([&](Session& s) { s.insert_many("thing", columns, values, key); });
+  EXPECT_EQ(count(*store_), 2);
+  store_->read([](Session& s) {
+    s.query("SELECT size FROM thing WHERE name = 'a'", {}, [](const Row& row) { EXPECT_EQ(row.int64(0), 3); });
+  });
 }
 
 TEST_P(StoreTest, InsertManyLeavesARowOfKeysAlone) {

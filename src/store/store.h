@@ -53,7 +53,10 @@ class Row {
 
 /// One connection inside one transaction (or one read snapshot). Lives only inside the callback of
 /// Store::read or Store::write. SQL is the common subset of SQLite and PostgreSQL with `$1` parameters;
-/// booleans are integers 0 and 1, times integer microseconds.
+/// booleans are integers 0 and 1, times integer microseconds. Text is UTF-8 without NUL; anything else is Bytes.
+///
+/// A statement that fails fails the transaction, even where its error is caught: later statements throw it again,
+/// and so does Store::write in the end.
 ///
 /// Threads: one thread at a time: the one that the callback runs on.
 class Session {
@@ -61,8 +64,9 @@ class Session {
   virtual ~Session() = default;
   virtual Engine engine() const = 0;
 
-  /// Calls `each` for every row. Statements are prepared once per connection and text. `each` must not run
-  /// another statement of the same text.
+  /// Calls `each` for every row, while rows still come in. Statements are prepared once per connection and text, so
+  /// the text holds no values. `each` may run other statements, but not one of the same text. A NULL whose type
+  /// cannot be told from where it stands (`$1 IS NULL`) needs a CAST.
   virtual void query(std::string_view sql, std::span<const Param> params,
                      const std::function<void(const Row&)>& each) = 0;
   /// Returns the number of rows changed.
@@ -77,9 +81,10 @@ class Session {
   /// True if there was a row; `each` sees the first only.
   bool first(std::string_view sql, std::initializer_list<Param> params, const std::function<void(const Row&)>& each);
 
-  /// Inserts many rows as fast as the engine can (SQLite: one prepared statement; PostgreSQL: COPY).
-  /// `values` holds rows × columns.size() parameters, row after row. A conflict fails the whole call, unless
-  /// `upsert_key` names the columns of a unique key: then the other columns of the existing row are replaced.
+  /// Inserts many rows as fast as the engine can (SQLite: one prepared statement; PostgreSQL: COPY, or arrays where
+  /// there is a key). `values` holds rows × columns.size() parameters, row after row. A conflict fails the whole
+  /// call, unless `upsert_key` names the columns of a unique key, all of them among `columns`: then the other columns
+  /// of the existing row are replaced, and of several rows with one key the last counts.
   virtual void insert_many(std::string_view table, std::span<const std::string_view> columns,
                            std::span<const Param> values, std::span<const std::string_view> upsert_key = {}) = 0;
 
@@ -105,25 +110,36 @@ struct Info {
 /// SQLite: WAL, synchronous=FULL, one writer connection (writes queue fairly), a pool of readers, checkpoints
 /// by one connection only. PostgreSQL: a pool of connections that are made again after a cut.
 ///
-/// Errors  unavailable (server away, disk full: code `disk_full`; read-only: code `read_only`), busy (locked by
-///         another process), invalid (not our file, newer version: code `not_ours`, `newer`), conflict (a unique
-///         key: code `unique`), bug (any other SQL error).
+/// Errors  unavailable (server away; disk full: code `disk_full`; read-only: code `read_only`), in_doubt (PostgreSQL
+///         was cut off while it committed), busy (locked by another process), invalid (not our file: code `not_ours`;
+///         newer version: `newer`; damaged: `corrupt`; text that is no text: `text`), conflict (a unique key: code
+///         `unique`; a reference: `foreign_key`), forbidden (the PostgreSQL user lacks a right), bug (any other SQL
+///         error). After each of them the store can be used again.
 /// Threads safe from any thread. A callback runs on the calling thread, and must not call the Store again.
 class Store {
  public:
   virtual ~Store() = default;
 
-  /// Runs `work` in a snapshot that doesn't change under it. Nothing it writes would be kept.
+  /// Runs `work` in a snapshot that doesn't change under it, taken by its first statement. Writing in it is refused.
+  /// A read that was cut before it gave out a row is run again.
   virtual void read(const std::function<void(Session&)>& work) = 0;
   /// Runs `work` in one transaction; rolled back if it throws. Where the engine refuses for a passing reason
-  /// (serialization, deadlock) `work` runs again: it must not have side effects outside the Session.
+  /// (serialization, deadlock, a cut connection) `work` runs again: it must not have side effects outside the
+  /// Session, or begin by undoing them.
+  ///
+  /// SQLite runs one write at a time. PostgreSQL runs several, each seeing what was committed before each of its
+  /// statements: what is read in order to be changed is guarded by lock(), or changed where it is (`SET n = n + 1`).
   virtual void write(const std::function<void(Session&)>& work) = 0;
 
-  /// Waits until something was notified on `channel` since the last call with the same `seen`, or the time is
-  /// up, or a stop is asked. `seen` begins at 0. Returns the new value for `seen`.
+  /// Waits until something was notified on `channel`, by any node or process, since the call that returned `seen`;
+  /// or the time is up, or a stop is asked. `seen` begins at 0. Returns the new value for `seen`.
+  ///
+  /// It may return early for nothing (another process wrote something else, the connection was made again), never
+  /// too late: who waits looks for itself, then waits with the value it had before looking.
   virtual std::uint64_t wait(std::string_view channel, std::uint64_t seen, Micros timeout, std::stop_token stop) = 0;
 
-  /// A consistent copy, made while others write. SQLite: a database file at `path` (must not exist).
+  /// A consistent copy, made while others write: a database file of mode 0600 at `path`, which must not exist yet.
+  /// PostgreSQL: invalid, with the pg_dump command that does it.
   virtual void backup(const std::string& path) = 0;
   virtual Info info() = 0;
 };
