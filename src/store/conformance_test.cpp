@@ -1,7 +1,6 @@
 // What every engine of the store does, run on each of them. PostgreSQL is the server that DRAGOMAN_TEST_PG names (a
 // URI of a role that may create databases); each test works in a database of its own.
 #include <gtest/gtest.h>
-#include <libpq-fe.h>
 
 #include <atomic>
 #include <barrier>
@@ -17,13 +16,6 @@
 namespace dragoman::store {
 namespace {
 
-/// A throw-away database of one engine.
-class Database {
- public:
-  virtual ~Database() = default;
-  virtual std::string url() const = 0;
-};
-
 class SqliteDatabase final : public Database {
  public:
   std::string url() const override { return "sqlite:" + (folder_ / "hub.db"); }
@@ -37,35 +29,6 @@ class MemoryDatabase final : public Database {
   std::string url() const override { return "sqlite::memory:"; }
 };
 
-class PostgresDatabase final : public Database {
- public:
-  explicit PostgresDatabase(std::string server) : server_(std::move(server)) {
-    SystemRandom random;
-    name_ = "store_test_" + random_hex(random, 6);
-    run("CREATE DATABASE " + name_);
-  }
-  ~PostgresDatabase() override { run("DROP DATABASE " + name_ + " WITH (FORCE)"); }
-  std::string url() const override {
-    // postgresql://user:password@host:port/database?options
-    const auto host = server_.find("://") + 3;
-    const auto options = server_.find('?');
-    const auto path = server_.find('/', host);
-    return server_.substr(0, std::min(path, options)) + "/" + name_ +
-           (options == std::string::npos ? "" : server_.substr(options));
-  }
-
- private:
-  void run(const std::string& sql) {
-    PGconn* connection = PQconnectdb(server_.c_str());
-    PGresult* result = PQexec(connection, sql.c_str());
-    EXPECT_EQ(PQresultStatus(result), PGRES_COMMAND_OK) << PQerrorMessage(connection);
-    PQclear(result);
-    PQfinish(connection);
-  }
-
-  std::string server_, name_;
-};
-
 class StoreTest : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
@@ -74,12 +37,10 @@ class StoreTest : public testing::TestWithParam<const char*> {
       database_ = std::make_unique<SqliteDatabase>();
     } else if (engine == "Memory") {
       database_ = std::make_unique<MemoryDatabase>();
-    } else if (const char* server = std::getenv("DRAGOMAN_TEST_PG"); server && *server) {
-      database_ = std::make_unique<PostgresDatabase>(server);
-    } else if (const char* ci = std::getenv("CI"); ci && std::string_view(ci) == "true") {
-      FAIL() << "DRAGOMAN_TEST_PG names no PostgreSQL to test on";
     } else {
-      GTEST_SKIP() << "DRAGOMAN_TEST_PG names no PostgreSQL to test on";
+      skip_without_server();
+      if (IsSkipped() || HasFatalFailure()) return;
+      database_ = std::make_unique<PostgresDatabase>(test_server());
     }
     store_ = open_again();
   }
@@ -100,17 +61,6 @@ class StoreTest : public testing::TestWithParam<const char*> {
     std::int64_t n = -1;
     store.read([&](Session& s) { s.first("SELECT count(*) FROM thing", {}, [&](const Row& r) { n = r.int64(0); }); });
     return n;
-  }
-
-  template <typename F>
-  static Error error_of(F&& run) {
-    try {
-      run();
-    } catch (const Error& error) {
-      return error;
-    }
-    ADD_FAILURE() << "nothing was thrown";
-    return Error(Error::Kind::bug, "");
   }
 
   SystemClock clock_;
@@ -595,7 +545,7 @@ TEST_P(StoreTest, TheProductsSchemaApplies) {
   if (!in_memory()) store_.reset();
   std::unique_ptr<Database> own;
   if (postgres())
-    own = std::make_unique<PostgresDatabase>(std::getenv("DRAGOMAN_TEST_PG"));
+    own = std::make_unique<PostgresDatabase>(test_server());
   else
     own = std::make_unique<SqliteDatabase>();
   const auto product = open({.url = own->url()}, clock_);

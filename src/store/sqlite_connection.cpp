@@ -22,6 +22,21 @@ namespace {
 // forgotten and prepared again as needed.
 constexpr std::size_t kStatementsMax = 500;
 
+/// What the system said to the last failed call on the file or its log. sqlite3_system_errno() alone often holds a
+/// later call's number by the time a COMMIT fails.
+int last_errno(sqlite3* db) {
+  const auto is_room = [](int error) { return error == ENOSPC || error == EDQUOT || error == EFBIG; };
+  int found = sqlite3_system_errno(db);
+  for (const int which : {SQLITE_FCNTL_JOURNAL_POINTER, SQLITE_FCNTL_FILE_POINTER}) {
+    sqlite3_file* file = nullptr;
+    int error = 0;
+    if (sqlite3_file_control(db, "main", which, &file) == SQLITE_OK && file && file->pMethods &&
+        file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &error) == SQLITE_OK && is_room(error))
+      found = error;
+  }
+  return found;
+}
+
 class SqliteRow final : public Row {
  public:
   explicit SqliteRow(sqlite3_stmt* statement) : statement_(statement) {}
@@ -211,7 +226,8 @@ std::int64_t SqliteConnection::number(std::string_view sql) {
 void SqliteConnection::fail(int rc, std::string_view sql) {
   using Kind = Error::Kind;
   const std::string said = db_ ? sqlite3_errmsg(db_) : sqlite3_errstr(rc);
-  const int system = db_ ? sqlite3_system_errno(db_) : 0;
+  const bool of_the_disk = (rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN;
+  const int system = db_ && of_the_disk ? last_errno(db_) : 0;
   const std::string detail = fmt::format("sqlite {} ({}): {}", said, rc, sql);
 
   const bool out_of_room = system == ENOSPC || system == EDQUOT || system == EFBIG;

@@ -32,7 +32,7 @@ constexpr int kReaderCacheKib = 2 * 1024;
 constexpr int kCheckpointPages = 4000;
 // Past this many (readers came and went without a gap) the checkpoint waits a little for them, so that the log
 // starts again from its beginning. A single reader that stays longer than that is let be.
-constexpr int kLogPagesMax = 8 * kCheckpointPages;
+constexpr int kLogPagesMax = 4 * kCheckpointPages;
 constexpr int kRestartPatienceMs = 250;
 // How often a waiter looks whether another process has committed something.
 constexpr Micros kForeignPoll = std::chrono::milliseconds(5);
@@ -45,9 +45,9 @@ void make_private_file(const std::string& path) {
   for (const auto& part : parent) {
     made /= part;
     if (::mkdir(made.c_str(), 0700) == 0 || errno == EEXIST) continue;
+    const int error = errno;
     std::error_code ignored;
     if (std::filesystem::is_directory(made, ignored)) continue;
-    const int error = errno;
     raise(Error::Kind::unavailable, error == EACCES || error == EROFS || error == EPERM ? "read_only" : "open",
           fmt::format("the folder {} for the store cannot be made: {}", made.string(), std::strerror(error)));
   }

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <gtest/gtest.h>
+#include <libpq-fe.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <string>
 
@@ -32,6 +34,71 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
+
+/// A throw-away database of one engine.
+class Database {
+ public:
+  virtual ~Database() = default;
+  virtual std::string url() const = 0;
+};
+
+/// On the server whose URL is given, by a role that may create databases.
+class PostgresDatabase final : public Database {
+ public:
+  explicit PostgresDatabase(std::string server) : server_(std::move(server)) {
+    SystemRandom random;
+    name_ = "store_test_" + random_hex(random, 6);
+    run("CREATE DATABASE " + name_);
+  }
+  ~PostgresDatabase() override { run("DROP DATABASE " + name_ + " WITH (FORCE)"); }
+  std::string url() const override {
+    // postgresql://user:password@host:port/database?options
+    const auto host = server_.find("://") + 3;
+    const auto options = server_.find('?');
+    const auto path = server_.find('/', host);
+    return server_.substr(0, std::min(path, options)) + "/" + name_ +
+           (options == std::string::npos ? "" : server_.substr(options));
+  }
+
+  /// Runs a statement on the server, in its own database.
+  void run(const std::string& sql) {
+    PGconn* connection = PQconnectdb(server_.c_str());
+    PGresult* result = PQexec(connection, sql.c_str());
+    EXPECT_EQ(PQresultStatus(result), PGRES_COMMAND_OK) << PQerrorMessage(connection);
+    PQclear(result);
+    PQfinish(connection);
+  }
+  const std::string& name() const { return name_; }
+
+ private:
+  std::string server_, name_;
+};
+
+/// The PostgreSQL server to test on, or empty.
+inline std::string test_server() {
+  const char* server = std::getenv("DRAGOMAN_TEST_PG");
+  return server ? server : "";
+}
+
+/// Without a server a developer sees a skipped test; where everything must run it has failed.
+inline void skip_without_server() {
+  if (!test_server().empty()) return;
+  const char* ci = std::getenv("CI");
+  if (ci && std::string_view(ci) == "true") FAIL() << "DRAGOMAN_TEST_PG names no PostgreSQL to test on";
+  GTEST_SKIP() << "DRAGOMAN_TEST_PG names no PostgreSQL to test on";
+}
+
+/// What `run` throws.
+template <typename F>
+Error error_of(F&& run) {
+  try {
+    run();
+  } catch (const Error& error) {
+    return error;
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return Error(Error::Kind::bug, "");
+}
 
 /// The schema of these tests; a real one would tie them to the product's tables.
 inline constexpr Migration kTestMigrations[] = {

@@ -42,6 +42,11 @@ class Turnstile {
     next->ready.notify_one();
   }
 
+  std::size_t waiting() {
+    std::lock_guard lock(mutex_);
+    return queue_.size();
+  }
+
   /// Holds a turn for a scope.
   class Turn {
    public:
