@@ -268,7 +268,9 @@ struct Value {
 
 class PageReader::Impl {
  public:
-  Impl(FieldKinds kinds, PageOptions options) : kinds_(std::move(kinds)), options_(options) {}
+  Impl(FieldKinds kinds, PageOptions options) : kinds_(std::move(kinds)), options_(options) {
+    DRAGOMAN_ASSERT(sodium_init() >= 0, "libsodium works; it also picks its fastest BLAKE2b here");
+  }
 
   std::span<const Record> parse(std::string_view page) {
     records_.clear();
