@@ -47,6 +47,7 @@ struct Call {
   Response response;
   std::size_t header_bytes = 0;
   SteadyClock::time_point last_activity;
+  bool head_whole = false;  // of the final answer
   bool too_large = false;
   bool headers_too_large = false;
   bool out_of_memory = false;
@@ -78,8 +79,10 @@ std::size_t on_header(char* data, std::size_t size, std::size_t count, void* use
   }
   if (line.substr(0, 5) == "HTTP/") {  // a new answer: what came before was a 1xx
     call.response.headers.clear();
+    call.head_whole = false;
     return line.size();
   }
+  if (line == "\r\n" || line == "\n") call.head_whole = true;
   if (const auto field = parse_header_line(line))
     call.response.headers.add(std::string(field->first), std::string(field->second));
   return line.size();
@@ -336,16 +339,12 @@ Response CurlClient::send(const Request& request, std::stop_token stop) {
   } else {
     curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
   }
+  // Without a body there is nothing to rewind, so a kept connection could make it send such a call twice.
+  if (request.body.empty() && request.method != "GET" && request.method != "HEAD")
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
   if (request.method != "POST" && request.method != "GET" && request.method != "HEAD")
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
 
-  const auto request_sent = [&] {
-    curl_off_t uploaded = 0;
-    long header_bytes = 0;
-    curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
-    curl_easy_getinfo(easy, CURLINFO_REQUEST_SIZE, &header_bytes);
-    return request.body.empty() ? header_bytes > 0 : std::size_t(uploaded) >= request.body.size();
-  };
   const auto connected = [&] {
     // libcurl begins to send (and to count) only when TCP, proxy and TLS are done.
     curl_off_t pretransfer = 0;
@@ -356,6 +355,15 @@ Response CurlClient::send(const Request& request, std::stop_token stop) {
   const auto started = SteadyClock::now();
   CURLcode result = CURLE_OK;
   bool stopped = false, idle = false, done = false;
+  const auto request_sent = [&] {
+    // After a refused repetition libcurl's own count has begun anew.
+    if (result == CURLE_SEND_FAIL_REWIND) return call.body_sent >= request.body.size();
+    curl_off_t uploaded = 0;
+    long header_bytes = 0;
+    curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
+    curl_easy_getinfo(easy, CURLINFO_REQUEST_SIZE, &header_bytes);
+    return request.body.empty() ? header_bytes > 0 : std::size_t(uploaded) >= request.body.size();
+  };
   curl_multi_add_handle(multi, easy);
   {
     const std::stop_callback wake(stop, [multi] { curl_multi_wakeup(multi); });
@@ -370,6 +378,8 @@ Response CurlClient::send(const Request& request, std::stop_token stop) {
         int left = 0;
         while (const CURLMsg* message = curl_multi_info_read(multi, &left))
           if (message->msg == CURLMSG_DONE) result = message->data.result;
+        // libcurl takes a head that just ends for a whole one.
+        if (result == CURLE_OK && !call.head_whole) result = CURLE_RECV_ERROR;
         done = true;
         break;
       }
