@@ -32,10 +32,7 @@ def main():
     failed = []
     try:
         servers.start(("19",), postgres=True)
-        servers.wait()
-        for problem in servers.problems:
-            print(problem, file=sys.stderr)
-        environment.update(servers.environment)
+        environment.update(servers.wait())
         for program in found:
             print(f"== {program.name}", flush=True)
             if subprocess.run([str(program), *passed_on], cwd=ROOT, env=environment).returncode:

@@ -87,7 +87,9 @@ def build(preset, targets=()):
         command += ["--target", *targets]
     begin = time.monotonic()
     if run_quiet(command, log) != 0:
-        return f"building {preset} failed:\n{tail(log, 60)}"
+        lines = log.read_text(errors="replace").splitlines()
+        errors = [line for line in lines if re.search(r"\berror\b|FAILED:|undefined", line)]
+        return f"building {preset} failed (all of it: {log.relative_to(ROOT)}):\n" + "\n".join(errors[:20] or lines[-40:])
     say(f"built {preset} in {time.monotonic() - begin:.0f} s")
     return ""
 
@@ -120,8 +122,8 @@ class Servers:
     def start(self, odoos, postgres):
         if postgres:
             self.start_postgres()
-        if odoos:
-            self.threads.append(threading.Thread(target=self.start_odoos, args=(odoos,)))
+        for version in odoos:
+            self.threads.append(threading.Thread(target=self.start_odoo, args=(version,)))
             self.threads[-1].start()
 
     def start_postgres(self):
@@ -133,25 +135,29 @@ class Servers:
         self.environment["DRAGOMAN_TEST_PG"] = values["DRAGOMAN_TEST_PG"]
         self.postgres_dir = values["DRAGOMAN_TEST_PG_DIR"]
 
-    def start_odoos(self, odoos):
-        for version in odoos:
-            log = RESULTS / f"odoo-{version}.log"
-            log.unlink(missing_ok=True)
-            begin = time.monotonic()
-            code = run_quiet(["tools/odoo.sh", "up", version, "--name", self.name, "--fresh"], log)
-            env_file = CACHE / "odoo" / version / "run" / self.name / "env"
-            if code or not env_file.exists():
-                self.problems.append(f"Odoo {version} did not come up:\n{tail(log, 15)}")
-                continue
-            self.odoos.append(version)
-            self.environment[f"DRAGOMAN_TEST_ODOO{version}_ENV"] = str(env_file)
-            versions = CACHE / "odoo" / version / "root" / ".versions"
-            say(f"Odoo {version} is up after {time.monotonic() - begin:.0f} s ({versions.read_text().strip()})")
+    def start_odoo(self, version):
+        log = RESULTS / f"odoo-{version}.log"
+        log.unlink(missing_ok=True)
+        begin = time.monotonic()
+        code = run_quiet(["tools/odoo.sh", "up", version, "--name", self.name, "--fresh"], log)
+        env_file = CACHE / "odoo" / version / "run" / self.name / "env"
+        if code or not env_file.exists():
+            self.problems.append(f"Odoo {version} did not come up:\n{tail(log, 15)}")
+            return
+        self.odoos.append(version)
+        self.environment[f"DRAGOMAN_TEST_ODOO{version}_ENV"] = str(env_file)
+        versions = CACHE / "odoo" / version / "root" / ".versions"
+        say(f"Odoo {version} is up after {time.monotonic() - begin:.0f} s ({versions.read_text().strip()})")
 
     def wait(self):
+        """Returns what a test needs to find them, when everything is up or has failed; says what failed, once."""
         for thread in self.threads:
             thread.join()
         self.threads = []
+        for problem in self.problems:
+            say(problem)
+        self.problems = []
+        return self.environment
 
     def stop(self):
         self.wait()
@@ -243,23 +249,31 @@ def run_gtest(program, kind, names, wanted_all, environment, results):
             print(f"--- the end of {log.relative_to(ROOT)}\n{tail(log, 80)}\n---", flush=True)
 
 
-def run_programs(kind, found, selected, environment, results):
-    """Two lanes: one for programs that talk to real Odoos (they share these, so one after the other), one for the rest."""
+def run_programs(kind, found, selected, environment, servers, results, then=lambda environment: None):
+    """Runs what needs no real Odoo and returns; what does goes on in a lane of its own, when the servers are up.
+
+    Programs that talk to real Odoos share these, so they run one after the other, and `then` after them. Returns the
+    function that waits for that lane.
+    """
     real, other = [], []
     for program in found:
         names, wanted_all = selected[program]
         if names:
             (real if any(REAL.search(name) for name in names) else other).append((program, names, wanted_all))
 
-    def lane(items):
-        for program, names, wanted_all in items:
-            run_gtest(program, kind, names, wanted_all, environment, results)
+    def real_lane():
+        there = {**environment, **servers.wait()}
+        for program, names, wanted_all in real:
+            run_gtest(program, kind, names, wanted_all, there, results)
+        then(there)
 
-    # The real lane mostly waits for Odoo; the other has the cores.
-    lanes = [real] + [other[i::max(1, CORES - 1)] for i in range(max(1, CORES - 1))]
-    with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
-        for future in [pool.submit(lane, items) for items in lanes]:
-            future.result()
+    pool = concurrent.futures.ThreadPoolExecutor(CORES + 1)
+    lane = pool.submit(real_lane)
+    others = [pool.submit(run_gtest, program, kind, names, wanted_all, {**environment, **servers.environment}, results)
+              for program, names, wanted_all in other]
+    for future in others:
+        future.result()
+    return lane.result
 
 
 def run_python_tests(patterns, environment, results):
@@ -398,34 +412,31 @@ def run_all(options, results, environment, servers):
         names = [name for chosen, _ in selected.values() for name in chosen]
         needed = [version for version in ("19", "14") if any(f"Odoo{version}" in name for name in names)]
         servers.start(needed, postgres=any(POSTGRES.search(name) for name in names))
-    servers.wait()
-    environment.update(servers.environment)
-    for problem in servers.problems:
-        say(problem)
-    run_programs("asan", found, selected, environment, results)
-    run_python_tests(options.names, environment, results)
+    wait = run_programs("asan", found, selected, environment, servers, results,
+                        then=lambda there: run_python_tests(options.names, there, results))
     if not whole:
+        wait()
         return
-    run_tsan(environment, results)
+    run_tsan(environment, servers, results, wait)
     run_fuzzers(options.seconds or (600 if options.full else 15), [], environment, results)
     run_check("tidy.py", "layout", results)
     save(results)
     run_check("check_requirements.py", "requirements", results)
 
 
-def run_tsan(environment, results):
+def run_tsan(environment, servers, results, wait):
+    """Builds while the tests before it still talk to Odoo, and runs after them."""
     if not (ROOT / "build" / "tsan" / "build.ninja").exists():
         run_quiet(["cmake", "--preset", "tsan", "-Wno-dev"], RESULTS / "build-tsan.log")
     targets = [f"{module}_test" for module in TSAN_MODULES if f"{module}_test" in targets_of("tsan")]
-    if not targets:
-        return
-    problem = build("tsan", targets)
+    problem = build("tsan", targets) if targets else ""
+    wait()
     if problem:
         results.add("Build.tsan", "tsan", "failed", 0, problem)
         say(problem)
         return
     found = [path for path in programs("tsan", "_test") if path.name in targets]
-    run_programs("tsan", found, select(found, [], environment, results, "tsan"), environment, results)
+    run_programs("tsan", found, select(found, [], environment, results, "tsan"), environment, servers, results)()
 
 
 def save(results):
