@@ -37,7 +37,8 @@ std::optional<unsigned> digits(std::string_view text, std::size_t at, std::size_
   return value;
 }
 
-// `Sun, 06 Nov 1994 08:49:37 GMT`
+}  // namespace
+
 std::optional<Time> parse_http_date(std::string_view text) {
   static constexpr std::array<std::string_view, 12> kMonths{"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                                             "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
@@ -54,8 +55,6 @@ std::optional<Time> parse_http_date(std::string_view text) {
   return Time(std::chrono::sys_days(date)) + std::chrono::hours(*hour) + std::chrono::minutes(*minute) +
          std::chrono::seconds(*second);
 }
-
-}  // namespace
 
 void Headers::set(std::string_view name, std::string value) {
   const auto first = std::find_if(fields_.begin(), fields_.end(), [&](auto& f) { return same_name(f.first, name); });

@@ -49,6 +49,9 @@ struct Response {
 /// name that is no token, a control character in the value.
 std::optional<std::pair<std::string_view, std::string_view>> parse_header_line(std::string_view line);
 
+/// The preferred form of an HTTP date, `Sun, 06 Nov 1994 08:49:37 GMT`; nullopt if it is another.
+std::optional<Time> parse_http_date(std::string_view text);
+
 /// How long a `Retry-After` asks to wait: seconds, or an HTTP date (RFC 9110, its preferred form) seen from `now`.
 /// Never negative, at most a day (who asks for more is asked again then). nullopt if it is neither form.
 std::optional<std::chrono::seconds> parse_retry_after(std::string_view value, Time now);

@@ -515,16 +515,17 @@ class Client::Impl {
                           std::stop_token stop, Answer& times) {
     Gate::Place place = gate_.enter(
         lane, work, [&] { return probe(stop); }, stop);
-    times.sent = clock_.now();
     const Micros began = clock_.steady();
+    times.sent = began;
     {
       std::lock_guard lock(mutex_);
       ++stats_.calls;
     }
     try {
       http::Response response = http_->send(request, stop);
-      times.received = clock_.now();
-      const double ms = double((clock_.steady() - began).count()) / 1000;
+      times.received = clock_.steady();
+      if (const auto date = response.headers.find("Date")) times.server_date = http::parse_http_date(*date);
+      const double ms = double((times.received - began).count()) / 1000;
       place.ended(response.status == 429 || response.status == 503 ? Ending::refused : Ending::good);
       std::lock_guard lock(mutex_);
       stats_.bytes_received += std::int64_t(response.body.size());

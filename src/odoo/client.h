@@ -58,7 +58,9 @@ struct Answer {
   /// json::PageReader checks every byte when it cuts the page.
   std::string json;
   std::size_t begin = 0, end = 0;  ///< the result within `json`
-  Time sent, received;             ///< by our clock; of two calls the first's and the last's
+  Micros sent{}, received{};       ///< by our steady clock; of two calls the first's and the last's
+  /// The `Date` of the answer: the server's own time in whole seconds, somewhere between sent and received.
+  std::optional<Time> server_date;
   std::string_view result() const { return std::string_view(json).substr(begin, end - begin); }
 };
 
