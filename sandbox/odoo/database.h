@@ -1,0 +1,104 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <shared_mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "sandbox/odoo/schema.h"
+#include "sandbox/odoo/table.h"
+
+namespace sandbox::odoo {
+
+/// Who calls, and with what context.
+struct Env {
+  Id uid = 0;
+  bool su = false;  // past access rights and rules, as sudo()
+  Json context = Json::object();
+  bool active_test = true;
+  bool bin_size = false;
+  std::vector<Id> companies;  // allowed companies, the first is the current one; empty: no filter
+
+  Id company() const { return companies.empty() ? 1 : companies.front(); }
+};
+
+/// One transaction: its start is the write_date of everything it writes. Undoes itself unless committed.
+class Transaction {
+ public:
+  explicit Transaction(std::int64_t start_us) : start_us_(start_us) {}
+  ~Transaction() { roll_back(); }
+  Transaction(const Transaction&) = delete;
+  Transaction& operator=(const Transaction&) = delete;
+
+  std::int64_t start_us() const { return start_us_; }
+  void on_rollback(std::function<void()> undo) { undo_.push_back(std::move(undo)); }
+  void commit() { undo_.clear(); }
+  void roll_back() {
+    while (!undo_.empty()) {
+      undo_.back()();
+      undo_.pop_back();
+    }
+  }
+
+ private:
+  std::int64_t start_us_;
+  std::vector<std::function<void()>> undo_;
+};
+
+struct ApiKey {
+  Id uid = 0;
+  std::string name;
+};
+
+/// Everything the stand-in holds: tables, logins, clock.
+/// Threads: hold `mutex` shared to read records, alone to change them; the clock is safe from any thread.
+class Database {
+ public:
+  Database(std::string name, std::unique_ptr<Schema> schema);
+
+  const std::string& name() const { return name_; }
+  int series() const { return schema_->series; }
+  Schema& schema() { return *schema_; }
+  const Schema& schema() const { return *schema_; }
+
+  Table* find(std::string_view model) const {
+    const auto found = tables_.find(model);
+    return found == tables_.end() ? nullptr : found->second.get();
+  }
+  /// For models that every series has.
+  Table& table(std::string_view model) const;
+  /// Gives a model that was just added to the schema its table.
+  Table& add_table(const Model& model);
+
+  std::int64_t now_us() const;
+  void set_clock_offset_us(std::int64_t offset) { clock_offset_us_ = offset; }
+
+  // External ids, as ir.model.data keeps them: "module.name" to the row of that table.
+  std::unordered_map<std::string, Id> external_ids;
+  std::map<std::string, ApiKey> api_keys;
+  std::unordered_map<Id, std::string> passwords;
+  std::map<std::string, Id> sessions;
+  std::map<std::string, std::int64_t> sequences;
+
+  /// Raised whenever users, groups or access rights change, so that what was derived from them is redone.
+  std::uint64_t rights_version = 0;
+
+  mutable std::shared_mutex mutex;
+
+ private:
+  std::string name_;
+  std::unique_ptr<Schema> schema_;
+  std::unordered_map<std::string_view, std::unique_ptr<Table>> tables_;
+  std::atomic<std::int64_t> clock_offset_us_{0};
+};
+
+}  // namespace sandbox::odoo
