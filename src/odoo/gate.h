@@ -27,7 +27,10 @@ enum class Ending {
   unknown   ///< not sent, stopped
 };
 
-/// Lets as many calls at once through to one Odoo as it has workers.
+/// Lets as many calls at once through to one Odoo as it has workers, which it learns (see GateCore).
+///
+/// For bulk work to go wide, give it more callers than there are places: those that wait lend their thread to find out
+/// whether there are more. With n callers it finds up to n - 1 places for bulk.
 ///
 /// Threads: safe from any thread.
 class Gate {
