@@ -268,7 +268,7 @@ std::int64_t CaptureStore::count(std::int64_t model_id) {
 }
 
 Applied CaptureStore::apply(std::int64_t model_id, std::int64_t schema_number, std::span<const json::Record> records,
-                            Time read_at, bool touch, const std::function<void(Session&)>& also) {
+                            Time read_at, How how, const std::function<void(Session&)>& also) {
   Applied applied;
   std::vector<std::int64_t> ids;
   ids.reserve(records.size());
@@ -309,7 +309,7 @@ Applied CaptureStore::apply(std::int64_t model_id, std::int64_t schema_number, s
       }
       if (before->state != 2 && before->digest == record.digest) {
         ++applied.unchanged;
-        if (touch) touched.push_back(record.id);
+        if (how.touch) touched.push_back(record.id);
         continue;
       }
       ChangeKind kind = ChangeKind::change;
@@ -356,6 +356,10 @@ Applied CaptureStore::apply(std::int64_t model_id, std::int64_t schema_number, s
       }
       session.insert_many("change", kChangeColumns, changes);
       session.insert_many("snapshot", kSnapshotColumns, snapshots, kSnapshotKey);
+      if (how.binaries)
+        for (std::size_t i = 0; i < fresh.size(); ++i)
+          session.execute("INSERT INTO blob_pending (change_number, model_id, external_id) VALUES ($1, $2, $3)",
+                          {number - static_cast<std::int64_t>(fresh.size() - i), model_id, fresh[i].record->id});
       session.notify("changes");
     }
     for (const std::int64_t id : touched)
@@ -419,18 +423,35 @@ void CaptureStore::log_run(const Run& run) {
   });
 }
 
-void CaptureStore::keep_binary(std::int64_t change_number, const std::string& field, const std::string& content) {
-  std::array<std::uint8_t, 32> digest;
-  crypto_generichash(digest.data(), digest.size(), reinterpret_cast<const unsigned char*>(content.data()),
-                     content.size(), nullptr, 0);
-  const Bytes key{std::string_view(reinterpret_cast<const char*>(digest.data()), digest.size())};
+std::vector<CaptureStore::Pending> CaptureStore::pending_binaries(std::int64_t model_id, std::int64_t limit) {
+  std::vector<Pending> out;
+  store_.read([&](Session& session) {
+    out.clear();
+    session.query(
+        "SELECT change_number, external_id FROM blob_pending WHERE model_id = $1 ORDER BY change_number LIMIT $2",
+        {model_id, limit}, [&](const Row& row) {
+          out.push_back({row.int64(0), row.int64(1)});
+        });
+  });
+  return out;
+}
+
+void CaptureStore::keep_binaries(std::int64_t change_number,
+                                 const std::map<std::string, std::string>& content_by_field) {
   store_.write([&](Session& session) {
-    session.execute("INSERT INTO blob (digest, size, data) VALUES ($1, $2, $3) ON CONFLICT (digest) DO NOTHING",
-                    {{key}, {static_cast<std::int64_t>(content.size())}, {Bytes{content}}});
-    session.execute(
-        "INSERT INTO blob_ref (change_number, field, digest) VALUES ($1, $2, $3) ON CONFLICT (change_number, field) DO "
-        "NOTHING",
-        {{change_number}, {field}, {key}});
+    for (const auto& [field, content] : content_by_field) {
+      std::array<std::uint8_t, 32> digest;
+      crypto_generichash(digest.data(), digest.size(), reinterpret_cast<const unsigned char*>(content.data()),
+                         content.size(), nullptr, 0);
+      const Bytes key{std::string_view(reinterpret_cast<const char*>(digest.data()), digest.size())};
+      session.execute("INSERT INTO blob (digest, size, data) VALUES ($1, $2, $3) ON CONFLICT (digest) DO NOTHING",
+                      {{key}, {static_cast<std::int64_t>(content.size())}, {Bytes{content}}});
+      session.execute(
+          "INSERT INTO blob_ref (change_number, field, digest) VALUES ($1, $2, $3) ON CONFLICT (change_number, field) "
+          "DO NOTHING",
+          {{change_number}, {field}, {key}});
+    }
+    session.execute("DELETE FROM blob_pending WHERE change_number = $1", {change_number});
   });
 }
 

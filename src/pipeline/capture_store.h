@@ -72,10 +72,13 @@ class CaptureStore {
 
   /// Stores what is new or different among `records` (sorted by id), read at `read_at` by the server's clock, each as
   /// a version with the next numbers of the feed. What is equal to the version held gets no row, but its `read_at`
-  /// moves up if `touch`. A read that began before the one whose outcome is held never replaces it. `also` runs in
-  /// the same transaction.
+  /// moves up if `touch`. A read that began before the one whose outcome is held never replaces it. With `binaries`
+  /// the new versions are noted as waiting for theirs. `also` runs in the same transaction.
+  struct How {
+    bool touch = false, binaries = false;
+  };
   Applied apply(std::int64_t model_id, std::int64_t schema_number, std::span<const json::Record> records, Time read_at,
-                bool touch, const std::function<void(store::Session&)>& also = {});
+                How how, const std::function<void(store::Session&)>& also = {});
   /// Records that these are gone at the remote. Those not held, or deleted already, are left out.
   Applied remove(std::int64_t model_id, std::int64_t schema_number, std::span<const std::int64_t> ids, Time read_at);
 
@@ -88,8 +91,13 @@ class CaptureStore {
   };
   void log_run(const Run& run);
 
-  /// Keeps the content of a binary field of the version `change_number`, once by digest.
-  void keep_binary(std::int64_t change_number, const std::string& field, const std::string& content);
+  struct Pending {
+    std::int64_t change_number = 0, external_id = 0;
+  };
+  /// Versions that wait for their binaries, oldest first.
+  std::vector<Pending> pending_binaries(std::int64_t model_id, std::int64_t limit);
+  /// Keeps the contents of the binary fields of a version, each once by digest, and ends its waiting.
+  void keep_binaries(std::int64_t change_number, const std::map<std::string, std::string>& content_by_field);
 
  private:
   store::Store& store_;

@@ -52,7 +52,7 @@ class Capture : public ::testing::Test {
       for (bool last = false; !last;) {
         auto piece = model_->fetch(*stretch, after, {});
         last = piece.last;
-        if (!last) after = piece.page->records().back().id;
+        after = piece.upto;
         model_->store(piece);
       }
     }
@@ -321,6 +321,23 @@ TEST_F(Capture, AFailedCallLosesNothing) {
   EXPECT_EQ(here(), there());
 }
 
+TEST_F(Capture, ARecordThatNobodyCanReadIsNamedAndHoldsUpNothingElse) {
+  for (int i = 0; i < 500; ++i) create("x");
+  source_.nan_id = 137;
+  pull();
+  EXPECT_EQ(here().size(), 499u);
+  EXPECT_NE(model_->status("main").alarm.find("137"), std::string::npos);
+  SystemRandom random;
+  clock_.advance(1h);
+  const auto certificate = model_->certify({.bodies = CertifyOptions::Bodies::none}, random, {});
+  ASSERT_EQ(certificate.differences.size(), 1u);
+  EXPECT_EQ(certificate.differences[0].id, 137);
+  EXPECT_NE(certificate.differences[0].what.find("cannot be read"), std::string::npos);
+  source_.nan_id = 0;
+  model_->sweep({});
+  EXPECT_EQ(here(), there());
+}
+
 TEST_F(Capture, AnOlderReadNeverReplacesANewerOne) {
   const auto id = create("old");
   pull();
@@ -329,7 +346,7 @@ TEST_F(Capture, AnOlderReadNeverReplacesANewerOne) {
   clock_.advance(10s);
   write(id, "new");
   model_->poll(true, {});
-  const Applied applied = writer_->apply(model_->id(), 1, old_page->records(), old_page->read_at, true);
+  const Applied applied = writer_->apply(model_->id(), 1, old_page->records(), old_page->read_at, {.touch = true});
   EXPECT_EQ(applied.unchanged, 1);
   EXPECT_EQ(here(), there());
 }

@@ -29,6 +29,11 @@ std::vector<T> slice(const std::vector<T>& all, std::size_t at, std::size_t coun
           all.begin() + static_cast<std::ptrdiff_t>(std::min(at + count, all.size()))};
 }
 
+// The remote's answer holds something that is no JSON (a NaN, a nesting without end): about a record, not the line.
+bool unreadable(const Error& error) {
+  return error.kind == Error::Kind::protocol && (error.code.starts_with("json") || error.code == "record_id");
+}
+
 }  // namespace
 
 ModelCapture::ModelCapture(Source& source, CaptureStore& store, Clock& clock, const SyncSettings& settings,
@@ -79,7 +84,7 @@ bool ModelCapture::prepare(bool full, std::stop_token stop) {
     unavailable_ = false;
     if (described.schema_changed)
       log::info("the schema of a model changed", {{"model", name_}, {"schema", described.schema_number}});
-    const bool interrupted = row_.state == "pulling" && !pull_ && PullProgress::parse(row_.pull);
+    const bool interrupted = !pull_ && PullProgress::parse(row_.pull);
     if (full || described.repull) {
       begin = true;
     } else if (interrupted) {
@@ -105,10 +110,13 @@ void ModelCapture::begin_pull(std::stop_token stop) {
   const std::int64_t last = source_.last_id(name_, plan, stop);
   const std::int64_t count = last == 0 ? 0 : source_.count(name_, plan, stop);
   PullProgress progress(last, count, settings_.page_records_max, now.read_at);
-  store_.set_pull(id_, progress.json(), "pulling");
+  // What has been followed is followed on while it is read again.
+  const std::string state = following() ? "following" : "pulling";
+  store_.set_pull(id_, progress.json(), state);
   std::lock_guard lock(mutex_);
   pull_ = std::move(progress);
-  row_.state = "pulling";
+  row_.pull = pull_->json();
+  row_.state = state;
   row_.reason.clear();
   pull_began_ = clock_.steady();
   pull_began_with_ = 0;
@@ -117,6 +125,11 @@ void ModelCapture::begin_pull(std::stop_token stop) {
 bool ModelCapture::pulling() const {
   std::lock_guard lock(mutex_);
   return pull_.has_value();
+}
+
+bool ModelCapture::following() const {
+  std::lock_guard lock(mutex_);
+  return row_.state == "following" && !unavailable_;
 }
 
 bool ModelCapture::refused() const {
@@ -144,10 +157,11 @@ ModelCapture::Piece ModelCapture::fetch(Range stretch, std::int64_t after, std::
     if (pull_) limit = std::min(settings_.page_records_max * 2, pull_->page_records() * 3 / 2 + 1);
   }
   const Range range{after, stretch.upto};
-  Piece piece{stretch, after, false, nullptr};
+  Piece piece{stretch, after, false, nullptr, after};
   try {
     piece.page = source_.page(name_, plan, range, limit, stop);
   } catch (const Error& error) {
+    if (unreadable(error)) return fetch_around(stretch, after, limit, plan, stop);
     if (error.kind != Error::Kind::forbidden && error.kind != Error::Kind::invalid) throw;
     // A field that could be read for the records tried so far is refused for these: find it among these.
     const auto description = source_.describe(name_, range, stop);
@@ -162,17 +176,53 @@ ModelCapture::Piece ModelCapture::fetch(Range stretch, std::int64_t after, std::
     piece.page = source_.page(name_, plan, range, limit, stop);
   }
   const auto records = piece.page->records();
-  piece.last =
-      static_cast<std::int64_t>(records.size()) < limit || (stretch.upto && records.back().id >= *stretch.upto);
+  piece.upto = records.empty() ? after : records.back().id;
+  piece.last = static_cast<std::int64_t>(records.size()) < limit || (stretch.upto && piece.upto >= *stretch.upto);
   return piece;
+}
+
+// Half the page, and half of it again, until what can be read is read or a single record is left that can't.
+ModelCapture::Piece ModelCapture::fetch_around(Range stretch, std::int64_t after, std::int64_t limit, const Plan& plan,
+                                               std::stop_token stop) {
+  const Range range{after, stretch.upto};
+  for (;;) {
+    limit = std::max<std::int64_t>(1, limit / 2);
+    Piece piece{stretch, after, false, nullptr, after};
+    try {
+      piece.page = source_.page(name_, plan, range, limit, stop);
+      if (piece.page->records().empty())
+        piece.last = true;
+      else
+        piece.upto = piece.page->records().back().id;
+    } catch (const Error& error) {
+      if (!unreadable(error)) throw;
+      if (limit > 1) continue;
+      const Source::Stamps first = source_.stamps(name_, plan, std::nullopt, range, 1, stop);
+      if (first.stamps.empty()) {
+        piece.last = true;
+      } else {
+        piece.upto = first.stamps.front().id;
+        note_unreadable(piece.upto, error);
+      }
+    }
+    if (stretch.upto && piece.upto >= *stretch.upto) piece.last = true;
+    return piece;
+  }
+}
+
+void ModelCapture::note_unreadable(std::int64_t id, const Error& error) {
+  log::warning("a record cannot be read",
+               {{"model", name_}, {"id", id}, {"error", error.message}, {"detail", error.detail}});
+  std::lock_guard lock(mutex_);
+  unreadable_[id] = error.message;
 }
 
 Applied ModelCapture::store(const Piece& piece) {
   std::lock_guard step(step_);
-  const auto records = piece.page->records();
+  const std::span<const json::Record> records = piece.page ? piece.page->records() : std::span<const json::Record>();
   std::string progress;
   std::int64_t schema = 0;
-  bool done = false;
+  bool done = false, binaries = false;
   Time started{};
   {
     std::lock_guard lock(mutex_);
@@ -181,27 +231,31 @@ Applied ModelCapture::store(const Piece& piece) {
     if (piece.last)
       next.finish(piece.key);
     else
-      next.advance(piece.key, records.back().id);
+      next.advance(piece.key, piece.upto);
     next.count(static_cast<std::int64_t>(records.size()));
-    if (piece.stretch.upto) {
-      const std::int64_t upto = piece.last ? *piece.stretch.upto : records.back().id;
+    if (piece.stretch.upto && piece.page) {
+      const std::int64_t upto = piece.last ? *piece.stretch.upto : piece.upto;
       next.adapt(upto - piece.key, static_cast<std::int64_t>(records.size()), piece.page->bytes, piece.page->took);
     }
     done = next.done();
     started = next.started();
     schema = row_.schema_number;
+    binaries = !plan_.binaries.empty();
     progress = next.json();
     *pull_ = std::move(next);
   }
   Applied applied;
   try {
-    applied = store_.apply(id_, schema, records, piece.page->read_at, false, [&](store::Session& session) {
-      if (done)
-        session.execute("UPDATE model SET pull = '{}', state = 'following', reason = '', cursor_us = $2 WHERE id = $1",
-                        {{id_}, {to_us(started)}});
-      else
-        session.execute("UPDATE model SET pull = $2 WHERE id = $1", {{id_}, {progress}});
-    });
+    applied = store_.apply(
+        id_, schema, records, piece.page ? piece.page->read_at : Time{}, {.binaries = binaries},
+        [&](store::Session& session) {
+          if (done)
+            session.execute(
+                "UPDATE model SET pull = '{}', state = 'following', reason = '', cursor_us = $2 WHERE id = $1",
+                {{id_}, {to_us(started)}});
+          else
+            session.execute("UPDATE model SET pull = $2 WHERE id = $1", {{id_}, {progress}});
+        });
   } catch (...) {
     // What is in memory is ahead of what is durable now: begin again from what is durable.
     const auto row = store_.find_model(row_.connection_id, name_);
@@ -215,12 +269,12 @@ Applied ModelCapture::store(const Piece& piece) {
     if (done) {
       status_.done = pull_ ? pull_->records_done() : 0;
       pull_.reset();
+      row_.pull = "{}";
       row_.state = "following";
       row_.cursor = started;
       polled_.reset();
     }
   }
-  capture_binaries(applied, {});
   return applied;
 }
 
@@ -305,13 +359,41 @@ Applied ModelCapture::read_and_apply(const std::vector<std::int64_t>& ids, std::
     plan = plan_;
     schema = row_.schema_number;
   }
-  for (std::size_t at = 0; at < ids.size(); at += kReadPerCall) {
-    const auto page = source_.read(name_, plan, slice(ids, at, kReadPerCall), stop);
-    const Applied one = store_.apply(id_, schema, page->records(), page->read_at, true);
-    capture_binaries(one, stop);
-    applied += one;
-  }
+  read_pages(ids, plan, stop, [&](const Page& page) {
+    applied +=
+        store_.apply(id_, schema, page.records(), page.read_at, {.touch = true, .binaries = !plan.binaries.empty()});
+  });
   return applied;
+}
+
+void ModelCapture::read_pages(const std::vector<std::int64_t>& ids, const Plan& plan, std::stop_token stop,
+                              const std::function<void(const Page&)>& each) {
+  std::vector<std::vector<std::int64_t>> batches;  // the last is next
+  for (std::size_t at = 0; at < ids.size(); at += kReadPerCall)
+    batches.insert(batches.begin(), slice(ids, at, kReadPerCall));
+  while (!batches.empty()) {
+    const auto batch = std::move(batches.back());
+    batches.pop_back();
+    std::unique_ptr<Page> page;
+    try {
+      page = source_.read(name_, plan, batch, stop);
+    } catch (const Error& error) {
+      if (!unreadable(error)) throw;
+      if (batch.size() == 1) {
+        note_unreadable(batch.front(), error);
+      } else {
+        batches.push_back(slice(batch, batch.size() / 2, batch.size()));
+        batches.push_back(slice(batch, 0, batch.size() / 2));
+      }
+      continue;
+    }
+    {
+      std::lock_guard lock(mutex_);
+      if (!unreadable_.empty())
+        for (const auto& record : page->records()) unreadable_.erase(record.id);
+    }
+    each(*page);
+  }
 }
 
 Applied ModelCapture::remove_if_gone(const std::vector<std::int64_t>& ids, Time read_at, std::stop_token stop) {
@@ -331,20 +413,21 @@ Applied ModelCapture::remove_if_gone(const std::vector<std::int64_t>& ids, Time 
   return applied;
 }
 
-void ModelCapture::capture_binaries(const Applied& applied, std::stop_token stop) {
+bool ModelCapture::fetch_binaries(std::int64_t limit, std::stop_token stop) {
   std::vector<std::string> fields;
   {
     std::lock_guard lock(mutex_);
     fields = plan_.binaries;
   }
-  if (fields.empty() || applied.written.empty()) return;
-  std::vector<std::int64_t> ids = applied.written;
-  std::sort(ids.begin(), ids.end());
-  const std::vector<Held> held = store_.held(id_, ids);
-  for (const Held& record : held)
+  const auto pending = store_.pending_binaries(id_, limit);
+  for (const auto& version : pending) {
+    std::map<std::string, std::string> contents;
     for (const std::string& field : fields)
-      if (const auto content = source_.binary(name_, record.id, field, stop))
-        store_.keep_binary(record.change_number, field, *content);
+      if (auto content = source_.binary(name_, version.external_id, field, stop))
+        contents.emplace(field, std::move(*content));
+    store_.keep_binaries(version.change_number, contents);
+  }
+  return static_cast<std::int64_t>(pending.size()) == limit;
 }
 
 void ModelCapture::raise_overlap(Time write_date, Time now, std::int64_t id) {
@@ -413,7 +496,7 @@ bool ModelCapture::sweep_step(SweepState& state, std::stop_token stop) {
     if (more) range.upto = page->records().back().id;
     held = store_.held_range(id_, range, INT64_MAX);
     for (const auto& record : page->records()) there.push_back(record.id);
-    state.outcome.applied += store_.apply(id_, schema, page->records(), read_at, false);
+    state.outcome.applied += store_.apply(id_, schema, page->records(), read_at, {.binaries = !plan.binaries.empty()});
   }
   state.outcome.seen += static_cast<std::int64_t>(there.size());
   state.outcome.late += static_cast<std::int64_t>(late.size());
@@ -515,19 +598,19 @@ Certificate ModelCapture::certify(const CertifyOptions& options, Random& random,
     }
     for (; known != held.end(); ++known) suspects[known->id] = {std::nullopt, false, false, "missing there"};
   }
-  for (std::size_t i = 0; i < sample.size(); i += kReadPerCall) {
-    const auto page = source_.read(name_, plan, slice(sample, i, kReadPerCall), stop);
-    const auto ids = slice(sample, i, kReadPerCall);
+  read_pages(sample, plan, stop, [&](const Page& page) {
+    std::vector<std::int64_t> ids;
+    for (const auto& record : page.records()) ids.push_back(record.id);
     const std::vector<Held> held = store_.held(id_, ids);
-    for (const auto& record : page->records()) {
+    for (const auto& record : page.records()) {
       const auto mine = std::lower_bound(held.begin(), held.end(), record.id,
-                                         [](const Held& h, std::int64_t id) { return h.id < id; });
+                                         [](const Held& one, std::int64_t id) { return one.id < id; });
       ++certificate.bodies_compared;
       if (mine != held.end() && mine->id == record.id && mine->write_date == record.write_date &&
           mine->digest != record.digest)
         suspects.try_emplace(record.id, Suspect{record.write_date, true, true, "other content"});
     }
-  }
+  });
 
   // Then only what survives catching up counts: while others write, the two are never read at the same moment.
   for (int round = 0; round < kCertifyRounds && !suspects.empty(); ++round) {
@@ -544,29 +627,32 @@ Certificate ModelCapture::certify(const CertifyOptions& options, Random& random,
         if (!suspects[id].there) absent.push_back(id);
       remove_if_gone(absent, at, stop);
       const std::vector<Held> held = store_.held(id_, some);
-      const auto page = source_.read(name_, plan, some, stop);
-      at = std::max(at, page->read_at);
-      const auto there = page->records();
-      std::size_t t = 0, h = 0;
+      std::map<std::int64_t, std::pair<std::optional<Time>, json::Digest>> there;
+      read_pages(some, plan, stop, [&](const Page& page) {
+        at = std::max(at, page.read_at);
+        for (const auto& record : page.records()) there[record.id] = {record.write_date, record.digest};
+      });
+      std::size_t h = 0;
       for (const std::int64_t id : some) {
-        while (t < there.size() && there[t].id < id) ++t;
         while (h < held.size() && held[h].id < id) ++h;
-        const json::Record* now = t < there.size() && there[t].id == id ? &there[t] : nullptr;
+        const auto now = there.find(id);
         const Held* mine = h < held.size() && held[h].id == id && held[h].state != 2 ? &held[h] : nullptr;
         const Suspect& before = suspects[id];
-        if (!now && !mine) continue;
-        if (!now) {
+        if (now == there.end() && !mine) {
+          std::lock_guard lock(mutex_);
+          if (unreadable_.contains(id)) still[id] = {before.write_date, true, false, "missing here"};
+        } else if (now == there.end()) {
           still[id] = {std::nullopt, false, false, "missing there"};
         } else if (!mine) {
-          still[id] = {now->write_date, true, false, "missing here"};
+          still[id] = {now->second.first, true, false, "missing here"};
         } else if (before.there && before.write_date && mine->write_date && *mine->write_date > *before.write_date) {
           continue;  // we hold something newer than what made it suspect
-        } else if (mine->write_date != now->write_date) {
+        } else if (mine->write_date != now->second.first) {
           if (!before.body && before.there && mine->write_date == before.write_date)
             continue;  // changed again just now
-          still[id] = {now->write_date, true, false, "older here"};
-        } else if (mine->digest != now->digest) {
-          still[id] = {now->write_date, true, true, "other content"};
+          still[id] = {now->second.first, true, false, "older here"};
+        } else if (mine->digest != now->second.second) {
+          still[id] = {now->second.first, true, true, "other content"};
         }
       }
     }
@@ -577,21 +663,26 @@ Certificate ModelCapture::certify(const CertifyOptions& options, Random& random,
 
   certificate.at = at;
   std::vector<std::int64_t> heal;
+  std::unique_lock lock(mutex_);  // for unreadable_
   std::int64_t missing_here = 0, missing_there = 0;
   for (const auto& [id, suspect] : suspects) {
-    certificate.differences.push_back({id, suspect.what, false});
+    std::string what = suspect.what;
+    if (const auto found = unreadable_.find(id); found != unreadable_.end())
+      what += "; cannot be read: " + found->second;
+    certificate.differences.push_back({id, what, false});
     if (suspect.what == "missing here") ++missing_here;
     if (suspect.what == "missing there") ++missing_there;
     heal.push_back(id);
   }
+  lock.unlock();
   certificate.here = certificate.there - missing_here + missing_there;
   if (options.heal && !heal.empty()) {
-    for (std::size_t i = 0; i < heal.size(); i += kReadPerCall) {
-      const auto page = source_.read(name_, plan, slice(heal, i, kReadPerCall), stop);
-      store_.apply(id_, schema, page->records(), page->read_at, true);
-    }
+    read_pages(heal, plan, stop, [&](const Page& page) {
+      store_.apply(id_, schema, page.records(), page.read_at, {.touch = true, .binaries = !plan.binaries.empty()});
+    });
     remove_if_gone(heal, at, stop);
-    for (auto& difference : certificate.differences) difference.healed = true;
+    std::lock_guard healed(mutex_);
+    for (auto& difference : certificate.differences) difference.healed = !unreadable_.contains(difference.id);
   }
   return certificate;
 }
@@ -603,6 +694,9 @@ ModelStatus ModelCapture::status(const std::string& connection) const {
   status.state = row_.state;
   status.reason = row_.reason;
   status.alarm = row_.alarm;
+  if (!unreadable_.empty())
+    status.alarm += fmt::format("{}{} records cannot be read, the first is {}: {}", status.alarm.empty() ? "" : " ",
+                                unreadable_.size(), unreadable_.begin()->first, unreadable_.begin()->second);
   status.phase = unavailable_ ? "unavailable" : pull_ ? "pulling" : row_.state == "following" ? "following" : "waiting";
   if (pull_) {
     status.done = pull_->records_done();

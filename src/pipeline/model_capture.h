@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/random.h"
 #include "pipeline/capture_store.h"
 #include "pipeline/pull_progress.h"
@@ -42,14 +44,18 @@ class ModelCapture {
   /// or no pull was ever finished, a pull is begun (or the one that was interrupted goes on).
   /// Returns false if the model cannot be captured (its state and reason are recorded).
   bool prepare(bool full, std::stop_token stop);
+  /// A full pull is under way.
   bool pulling() const;
+  /// Everything was pulled once: polls and sweeps make sense, also while it is all read again.
+  bool following() const;
 
   /// A part of the pull under way, to be fetched by the caller, and stored in order of the parts of one stretch.
   struct Piece {
-    Range stretch;         ///< as claimed
-    std::int64_t key = 0;  ///< where this piece begins
-    bool last = false;     ///< of its stretch
-    std::unique_ptr<Page> page;
+    Range stretch;               ///< as claimed
+    std::int64_t key = 0;        ///< where this piece begins
+    bool last = false;           ///< of its stretch
+    std::unique_ptr<Page> page;  ///< none: the record `upto` cannot be read and is passed over
+    std::int64_t upto = 0;       ///< the last id of the piece
   };
   std::optional<Range> claim();
   /// Reads the piece of `stretch` behind `after`. A refused field is taken out of the plan and the rest read.
@@ -75,6 +81,9 @@ class ModelCapture {
   bool sweep_step(SweepState& state, std::stop_token stop);
   Outcome sweep(std::stop_token stop);
 
+  /// Fetches binaries that versions wait for, at most `limit` versions'. True if more wait.
+  bool fetch_binaries(std::int64_t limit, std::stop_token stop);
+
   /// See SyncService::certify.
   Certificate certify(const CertifyOptions& options, Random& random, std::stop_token stop);
 
@@ -89,10 +98,15 @@ class ModelCapture {
  private:
   Outcome poll_locked(bool wide, std::stop_token stop);
   Applied read_and_apply(const std::vector<std::int64_t>& ids, std::stop_token stop);
+  /// Reads the records, page by page; one that can't be read is noted and left out.
+  void read_pages(const std::vector<std::int64_t>& ids, const Plan& plan, std::stop_token stop,
+                  const std::function<void(const Page&)>& each);
+  /// Notes a record that the remote sends in a form nobody can read, so that it is seen and the rest goes on.
+  void note_unreadable(std::int64_t id, const Error& error);
   Applied remove_if_gone(const std::vector<std::int64_t>& ids, Time read_at, std::stop_token stop);
-  void capture_binaries(const Applied& applied, std::stop_token stop);
   void raise_overlap(Time write_date, Time now, std::int64_t id);
   void begin_pull(std::stop_token stop);
+  Piece fetch_around(Range stretch, std::int64_t after, std::int64_t limit, const Plan& plan, std::stop_token stop);
   bool due(const Stamp& stamp, const Held* held, bool wide, Time now) const;
 
   Source& source_;
@@ -112,6 +126,7 @@ class ModelCapture {
   std::optional<Time> secured_;  ///< cursor of the last wide poll, not stored yet
   bool unavailable_ = false;
   ModelStatus status_;
+  std::map<std::int64_t, std::string> unreadable_;  ///< records, and what is wrong with them
   Micros pull_began_{};
   std::int64_t pull_began_with_ = 0;
 };

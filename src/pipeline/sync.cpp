@@ -85,7 +85,7 @@ class Puller {
       while (auto item = queue_.pop()) {
         if (failure_stored_) continue;  // drain
         try {
-          bytes += item->piece.page->bytes;
+          if (item->piece.page) bytes += item->piece.page->bytes;
           applied += with_errors([&] { return item->model->store(item->piece); });
           applied.written.clear();
         } catch (const Error& error) {
@@ -127,7 +127,7 @@ class Puller {
         for (bool last = false; !last;) {
           ModelCapture::Piece piece = with_errors([&] { return model->fetch(*stretch, after, give_up_.get_token()); });
           last = piece.last;
-          if (!last) after = piece.page->records().back().id;
+          after = piece.upto;
           if (!queue_.push({model, std::move(piece)}, give_up_.get_token())) break;
         }
       } catch (const Error& error) {
@@ -248,10 +248,12 @@ class Worker {
     applied += pull(chosen, result.errors, result.bytes, stop);
     std::vector<std::pair<std::int64_t, Time>> cursors;
     for (const auto& model : chosen) {
-      if (model->pulling() || model->refused()) continue;
+      if (!model->following()) continue;
       try {
         applied += model->poll(true, stop).applied;
         applied += model->sweep(stop).applied;
+        while (model->fetch_binaries(50, stop)) {
+        }
         if (const auto cursor = model->take_cursor()) cursors.emplace_back(model->id(), *cursor);
         model->set_error("");
       } catch (const Error& error) {
@@ -422,8 +424,9 @@ class Worker {
       });
     };
 
-    Micros next_wide{}, next_schema = clock_.steady() + settings_.schema_interval, pull_again{};
-    std::map<std::string, Micros> parked;  // models that failed, until when
+    Micros next_wide{}, pull_again{};
+    std::map<std::string, Micros> parked;      // models that failed, until when
+    std::map<std::string, Micros> schema_due;  // when a model is described anew
     std::map<std::string, ModelCapture::SweepState> sweeps;
     std::map<std::string, Applied> since_log;
     Time log_began = clock_.now();
@@ -439,19 +442,14 @@ class Worker {
         start_pull();
         pull_again = round_began + 5s;
       }
-      if (round_began >= next_schema) {
-        if (pull_ended) {
-          usable = prepare({}, false, nullptr, stop);
-          next_schema = round_began + settings_.schema_interval;
-        }
-      }
+      describe_one(usable, schema_due, parked, stop);
       const bool wide = round_began >= next_wide;
       if (wide) next_wide = round_began + kWideInterval;
       std::vector<std::pair<std::int64_t, Time>> cursors;
       for (const auto& model : usable) {
         if (stop.stop_requested()) break;
-        if (model->pulling() || model->refused() || parked[model->name()] > round_began) continue;
-        guarded(*model, parked, next_schema, [&] {
+        if (!model->following() || parked[model->name()] > round_began) continue;
+        guarded(*model, parked, schema_due, [&] {
           Applied applied = model->poll(wide, stop).applied;
           applied.written.clear();
           since_log[model->name()] += applied;
@@ -469,15 +467,36 @@ class Worker {
       // A round that takes long makes the pause longer: polling takes at most a third of one caller's time.
       const Micros took = clock_.steady() - round_began;
       const Micros next_round = round_began + std::max(settings_.poll_interval, took * 3);
-      sweep_until(next_round, usable, sweeps, parked, next_schema, stop);
+      sweep_until(next_round, usable, sweeps, parked, schema_due, stop);
       const Micros left = next_round - clock_.steady();
       if (left > 0us) clock_.wait(left, stop);
     }
     pull_thread = {};
   }
 
+  // Describes at most one model of those whose time has come, so that polls never wait for all of them; a model that
+  // was out of reach may be there now.
+  void describe_one(Models& usable, std::map<std::string, Micros>& due, std::map<std::string, Micros>& parked,
+                    std::stop_token stop) {
+    const Micros now = clock_.steady();
+    for (const auto& model : models()) {
+      const auto [entry, first] = due.try_emplace(model->name(), now + settings_.schema_interval);
+      if (first || entry->second > now) continue;
+      entry->second = now + settings_.schema_interval;
+      guarded(*model, parked, due, [&] {
+        const bool captured = model->prepare(false, stop);
+        const auto at = std::find(usable.begin(), usable.end(), model);
+        if (captured && at == usable.end()) usable.push_back(model);
+        if (!captured && at != usable.end()) usable.erase(at);
+      });
+      entry->second = now + settings_.schema_interval;  // a failure must not bring it back at once
+      return;
+    }
+  }
+
   template <typename Work>
-  void guarded(ModelCapture& model, std::map<std::string, Micros>& parked, Micros& next_schema, Work&& work) {
+  void guarded(ModelCapture& model, std::map<std::string, Micros>& parked, std::map<std::string, Micros>& schema_due,
+               Work&& work) {
     try {
       with_errors(work);
       model.set_error("");
@@ -485,7 +504,7 @@ class Worker {
       if (about_connection(error)) throw;
       model.set_error(error.message);
       parked[model.name()] = clock_.steady() + kModelBackoff;
-      next_schema = std::min(next_schema, clock_.steady() + kModelBackoff / 2);  // a field may be gone
+      schema_due[model.name()] = clock_.steady();  // a field may be gone
       log::warning("a model waits", {{"connection", connection_.name},
                                      {"model", model.name()},
                                      {"kind", policy(error.kind).name},
@@ -495,9 +514,14 @@ class Worker {
   }
 
   void sweep_until(Micros deadline, const Models& usable, std::map<std::string, ModelCapture::SweepState>& sweeps,
-                   std::map<std::string, Micros>& parked, Micros& next_schema, std::stop_token stop) {
+                   std::map<std::string, Micros>& parked, std::map<std::string, Micros>& schema_due,
+                   std::stop_token stop) {
     for (const auto& model : usable) {
-      if (model->pulling() || model->refused() || parked[model->name()] > clock_.steady()) continue;
+      if (!model->following() || parked[model->name()] > clock_.steady()) continue;
+      guarded(*model, parked, schema_due, [&] {
+        while (clock_.steady() < deadline && model->fetch_binaries(10, stop)) {
+        }
+      });
       const auto status = model->status(connection_.name);
       const bool under_way = sweeps.contains(model->name());
       if (!under_way && status.swept && clock_.now() - *status.swept < settings_.sweep_interval &&
@@ -506,7 +530,7 @@ class Worker {
       ModelCapture::SweepState& state = sweeps[model->name()];
       bool more = true;
       while (more && clock_.steady() < deadline && !stop.stop_requested())
-        guarded(*model, parked, next_schema, [&] {
+        guarded(*model, parked, schema_due, [&] {
           more = false;  // unless it ends well
           more = model->sweep_step(state, stop);
           if (!more) {

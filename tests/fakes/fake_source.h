@@ -145,6 +145,7 @@ class FakeSource final : public pipeline::Source {
   std::string fields =
       R"({"active":{"type":"boolean"},"id":{"type":"integer"},"value":{"type":"char"},"write_date":{"type":"datetime"}})";
   bool has_write_date = true;
+  std::int64_t nan_id = 0;  ///< this record's body is no JSON, as Python writes a NaN
   std::int64_t bodies_read = 0;
   std::function<void()> on_call;  ///< before a call for stamps is answered
   std::optional<Error> failure;   ///< thrown by the next call
@@ -173,7 +174,9 @@ class FakeSource final : public pipeline::Source {
 
   std::unique_ptr<pipeline::Page> answer(const std::vector<std::int64_t>& ids) {
     std::string text = "[";
-    for (const std::int64_t id : ids) text += (text.size() > 1 ? ", " : "") + body(id, rows.at(id));
+    for (const std::int64_t id : ids)
+      text += (text.size() > 1 ? ", " : "") +
+              (id == nan_id ? fmt::format(R"({{"id": {}, "value": NaN}})", id) : body(id, rows.at(id)));
     return std::make_unique<TextPage>(text + "]", server_now());
   }
   bool lock(Transaction& transaction, std::int64_t id) {

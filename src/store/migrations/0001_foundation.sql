@@ -108,6 +108,13 @@ CREATE TABLE blob_ref (
   PRIMARY KEY (change_number, field)
 ){{strict}};
 
+-- Versions whose binary fields are still to be fetched: written with the version, deleted with the content's arrival.
+CREATE TABLE blob_pending (
+  change_number {{int}} NOT NULL PRIMARY KEY,
+  model_id {{int}} NOT NULL,
+  external_id {{int}} NOT NULL
+){{strict}};
+
 CREATE TABLE token (
   id {{id}},
   name TEXT NOT NULL,
