@@ -211,30 +211,38 @@ PY
   step "built: $(cat "$folder/.versions")"
 }
 
+# A build that stops halfway takes its PostgreSQL along.
+build_folder_or_clean_up() {
+  trap 'if [ -d "$home/root.new" ]; then pg_stop "$home/root.new"; fi' EXIT
+  build_folder "$home/root.new"
+  trap - EXIT
+}
+
+# Deletes a folder without anybody waiting: some file systems take minutes for so many files.
+remove_later() {
+  [ -d "$1" ] || return 0
+  local away
+  away=$(mktemp -d "$home/trash.XXXXXX")
+  mv "$1" "$away/"
+  (setsid nice rm -rf "$away" </dev/null >/dev/null 2>&1 9>&- &)
+}
+
 # Builds beside the old folder and puts the new one in its place only when it is whole.
 build() {
   "$repo_root/tools/setup.sh" odoo
   local new=$home/root.new log=$home/build.log
   if pg_running "$new"; then pg_stop "$new"; fi
-  rm -rf "$new"
+  remove_later "$new"
   step "building Odoo $version under $home (a few minutes, 2.5 GB; log: $log)"
-  # A subshell of its own, so that set -e holds in it even though we look at its result.
-  set +e
-  (
-    set -e
-    build_folder "$new"
-  ) 9>&- >"$log" 2>&1
-  local result=$?
-  set -e
-  if [ $result != 0 ]; then
+  # A shell of its own: in a function whose result somebody looks at, bash forgets set -e.
+  if ! "$0" build-folder "$version" 9>&- >"$log" 2>&1; then
     say "building Odoo $version failed; the end of $log:"
     tail -n 15 "$log" >&2
-    if pg_running "$new"; then pg_stop "$new"; fi
     return 1
   fi
   stop_all
   # The old folder goes only when the new one has served somebody: see up.
-  rm -rf "$home/root.old"
+  remove_later "$home/root.old"
   if [ -d "$root" ]; then mv "$root" "$home/root.old"; fi
   mv "$new" "$root"
   step "Odoo $version is built: $(cat "$root/.versions")"
@@ -363,7 +371,7 @@ repair() {
     if start_instance "$run" "$db"; then return; fi
     if [ ! -d "$home/root.old" ]; then die "Odoo $version does not start; see $run/odoo.log and $home/build.log"; fi
     stop_all
-    rm -rf "$root"
+    remove_later "$root"
     mv "$home/root.old" "$root"
   fi
   step "using the last good folder: $(cat "$root/.versions")"
@@ -372,7 +380,7 @@ repair() {
 }
 
 up() {
-  local run=$home/run/$name db
+  local run=$home/run/$name db options="workers $workers, cron threads $crons ${extra[*]}"
   db=$(database_of "$name")
   lock_version
   ensure_built
@@ -380,14 +388,19 @@ up() {
     stop_instance "$run"
     rm -rf "$root/var/lib/odoo/instances/$name"
   fi
+  if process_lives "$run/pid" && [ "$(cat "$run/options" 2>/dev/null)" != "$options" ]; then
+    step "Odoo $version '$name' runs with $(cat "$run/options" 2>/dev/null), and $options are asked for: restarting it"
+    stop_instance "$run"
+  fi
   if process_lives "$run/pid" && [ -s "$run/env" ] && pg_running "$root" &&
     healthy "$(sed -n 's/^ODOO_URL=//p' "$run/env")" "$db" 60; then
     step "Odoo $version '$name' runs already"
   else
     stop_instance "$run"
     start_instance "$run" "$db" || repair "$run" "$db"
+    echo "$options" >"$run/options"
   fi
-  rm -rf "$home/root.old"
+  remove_later "$home/root.old"
   step "$(cat "$root/.versions")"
   say "env file: $run/env"
   cat "$run/env"
@@ -449,12 +462,13 @@ main() {
   case $command in
     help) usage ;;
     status) status ;;
-    up | down | drop | build | clean | shell | psql)
+    up | down | drop | build | build-folder | clean | shell | psql)
       for v in "${versions[@]}"; do
         use_version "$v"
         case $command in
           up) up ;;
           down) down ;;
+          build-folder) build_folder_or_clean_up ;; # what build runs in a shell of its own
           drop)
             lock_version
             stop_instance "$home/run/$name"
