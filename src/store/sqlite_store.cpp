@@ -25,14 +25,19 @@ namespace {
 
 // "DRAG", in the header of the file: `file hub.db` and our own check know it by that.
 constexpr std::int64_t kApplicationId = 0x44524147;
-constexpr int kPageSize = 4096;
+// Records are 0.5 to 2 KB with their keys. Measured with 5,000 of 2 KB in commits of 500: 4,096 takes 1.6 times the
+// processor time and 1.4 times the disk (one record fills a page); 16,384 saves a little more, but reads single records
+// slower and writes twice as much for a single change.
+constexpr int kPageSize = 8192;
+// More than 8 MB made no difference that could be measured.
 constexpr int kWriterCacheKib = 8 * 1024;
 constexpr int kReaderCacheKib = 2 * 1024;
-// After this many pages the log is copied into the file, without waiting for readers.
+// After this many pages (32 MB) the log is copied into the file, without waiting for readers. Half of that cost a tenth
+// of the speed.
 constexpr int kCheckpointPages = 4000;
 // Past this many (readers came and went without a gap) the checkpoint waits a little for them, so that the log
 // starts again from its beginning. A single reader that stays longer than that is let be.
-constexpr int kLogPagesMax = 4 * kCheckpointPages;
+constexpr int kLogPagesMax = 2 * kCheckpointPages;
 constexpr int kRestartPatienceMs = 250;
 // How often a waiter looks whether another process has committed something.
 constexpr Micros kForeignPoll = std::chrono::milliseconds(5);

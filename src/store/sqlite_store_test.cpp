@@ -228,7 +228,7 @@ TEST_F(SqliteStoreTest, AFullDatabaseUndoesTheTransactionAndGoesOn) {
   const auto limit = [&](int pages) {
     store->write([&](Session& s) { s.execute("PRAGMA max_page_count = " + std::to_string(pages)); });
   };
-  limit(400);
+  limit(200);
   EXPECT_EQ(fill_up(*store, [&] { limit(100'000); }), "ok");
 }
 
@@ -443,7 +443,7 @@ TEST_F(SqliteStoreTest, TheLogStaysBoundedUnderALongLoad) {
   }
   stop = true;
   readers.clear();
-  EXPECT_LT(largest, 100u << 20);
+  EXPECT_LT(largest, 80u << 20);
   EXPECT_EQ(names(*store).size(), 20u);
 }
 
