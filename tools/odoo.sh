@@ -484,7 +484,7 @@ main() {
             lock_version
             stop_all
             if pg_running "$home/root.new"; then pg_stop "$home/root.new"; fi
-            rm -rf "${home:?}/root" "$home/root.new" "$home/root.old" "$home/run"
+            rm -rf "${home:?}/root" "$home/root.new" "$home/root.old" "$home/run" "$home"/trash.*
             ;;
           shell) needs_instance; inside "$root" odoo odoo shell -c "/etc/dragoman/$name.conf" -d "$(database_of "$name")" --no-http ;;
           psql) needs_instance
