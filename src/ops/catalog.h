@@ -1,0 +1,16 @@
+#pragma once
+
+#include <vector>
+
+#include "ops/operation.h"
+
+namespace dragoman::ops {
+
+// One function per noun, each in its own file; catalog.cpp puts them in order.
+std::vector<Operation> connection_operations(const pipeline::ConnectorList& connectors);
+std::vector<Operation> sync_operations();
+std::vector<Operation> record_operations();
+std::vector<Operation> change_operations();
+std::vector<Operation> hub_operations();
+
+}  // namespace dragoman::ops

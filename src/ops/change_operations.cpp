@@ -1,0 +1,95 @@
+#include <nlohmann/json.hpp>
+
+#include "ops/catalog.h"
+#include "ops/shapes.h"
+#include "pipeline/records.h"
+
+namespace dragoman::ops {
+namespace {
+
+using access::Role;
+using nlohmann::json;
+
+constexpr Micros kFollowWait = std::chrono::seconds(15);
+
+pipeline::Records::FeedFilter filter_of(const json& input) {
+  return {.since = input.at("since"),
+          .limit = input.at("limit"),
+          .connection = input.value("connection", ""),
+          .model = input.value("model", ""),
+          .company = maybe_integer(input, "company"),
+          .bodies = input.at("bodies")};
+}
+
+std::string list(Context& context, const json& input) {
+  auto& records = context.services.records;
+  const auto filter = filter_of(input);
+  const Micros patience = std::chrono::seconds(input.at("wait").get<std::int64_t>());
+  const Micros until = context.services.clock.steady() + patience;
+  auto feed = records.changes(filter);
+  while (feed.changes.empty()) {
+    const Micros left = until - context.services.clock.steady();
+    if (left <= Micros(0) || context.stop.stop_requested()) break;
+    // What the filter let nothing through of is not looked at again.
+    auto from = filter;
+    from.since = feed.next;
+    if (feed.next >= feed.last && !records.wait(feed.last, left, context.stop)) break;
+    feed = records.changes(from);
+  }
+  std::vector<std::string> rows;
+  for (const auto& change : feed.changes) rows.push_back(change_text(change, filter.bodies));
+  return rows_text("changes", rows, {{"next", feed.next}, {"last", feed.last}});
+}
+
+void follow(Context& context, const json& input, const Emit& emit) {
+  auto& records = context.services.records;
+  auto filter = filter_of(input);
+  while (!context.stop.stop_requested()) {
+    const auto feed = records.changes(filter);
+    for (const auto& change : feed.changes)
+      if (!emit(std::to_string(change.number), pipeline::name(change.kind), change_text(change, filter.bodies))) return;
+    filter.since = feed.next;
+    if (feed.next < feed.last) continue;
+    // An empty entry is a sign of life, and finds out whether somebody still listens.
+    if (!records.wait(feed.next, kFollowWait, context.stop) && !emit({}, {}, {})) return;
+  }
+}
+
+}  // namespace
+
+std::vector<Operation> change_operations() {
+  return {{
+      .name = "change list",
+      .summary = "Lists what was created, changed and deleted since a number, in order",
+      .description =
+          "Every change has a number; a reader who remembers the last one it has dealt with misses nothing: ask with "
+          "`since`, deal with the changes, remember `next`. With `wait`, an empty answer waits for news. As "
+          "server-sent events (`Accept: text/event-stream`) the event id is the number, and `Last-Event-ID` goes on "
+          "after it.",
+      .method = "GET",
+      .path = "/changes",
+      .permission = Role::viewer,
+      .inputs = {{.name = "since", .type = Type::integer, .doc = "numbers above it", .fallback = "0", .min = 0},
+                 limit_field(1000, 10'000),
+                 {.name = "wait",
+                  .type = Type::integer,
+                  .doc = "seconds to wait when there is nothing yet",
+                  .fallback = "0",
+                  .min = 0,
+                  .max = 60},
+                 {.name = "connection", .doc = "only of this connection"},
+                 {.name = "model", .doc = "only of this model"},
+                 {.name = "company", .type = Type::integer, .doc = "only records of this company"},
+                 {.name = "bodies", .type = Type::boolean, .doc = "with the captured values", .fallback = "false"}},
+      .output =
+          {.fields = {{.name = "next", .type = Type::integer, .doc = "`since` of the next question", .required = true},
+                      {.name = "last", .type = Type::integer, .doc = "the newest number there is", .required = true}},
+           .rows = "changes",
+           .columns = change_fields(false)},
+      .run = list,
+      .follow = follow,
+      .resume = "since",
+  }};
+}
+
+}  // namespace dragoman::ops

@@ -1,0 +1,261 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "ops/catalog.h"
+#include "ops/shapes.h"
+#include "pipeline/connections.h"
+#include "pipeline/sync.h"
+
+namespace dragoman::ops {
+namespace {
+
+using access::Role;
+using nlohmann::json;
+
+Field name_field() {
+  return {.name = "name", .doc = "name of the connection", .required = true, .positional = true};
+}
+
+std::vector<Field> connection_columns() {
+  return {{.name = "name", .doc = "its name", .required = true},
+          {.name = "kind", .doc = "the connector", .required = true},
+          {.name = "state", .doc = "`active`, `paused` or `error`", .required = true},
+          {.name = "reason", .doc = "why it is paused or in error"},
+          {.name = "settings", .type = Type::object, .doc = "without secrets", .hidden = true},
+          {.name = "learnt", .type = Type::object, .doc = "what is known of the server", .hidden = true},
+          {.name = "created", .type = Type::time, .hidden = true},
+          {.name = "changed", .type = Type::time}};
+}
+
+json shape(const pipeline::Connection& connection) {
+  return {{"name", connection.name},
+          {"kind", connection.kind},
+          {"state", connection.state},
+          {"reason", connection.reason},
+          {"settings", connection.settings},
+          {"learnt", connection.learnt.is_object() ? connection.learnt : json::object()},
+          {"created", format_iso(connection.created)},
+          {"changed", format_iso(connection.changed)}};
+}
+
+Type type_of(const std::string& setting_type) {
+  return setting_type == "number"    ? Type::integer
+         : setting_type == "boolean" ? Type::boolean
+         : setting_type == "list"    ? Type::list
+         : setting_type == "object"  ? Type::object
+                                     : Type::text;
+}
+
+// The settings of all connectors as inputs: the connector's own check says which of them it takes.
+std::vector<Field> setting_fields(const pipeline::ConnectorList& connectors) {
+  std::vector<Field> fields;
+  for (const auto& connector : connectors.all()) {
+    for (const auto& setting : connector.settings) {
+      if (std::any_of(fields.begin(), fields.end(), [&](const Field& known) { return known.name == setting.name; }))
+        continue;
+      std::string doc = setting.doc;
+      if (setting.required) doc += " (needed)";
+      fields.push_back({.name = setting.name, .type = type_of(setting.type), .doc = doc});
+    }
+  }
+  return fields;
+}
+
+json settings_of(const json& input, const pipeline::ConnectorList& connectors) {
+  json settings = json::object();
+  for (const Field& field : setting_fields(connectors))
+    if (const auto found = input.find(field.name); found != input.end()) settings[field.name] = *found;
+  // Ids given as text on the command line are numbers in the connectors' settings.
+  if (const auto companies = settings.find("companies"); companies != settings.end())
+    for (auto& company : *companies)
+      if (company.is_string())
+        company = value_of({.name = "companies", .type = Type::integer}, company.get_ref<const std::string&>());
+  return settings;
+}
+
+Secret secret_of(const json& input) {
+  return Secret(input.value("secret", std::string()));
+}
+
+json probe_shape(const pipeline::Probe& probe) {
+  json steps = json::array();
+  for (const auto& step : probe.steps) steps.push_back({{"step", step.name}, {"ok", step.ok}, {"result", step.result}});
+  return {{"ok", probe.ok()}, {"steps", steps}};
+}
+
+}  // namespace
+
+std::vector<Operation> connection_operations(const pipeline::ConnectorList& connectors) {
+  std::vector<std::string> kinds;
+  std::string secret_doc;
+  for (const auto& connector : connectors.all()) {
+    kinds.push_back(connector.kind);
+    secret_doc += (secret_doc.empty() ? "" : "; ") + connector.kind + ": " + connector.secret_doc;
+  }
+  const Field secret{.name = "secret", .doc = secret_doc + "; kept encrypted, never shown", .secret = true};
+
+  std::vector<Field> add_inputs{name_field(),
+                                {.name = "kind",
+                                 .doc = "the connector",
+                                 .fallback = json(kinds.empty() ? "" : kinds.front()).dump(),
+                                 .choices = kinds},
+                                secret};
+  std::vector<Field> update_inputs{name_field(), secret};
+  for (const Field& field : setting_fields(connectors)) {
+    add_inputs.push_back(field);
+    update_inputs.push_back(field);
+  }
+
+  std::vector<Operation> all;
+  all.push_back({
+      .name = "connection add",
+      .summary = "Connects the hub to an account at a remote system",
+      .description = "The connection is active at once: a running hub begins to pull. `connection test` tells whether "
+                     "the account works.",
+      .method = "POST",
+      .path = "/connections",
+      .permission = Role::manager,
+      .inputs = add_inputs,
+      .output = {.fields = connection_columns()},
+      .run =
+          [](Context& context, const json& input) {
+            auto& services = context.services;
+            const std::string kind = input.at("kind");
+            const json settings = services.connectors.check_settings(kind, settings_of(input, services.connectors));
+            const auto added = services.connections.add(input.at("name"), kind, settings, secret_of(input));
+            services.sync.refresh(added.name);
+            return dump(shape(added));
+          },
+  });
+  all.push_back({
+      .name = "connection update",
+      .summary = "Changes settings or the secret of a connection",
+      .description = "Settings that are not given stay as they are. A connection in error becomes active again.",
+      .method = "PATCH",
+      .path = "/connections/{name}",
+      .permission = Role::manager,
+      .inputs = update_inputs,
+      .output = {.fields = connection_columns()},
+      .run =
+          [](Context& context, const json& input) {
+            auto& services = context.services;
+            const auto before = services.connections.get(input.at("name"));
+            json settings = before.settings;
+            settings.update(settings_of(input, services.connectors));
+            settings = services.connectors.check_settings(before.kind, settings);
+            const auto updated = services.connections.update(before.name, settings, secret_of(input));
+            services.sync.refresh(updated.name);
+            return dump(shape(updated));
+          },
+  });
+  all.push_back({
+      .name = "connection list",
+      .summary = "Lists the connections",
+      .method = "GET",
+      .path = "/connections",
+      .permission = Role::viewer,
+      .output = {.rows = "connections", .columns = connection_columns()},
+      .run =
+          [](Context& context, const json&) {
+            json rows = json::array();
+            for (const auto& connection : context.services.connections.list()) rows.push_back(shape(connection));
+            return dump({{"connections", rows}});
+          },
+  });
+  all.push_back({
+      .name = "connection show",
+      .summary = "Shows a connection's settings and state",
+      .method = "GET",
+      .path = "/connections/{name}",
+      .permission = Role::viewer,
+      .inputs = {name_field()},
+      .output = {.fields = connection_columns()},
+      .run = [](Context& context,
+                const json& input) { return dump(shape(context.services.connections.get(input.at("name")))); },
+  });
+  all.push_back({
+      .name = "connection test",
+      .summary = "Tries a connection step by step and says what is wrong",
+      .description = "Changes nothing, here or there.",
+      .method = "POST",
+      .path = "/connections/{name}/test",
+      .permission = Role::user,
+      .inputs = {name_field()},
+      .output = {.fields = {{.name = "ok", .type = Type::boolean, .doc = "every step went well", .required = true}},
+                 .rows = "steps",
+                 .columns = {{.name = "step", .doc = "what was tried", .required = true},
+                             {.name = "ok", .type = Type::boolean, .required = true},
+                             {.name = "result", .doc = "what came of it, and what to do", .required = true}}},
+      .run =
+          [](Context& context, const json& input) {
+            return dump(probe_shape(context.services.sync.test(input.at("name"), context.stop)));
+          },
+  });
+  all.push_back({
+      .name = "connection pause",
+      .summary = "Stops reading through a connection until it is resumed",
+      .method = "POST",
+      .path = "/connections/{name}/pause",
+      .permission = Role::user,
+      .inputs = {name_field(), {.name = "reason", .doc = "why, for those who wonder later", .fallback = R"("")"}},
+      .output = {.fields = connection_columns()},
+      .run =
+          [](Context& context, const json& input) {
+            auto& services = context.services;
+            services.connections.set_state(
+                input.at("name"), "paused",
+                input.value("reason", "").empty() ? "paused by " + context.caller : input.value("reason", ""));
+            services.sync.refresh(input.at("name"));
+            return dump(shape(services.connections.get(input.at("name"))));
+          },
+  });
+  all.push_back({
+      .name = "connection resume",
+      .summary = "Goes on with a connection that is paused or in error",
+      .method = "POST",
+      .path = "/connections/{name}/resume",
+      .permission = Role::user,
+      .inputs = {name_field()},
+      .output = {.fields = connection_columns()},
+      .run =
+          [](Context& context, const json& input) {
+            auto& services = context.services;
+            services.connections.set_state(input.at("name"), "active", "");
+            services.sync.refresh(input.at("name"));
+            return dump(shape(services.connections.get(input.at("name"))));
+          },
+  });
+  all.push_back({
+      .name = "connection remove",
+      .summary = "Forgets a connection with everything captured through it",
+      .description = "All records, their history and their place in the change feed are deleted here. Nothing changes "
+                     "at the remote system. There is no way back, except from a backup.",
+      .method = "DELETE",
+      .path = "/connections/{name}",
+      .permission = Role::manager,
+      .inputs = {name_field(),
+                 {.name = "confirm", .doc = "the connection's name once more, to be sure", .required = true}},
+      .output = {.fields = {{.name = "removed", .doc = "its name", .required = true}}},
+      .run =
+          [](Context& context, const json& input) {
+            auto& services = context.services;
+            const auto connection = services.connections.get(input.at("name"));
+            if (input.at("confirm") != connection.name)
+              throw Error(Error::Kind::invalid,
+                          fmt::format("Removing `{0}` deletes all that was captured through it. If that is meant, "
+                                      "`confirm` must be `{0}`.",
+                                      connection.name));
+            // Paused first, so that nothing is written for it any more.
+            services.connections.set_state(connection.name, "paused", "being removed");
+            services.sync.refresh(connection.name);
+            services.connections.remove(connection.name);
+            services.sync.refresh(connection.name);
+            return dump({{"removed", connection.name}});
+          },
+  });
+  return all;
+}
+
+}  // namespace dragoman::ops

@@ -1,0 +1,206 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "json/scan.h"
+#include "ops/operation.h"
+
+namespace dragoman::ops {
+namespace {
+
+using nlohmann::json;
+
+constexpr int kDepthMax = 32;
+constexpr std::size_t kTextBytesMax = 1 << 20;
+
+[[noreturn]] void refuse(std::string message, std::string code = "input") {
+  Error error(Error::Kind::invalid, std::move(message));
+  error.code = std::move(code);
+  throw error;
+}
+
+std::string article(Type type) {
+  switch (type) {
+    case Type::text:
+      return "a text";
+    case Type::integer:
+      return "a whole number";
+    case Type::boolean:
+      return "true or false";
+    case Type::time:
+      return "a time such as 2026-11-20T10:05:48Z";
+    case Type::list:
+      return "a list";
+    case Type::object:
+      return "a JSON object";
+  }
+  return "a value";
+}
+
+std::string shown(const Field& field, const json& value) {
+  if (field.secret) return "what was given";
+  std::string text = dump(value);
+  if (text.size() > 60) text = text.substr(0, 57) + "…";
+  return "`" + text + "`";
+}
+
+json check_value(const Field& field, json value) {
+  const auto wrong = [&] {
+    refuse(fmt::format("`{}` takes {}, and {} is none.", field.name, article(field.type), shown(field, value)));
+  };
+  switch (field.type) {
+    case Type::text: {
+      if (!value.is_string()) wrong();
+      const auto& text = value.get_ref<const std::string&>();
+      if (text.size() > kTextBytesMax) refuse(fmt::format("`{}` is over {} bytes.", field.name, kTextBytesMax));
+      if (text.find('\0') != std::string::npos) refuse(fmt::format("`{}` holds a NUL character.", field.name));
+      if (field.required && text.empty()) refuse(fmt::format("`{}` must not be empty.", field.name));
+      if (!field.choices.empty() && std::find(field.choices.begin(), field.choices.end(), text) == field.choices.end())
+        refuse(fmt::format("`{}` is one of {}, and {} is none of them.", field.name, fmt::join(field.choices, ", "),
+                           shown(field, value)));
+      break;
+    }
+    case Type::integer: {
+      if (!value.is_number_integer()) wrong();
+      if (value.is_number_unsigned() && value.get<std::uint64_t>() > INT64_MAX) wrong();
+      const auto number = value.get<std::int64_t>();
+      if ((field.min && number < *field.min) || (field.max && number > *field.max))
+        refuse(fmt::format("`{}` is from {} to {}, and {} is outside.", field.name, field.min.value_or(INT64_MIN),
+                           field.max.value_or(INT64_MAX), number));
+      break;
+    }
+    case Type::boolean:
+      if (!value.is_boolean()) wrong();
+      break;
+    case Type::time: {
+      if (!value.is_string()) wrong();
+      const auto time = parse_time(value.get_ref<const std::string&>());
+      if (!time) wrong();
+      value = format_iso(*time);
+      break;
+    }
+    case Type::list:
+      if (!value.is_array()) wrong();
+      for (const auto& item : value)
+        if (!item.is_string() && !item.is_number_integer())
+          refuse(fmt::format("`{}` takes a list of texts or whole numbers.", field.name));
+      break;
+    case Type::object:
+      if (!value.is_object()) wrong();
+      break;
+  }
+  return value;
+}
+
+}  // namespace
+
+std::string_view name(Type type) {
+  switch (type) {
+    case Type::text:
+      return "text";
+    case Type::integer:
+      return "integer";
+    case Type::boolean:
+      return "boolean";
+    case Type::time:
+      return "time";
+    case Type::list:
+      return "list";
+    case Type::object:
+      return "object";
+  }
+  return "text";
+}
+
+json check_input(const Operation& operation, json input) {
+  if (input.is_null()) input = json::object();
+  if (!input.is_object()) refuse("The input is a JSON object.");
+  std::vector<std::string> names;
+  for (const Field& field : operation.inputs) names.push_back(field.name);
+  for (const auto& [key, value] : input.items()) {
+    if (std::find(names.begin(), names.end(), key) != names.end()) continue;
+    const std::string near = nearest(key, names);
+    refuse(fmt::format("`{}` takes no `{}`.{}", operation.name, key,
+                       !near.empty()   ? fmt::format(" Did you mean `{}`?", near)
+                       : names.empty() ? " It takes nothing."
+                                       : fmt::format(" It takes {}.", fmt::join(names, ", "))));
+  }
+  json checked = json::object();
+  for (const Field& field : operation.inputs) {
+    const auto given = input.find(field.name);
+    // null is how some clients say "not given".
+    if (given == input.end() || given->is_null()) {
+      if (field.required) refuse(fmt::format("`{}` needs `{}`: {}.", operation.name, field.name, field.doc));
+      if (!field.fallback.empty()) checked[field.name] = json::parse(field.fallback);
+      continue;
+    }
+    checked[field.name] = check_value(field, std::move(*given));
+  }
+  return checked;
+}
+
+json value_of(const Field& field, const std::string& text) {
+  const auto wrong = [&] {
+    refuse(fmt::format("`{}` takes {}, and {} is none.", field.name, article(field.type), shown(field, text)));
+  };
+  switch (field.type) {
+    case Type::text:
+    case Type::time:
+      return check_value(field, text);
+    case Type::integer: {
+      std::int64_t number = 0;
+      const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
+      if (code != std::errc() || end != text.data() + text.size() || text.empty()) wrong();
+      return check_value(field, number);
+    }
+    case Type::boolean:
+      if (text == "true" || text == "1" || text == "yes" || text.empty()) return true;
+      if (text == "false" || text == "0" || text == "no") return false;
+      wrong();
+      break;
+    case Type::list: {
+      if (text.starts_with('[')) return check_value(field, parse_body(text));
+      json list = json::array();
+      std::size_t begin = 0;
+      while (begin <= text.size() && !text.empty()) {
+        const auto comma = std::min(text.find(',', begin), text.size());
+        if (comma > begin) list.push_back(text.substr(begin, comma - begin));
+        begin = comma + 1;
+      }
+      return list;
+    }
+    case Type::object:
+      return check_value(field, parse_body(text));
+  }
+  return nullptr;
+}
+
+json parse_body(std::string_view text) {
+  try {
+    dragoman::json::check(text, kDepthMax);
+  } catch (const Error& error) {
+    refuse("The body is not JSON that can be read: " + error.message, error.code.empty() ? "json" : error.code);
+  }
+  std::vector<std::set<std::string>> open;
+  std::string twice;
+  const json parsed = json::parse(text, [&](int, json::parse_event_t event, json& value) {
+    if (event == json::parse_event_t::object_start) open.emplace_back();
+    if (event == json::parse_event_t::object_end && !open.empty()) open.pop_back();
+    if (event == json::parse_event_t::key && !open.back().insert(value.get<std::string>()).second)
+      twice = value.get<std::string>();
+    return true;
+  });
+  if (!twice.empty()) refuse(fmt::format("The body has `{}` twice in one object.", twice), "duplicate");
+  return parsed;
+}
+
+std::string dump(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+}  // namespace dragoman::ops

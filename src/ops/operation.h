@@ -1,0 +1,130 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "access/tokens.h"
+#include "base/clock.h"
+
+namespace dragoman::access {
+class KeyRing;
+}
+namespace dragoman::store {
+class Store;
+}
+namespace dragoman::pipeline {
+class Connections;
+class ConnectorList;
+class Records;
+class SyncService;
+}  // namespace dragoman::pipeline
+
+namespace dragoman::ops {
+
+enum class Type { text, integer, boolean, time, list, object };
+std::string_view name(Type type);
+
+/// One value of an operation's input or output.
+struct Field {
+  std::string name;
+  Type type = Type::text;
+  std::string doc;
+  bool required = false;
+  std::string fallback;              ///< JSON text of the default; empty: left out
+  std::vector<std::string> choices;  ///< of a text
+  std::optional<std::int64_t> min, max;
+  bool secret = false;      ///< never shown; the command line reads it from a file or the terminal
+  bool positional = false;  ///< an argument of the command rather than an option
+  bool hidden = false;      ///< of an output: not in tables
+};
+
+/// What an operation answers: an object. With `rows` set, one of its values is an array of objects, which the command
+/// line shows as a table.
+struct Output {
+  std::vector<Field> fields;
+  std::string rows;
+  std::vector<Field> columns;
+};
+
+/// A setting as `config show` prints it; the text of a secret one never gets here.
+struct ConfigLine {
+  std::string key, value, origin, doc;
+};
+
+/// What operations work on. Everything lives longer than they do.
+struct Services {
+  store::Store& store;
+  access::Tokens& tokens;
+  access::KeyRing& keys;
+  pipeline::Connections& connections;
+  const pipeline::ConnectorList& connectors;
+  pipeline::Records& records;
+  pipeline::SyncService& sync;
+  const Clock& clock;
+  std::function<std::vector<ConfigLine>()> config;
+  /// Seals all secrets anew under a fresh key; how many.
+  std::function<std::int64_t()> rotate_key;
+  std::string version;
+  Time started{};
+};
+
+struct Context {
+  Services& services;
+  std::string caller;  ///< the token's name, or `command line`
+  std::stop_token stop;
+};
+
+/// Takes one entry of a stream; false when nobody listens any more. `id` may be empty.
+using Emit = std::function<bool(std::string_view id, std::string_view event, std::string_view json)>;
+
+/// One thing that the hub can be asked to do. REST route, OpenAPI path and command follow from it (and so will the
+/// tool for agents).
+struct Operation {
+  std::string name;         ///< `connection add`: the command's words
+  std::string summary;      ///< one line
+  std::string description;  ///< what else there is to know, in Markdown
+  std::string method;       ///< of REST: GET if it changes nothing
+  std::string path;         ///< below /api/v1; `{name}` is the input of that name
+  access::Role permission = access::Role::viewer;
+  std::vector<Field> inputs;
+  Output output;
+  /// Gets checked input, returns the text of a JSON object: captured bodies go into it byte for byte.
+  /// Threads: safe from any thread.
+  std::function<std::string(Context&, const nlohmann::json&)> run;
+  /// Where it can be followed: emits until nobody listens. May be empty.
+  std::function<void(Context&, const nlohmann::json&, const Emit&)> follow;
+  /// Of `follow`: the input that says from where on, set from a reader's last event id.
+  std::string resume;
+  bool changes() const { return method != "GET"; }
+};
+
+/// Every operation there is, in the order in which they are shown.
+std::vector<Operation> catalog(const pipeline::ConnectorList& connectors);
+const Operation* find(const std::vector<Operation>& operations, std::string_view name);
+
+/// Input checked against the operation's fields: nothing unknown, nothing missing, every value of its type, defaults
+/// filled in. Throws invalid, code `input`, naming the field and what it takes.
+nlohmann::json check_input(const Operation& operation, nlohmann::json input);
+
+/// The value that a text from a query or the command line stands for: a list may be given by commas or as JSON.
+/// Throws as check_input.
+nlohmann::json value_of(const Field& field, const std::string& text);
+
+/// A request's body. Throws invalid: code `json` (not JSON, not UTF-8), `json_depth` (deeper than 32), `duplicate` (a
+/// name twice in one object).
+nlohmann::json parse_body(std::string_view text);
+
+/// JSON text; what is not UTF-8 inside becomes U+FFFD.
+std::string dump(const nlohmann::json& value);
+
+/// JSON Schema (2020-12) of an operation's input or output.
+nlohmann::ordered_json input_schema(const Operation& operation);
+nlohmann::ordered_json output_schema(const Operation& operation);
+
+}  // namespace dragoman::ops

@@ -1,0 +1,259 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "ops/catalog.h"
+#include "ops/shapes.h"
+#include "pipeline/connections.h"
+#include "pipeline/sync.h"
+
+namespace dragoman::ops {
+namespace {
+
+using access::Role;
+using nlohmann::json;
+
+Field optional_connection() {
+  return {.name = "connection", .doc = "name of the connection; left out: all", .positional = true};
+}
+
+Field models_field(std::string doc) {
+  return {.name = "models", .type = Type::list, .doc = std::move(doc), .positional = true};
+}
+
+double seconds(Micros micros) {
+  return std::chrono::duration<double>(micros).count();
+}
+
+json shape(const pipeline::ModelStatus& model) {
+  return {{"connection", model.connection},
+          {"model", model.model},
+          {"phase", model.phase},
+          {"done", model.done},
+          {"total", model.total},
+          {"records_per_second", std::round(model.rate * 10) / 10},
+          {"seconds_left", model.left ? json(std::llround(seconds(*model.left))) : json(nullptr)},
+          {"changes", model.changes},
+          {"polled", time_or_null(model.polled)},
+          {"swept", time_or_null(model.swept)},
+          {"state", model.state},
+          {"reason", model.reason},
+          {"alarm", model.alarm},
+          {"error", model.error}};
+}
+
+std::vector<Field> status_columns() {
+  return {{.name = "connection", .required = true},
+          {.name = "model", .required = true},
+          {.name = "phase", .doc = "`pulling`, `following`, `sweeping`, `waiting` or `unavailable`", .required = true},
+          {.name = "done",
+           .type = Type::integer,
+           .doc = "records pulled by the full pull under way, or held",
+           .required = true},
+          {.name = "total",
+           .type = Type::integer,
+           .doc = "records that the server counted when the pull began",
+           .required = true},
+          {.name = "records_per_second", .type = Type::text, .doc = "of the pull under way, a number", .hidden = true},
+          {.name = "seconds_left", .type = Type::integer, .doc = "of the pull under way, an estimate"},
+          {.name = "changes", .type = Type::integer, .doc = "found since this hub started", .required = true},
+          {.name = "polled", .type = Type::time, .doc = "when changes were last asked for"},
+          {.name = "swept", .type = Type::time, .doc = "when every id was last compared", .hidden = true},
+          {.name = "state", .hidden = true},
+          {.name = "reason", .doc = "why it is unavailable"},
+          {.name = "alarm", .hidden = true},
+          {.name = "error", .doc = "the last one, while it stands"}};
+}
+
+// All names, or the one that was given (which must exist).
+std::vector<std::string> names_of(Context& context, const json& input) {
+  std::vector<std::string> names;
+  if (input.contains("connection")) {
+    names.push_back(context.services.connections.get(input.at("connection")).name);
+  } else {
+    for (const auto& connection : context.services.connections.list()) names.push_back(connection.name);
+  }
+  return names;
+}
+
+// Sets the state of all connections that are in state `from`, or of the one that was named.
+std::string switch_state(Context& context, const json& input, const std::string& from, const std::string& to) {
+  auto& services = context.services;
+  json rows = json::array();
+  for (const auto& name : names_of(context, input)) {
+    if (input.contains("connection") || services.connections.get(name).state == from) {
+      services.connections.set_state(name, to, to == "paused" ? "paused by " + context.caller : "");
+      services.sync.refresh(name);
+    }
+    const auto now = services.connections.get(name);
+    rows.push_back({{"name", now.name}, {"state", now.state}, {"reason", now.reason}});
+  }
+  return dump({{"connections", rows}});
+}
+
+const Output kStates{
+    .rows = "connections",
+    .columns = {
+        {.name = "name", .required = true}, {.name = "state", .required = true}, {.name = "reason", .required = true}}};
+
+}  // namespace
+
+std::vector<Operation> sync_operations() {
+  std::vector<Operation> all;
+  all.push_back({
+      .name = "sync run",
+      .summary = "Brings a connection's records up to date now, and says what was found",
+      .description =
+          "What is not pulled yet is pulled; then changes and deletions up to now are found. A model that is "
+          "named and not captured yet is added. Answers when it is done.",
+      .method = "POST",
+      .path = "/connections/{connection}/sync",
+      .permission = Role::user,
+      .inputs = {connection_field(),
+                 models_field("only these; left out: all that are captured"),
+                 {.name = "full",
+                  .type = Type::boolean,
+                  .doc = "read every record again, changed or not",
+                  .fallback = "false"}},
+      .output = {.fields = {{.name = "connection", .required = true},
+                            {.name = "created", .type = Type::integer, .required = true},
+                            {.name = "changed", .type = Type::integer, .required = true},
+                            {.name = "deleted", .type = Type::integer, .required = true},
+                            {.name = "unchanged", .type = Type::integer, .required = true},
+                            {.name = "calls", .type = Type::integer, .doc = "to the remote", .required = true},
+                            {.name = "bytes", .type = Type::integer, .doc = "received", .required = true},
+                            {.name = "milliseconds", .type = Type::integer, .required = true},
+                            {.name = "errors",
+                             .type = Type::list,
+                             .doc = "of models that failed; the rest is done",
+                             .required = true}}},
+      .run =
+          [](Context& context, const json& input) {
+            auto& services = context.services;
+            const std::string connection = input.at("connection");
+            const auto models = texts(input, "models");
+            services.connections.get(connection);
+            if (!models.empty()) services.sync.add_models(connection, models);
+            const auto result = services.sync.run(connection, models, input.at("full"), context.stop);
+            return dump({{"connection", result.connection},
+                         {"created", result.created},
+                         {"changed", result.changed},
+                         {"deleted", result.deleted},
+                         {"unchanged", result.unchanged},
+                         {"calls", result.calls},
+                         {"bytes", result.bytes},
+                         {"milliseconds", result.took.count() / 1000},
+                         {"errors", result.errors}});
+          },
+  });
+  all.push_back({
+      .name = "sync status",
+      .summary = "Shows how each model stands: pulled how far, followed since when",
+      .method = "GET",
+      .path = "/sync",
+      .permission = Role::viewer,
+      .inputs = {optional_connection()},
+      .output = {.fields = {{.name = "connections",
+                             .type = Type::list,
+                             .doc = "each with state, reason, error, retry_at, calls_at_once",
+                             .required = true}},
+                 .rows = "models",
+                 .columns = status_columns()},
+      .run =
+          [](Context& context, const json& input) {
+            json connections = json::array(), models = json::array();
+            for (const auto& status : context.services.sync.status(input.value("connection", ""))) {
+              connections.push_back({{"connection", status.connection},
+                                     {"state", status.state},
+                                     {"reason", status.reason},
+                                     {"error", status.error},
+                                     {"retry_at", time_or_null(status.retry_at)},
+                                     {"calls_at_once", status.places}});
+              for (const auto& model : status.models) models.push_back(shape(model));
+            }
+            return dump({{"connections", connections}, {"models", models}});
+          },
+  });
+  all.push_back({
+      .name = "sync pause",
+      .summary = "Pauses one connection, or all that are active",
+      .method = "POST",
+      .path = "/sync/pause",
+      .permission = Role::user,
+      .inputs = {optional_connection()},
+      .output = kStates,
+      .run = [](Context& context, const json& input) { return switch_state(context, input, "active", "paused"); },
+  });
+  all.push_back({
+      .name = "sync resume",
+      .summary = "Goes on with one connection, or all that are paused",
+      .method = "POST",
+      .path = "/sync/resume",
+      .permission = Role::user,
+      .inputs = {optional_connection()},
+      .output = kStates,
+      .run = [](Context& context, const json& input) { return switch_state(context, input, "paused", "active"); },
+  });
+  all.push_back({
+      .name = "certify",
+      .summary = "Proves that nothing is missing: compares every record's id and write_date with the remote",
+      .description =
+          "Right while the remote is being written to: a difference counts only if it survives a catch-up. `bodies` "
+          "says how many records are compared value by value besides: `sample` (some hundred a model), `all` (finds "
+          "even a change that left write_date alone), `none`. With `heal`, what differs is read again.",
+      .method = "POST",
+      .path = "/connections/{connection}/certify",
+      .permission = Role::user,
+      .inputs = {connection_field(),
+                 models_field("only these; left out: all that are captured"),
+                 {.name = "bodies",
+                  .doc = "how many records to compare value by value",
+                  .fallback = R"("sample")",
+                  .choices = {"none", "sample", "all"}},
+                 {.name = "heal", .type = Type::boolean, .doc = "read again what differs", .fallback = "false"}},
+      .output = {.fields = {{.name = "differences", .type = Type::integer, .doc = "in all", .required = true}},
+                 .rows = "certificates",
+                 .columns = {{.name = "model", .required = true},
+                             {.name = "at", .type = Type::time, .doc = "by the server's clock", .required = true},
+                             {.name = "there", .type = Type::integer, .doc = "records at the remote", .required = true},
+                             {.name = "here", .type = Type::integer, .doc = "records here", .required = true},
+                             {.name = "bodies_compared", .type = Type::integer, .required = true},
+                             {.name = "differences", .type = Type::integer, .required = true},
+                             {.name = "records",
+                              .type = Type::list,
+                              .doc = "which differ: id, what, healed",
+                              .required = true,
+                              .hidden = true}}},
+      .run =
+          [](Context& context, const json& input) {
+            auto& services = context.services;
+            pipeline::CertifyOptions options;
+            options.models = texts(input, "models");
+            const std::string bodies = input.at("bodies");
+            using Bodies = pipeline::CertifyOptions::Bodies;
+            options.bodies = bodies == "all" ? Bodies::all : bodies == "none" ? Bodies::none : Bodies::sample;
+            options.heal = input.at("heal");
+            const std::string connection = services.connections.get(input.at("connection")).name;
+            json rows = json::array();
+            std::int64_t differences = 0;
+            for (const auto& one : services.sync.certify(connection, options, context.stop)) {
+              json records = json::array();
+              for (const auto& difference : one.differences)
+                records.push_back({{"id", difference.id}, {"what", difference.what}, {"healed", difference.healed}});
+              differences += static_cast<std::int64_t>(one.differences.size());
+              rows.push_back({{"model", one.model},
+                              {"at", format_iso(one.at)},
+                              {"there", one.there},
+                              {"here", one.here},
+                              {"bodies_compared", one.bodies_compared},
+                              {"differences", one.differences.size()},
+                              {"records", records}});
+            }
+            return dump({{"certificates", rows}, {"differences", differences}});
+          },
+  });
+  return all;
+}
+
+}  // namespace dragoman::ops
