@@ -1,0 +1,204 @@
+#include "api/api.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "http/event_stream.h"
+#include "store/store.h"
+
+namespace dragoman::api {
+namespace {
+
+using http::Call;
+using http::Reply;
+using nlohmann::json;
+
+constexpr Micros kReadinessAge = std::chrono::seconds(5);
+constexpr std::string_view kBase = "/api/v1";
+
+Reply json_reply(std::string text) {
+  Reply reply;
+  reply.response.headers.add("Content-Type", "application/json");
+  reply.response.headers.add("Cache-Control", "no-store");
+  reply.response.headers.add("X-Content-Type-Options", "nosniff");
+  reply.response.body = std::move(text);
+  reply.response.body += '\n';
+  return reply;
+}
+
+std::string_view media_type(std::string_view header) {
+  header = header.substr(0, header.find(';'));
+  while (!header.empty() && header.back() == ' ') header.remove_suffix(1);
+  return header;
+}
+
+bool wants_events(const Call& call) {
+  const auto accept = call.exchange.request.headers.find("Accept");
+  return accept && accept->find("text/event-stream") != std::string_view::npos;
+}
+
+const ops::Field* field_of(const ops::Operation& operation, std::string_view name) {
+  for (const auto& field : operation.inputs)
+    if (field.name == name) return &field;
+  return nullptr;
+}
+
+// Path, query and body make one input; a name in two of them is a mistake worth telling.
+json input_of(const ops::Operation& operation, const Call& call) {
+  const auto& request = call.exchange.request;
+  json input = json::object();
+  if (!request.body.empty()) {
+    input = ops::parse_body(request.body);
+    if (!input.is_object()) throw Error(Error::Kind::invalid, "The body is a JSON object.");
+  }
+  const auto take = [&](const http::Parameters& parameters) {
+    for (const auto& [key, text] : parameters) {
+      if (input.contains(key)) {
+        Error error(Error::Kind::invalid, "`" + key + "` is given twice: in the address and in the body or path.");
+        error.code = "duplicate";
+        throw error;
+      }
+      // Of an unknown one check_input tells.
+      const auto* field = field_of(operation, key);
+      input[key] = field ? ops::value_of(*field, text) : json(text);
+    }
+  };
+  take(call.path);
+  take(call.query);
+  return input;
+}
+
+}  // namespace
+
+Api::Api(Settings settings, const std::vector<ops::Operation>& operations, ops::Services& services, Metrics& metrics)
+    : settings_(std::move(settings)),
+      operations_(operations),
+      services_(services),
+      metrics_(metrics),
+      per_token_(settings_.per_token, services.clock),
+      per_address_(settings_.per_address, services.clock),
+      openapi_(openapi(operations, services.version)) {}
+
+void Api::add_routes(http::Router& router) {
+  const std::string base(kBase);
+  for (const auto& operation : operations_)
+    router.add(operation.method, base + operation.path,
+               [this, &operation](Call& call) { return run(operation, call); });
+  router.add_immediate("GET", base + "/openapi.json", [this](Call&) { return json_reply(openapi_); });
+  // Whether the process lives: asks nobody.
+  router.add_immediate("GET", "/healthz", [](Call&) { return json_reply(R"({"status":"ok"})"); });
+  router.add("GET", "/readyz", [this](Call& call) { return ready(call); });
+  router.add("GET", "/metrics", [this](Call& call) { return metrics(call); });
+}
+
+std::optional<access::Token> Api::authenticate(Call& call, Reply& refusal) {
+  const auto limited = [&](Micros wait) {
+    Error error(Error::Kind::busy, "Too many requests; slow down.");
+    error.code = "rate_limit";
+    error.retry_in(std::chrono::ceil<std::chrono::seconds>(wait));
+    refusal = {http::error_response(error, call.request_id), {}};
+  };
+  const auto header = call.exchange.request.headers.find("Authorization");
+  const bool bearer = header && (header->starts_with("Bearer ") || header->starts_with("bearer "));
+  if (bearer) {
+    if (auto token = services_.tokens.check(header->substr(7))) {
+      const auto wait = per_token_.take(std::to_string(token->id));
+      if (!wait) return token;
+      limited(*wait);
+      return std::nullopt;
+    }
+  }
+  if (const auto wait = per_address_.take(call.exchange.peer)) {
+    limited(*wait);
+    return std::nullopt;
+  }
+  refusal.response = http::problem_response(
+      {401, "auth", bearer ? "bad_token" : "no_token",
+       bearer ? "This token is not known here, or has ended." : "This needs a token.",
+       "send `Authorization: Bearer TOKEN`; the first token is in the file `token` of the hub's data folder, and "
+       "`dragoman token create` makes more",
+       call.request_id});
+  refusal.response.headers.add("WWW-Authenticate", bearer ? "Bearer error=\"invalid_token\"" : "Bearer");
+  return std::nullopt;
+}
+
+Reply Api::run(const ops::Operation& operation, Call& call) {
+  Reply refusal;
+  const auto token = authenticate(call, refusal);
+  if (!token) return refusal;
+  if (!access::allows(token->role, operation.permission)) {
+    Error error(Error::Kind::forbidden, "`" + operation.name + "` needs the role " +
+                                            std::string(access::name(operation.permission)) + ", and this token's is " +
+                                            std::string(access::name(token->role)) + ".");
+    error.code = "role";
+    throw error;
+  }
+  const auto& request = call.exchange.request;
+  const auto type = request.headers.find("Content-Type");
+  if (!request.body.empty() && (!type || media_type(*type) != "application/json"))
+    return {http::problem_response({415, "invalid", "content_type", "The body must be JSON.",
+                                    "send `Content-Type: application/json`", call.request_id}),
+            {}};
+  json input = input_of(operation, call);
+  if (operation.follow && wants_events(call)) return follow(operation, call, std::move(input), token->name);
+  ops::Context context{services_, token->name, call.exchange.stop};
+  return json_reply(operation.run(context, ops::check_input(operation, std::move(input))));
+}
+
+Reply Api::follow(const ops::Operation& operation, Call& call, json input, std::string caller) {
+  const auto last = call.exchange.request.headers.find("Last-Event-ID");
+  const auto* field = field_of(operation, operation.resume);
+  if (last && !last->empty() && field) input[operation.resume] = ops::value_of(*field, std::string(*last));
+  input = ops::check_input(operation, std::move(input));
+  Reply reply;
+  reply.response.headers.add("Content-Type", "text/event-stream");
+  reply.response.headers.add("Cache-Control", "no-store");
+  reply.response.headers.add("X-Accel-Buffering", "no");  // nginx would hold events back
+  reply.stream = [this, &operation, input = std::move(input), caller = std::move(caller)](http::Sink& sink) {
+    ops::Context context{services_, caller, sink.stop()};
+    if (!sink.write(http::kHeartbeat)) return;
+    std::string text;
+    operation.follow(context, input, [&](std::string_view id, std::string_view event, std::string_view data) {
+      if (data.empty()) return sink.write(http::kHeartbeat);
+      text.clear();
+      http::append_event(text, {id, event, data});
+      return sink.write(text);
+    });
+  };
+  return reply;
+}
+
+Reply Api::ready(Call& call) {
+  const Micros now = services_.clock.steady();
+  auto state = readiness_.lock();
+  // The check writes, so it is not repeated for everyone who asks.
+  if (!state->known || now - state->checked >= kReadinessAge) {
+    state->checked = now;
+    state->known = true;
+    state->problem.clear();
+    try {
+      services_.store.write([](store::Session& session) {
+        if (session.execute("UPDATE feed SET last = last WHERE id = 1") != 1)
+          throw Error(Error::Kind::unavailable, "The database lacks the tables of this version.");
+      });
+    } catch (const Error& error) {
+      state->problem = error.message;
+    }
+  }
+  if (state->problem.empty()) return json_reply(R"({"status":"ready"})");
+  return {http::problem_response({503, "unavailable", "not_ready", state->problem, {}, call.request_id}), {}};
+}
+
+Reply Api::metrics(Call& call) {
+  if (settings_.metrics != "loopback" || !call.exchange.peer_is_loopback) {
+    Reply refusal;
+    if (!authenticate(call, refusal)) return refusal;
+  }
+  Reply reply;
+  reply.response.headers.add("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
+  reply.response.body = metrics_.text();
+  return reply;
+}
+
+}  // namespace dragoman::api
