@@ -40,7 +40,7 @@ constexpr int kCheckpointPages = 4000;
 constexpr int kLogPagesMax = 2 * kCheckpointPages;
 constexpr int kRestartPatienceMs = 250;
 // How often a waiter looks whether another process has committed something.
-constexpr Micros kForeignPoll = std::chrono::milliseconds(5);
+constexpr Micros kForeignPoll = std::chrono::milliseconds(20);
 
 /// Makes the file with mode 0600 and the missing folders above it with 0700. SQLite gives its -wal and -shm the
 /// same mode as the file.
@@ -441,8 +441,8 @@ class SqliteStore final : public Store {
     if (log_pages_ < last_log_pages_) next_checkpoint_ = kCheckpointPages;
     last_log_pages_ = log_pages_;
     if (log_pages_ < next_checkpoint_) return;
-    next_checkpoint_ = log_pages_ + kCheckpointPages;
     const bool restart = log_pages_ >= kLogPagesMax;
+    next_checkpoint_ = log_pages_ + (restart ? kCheckpointPages / 2 : kCheckpointPages);
     if (restart) sqlite3_busy_timeout(writer_->handle(), kRestartPatienceMs);
     const int rc = sqlite3_wal_checkpoint_v2(
         writer_->handle(), "main", restart ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
