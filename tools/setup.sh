@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the project needs from Debian 12 or 13. A machine that has it all needs neither root nor the network.
-#   tools/setup.sh build|test|fuzz|lint|odoo|npm ...      (several at once; each asks only for its own)
+#   tools/setup.sh build|test|fuzz|lint|odoo|npm|bench ...      (several at once; each asks only for its own)
 # shellcheck source=tools/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -19,6 +19,8 @@ fuzz_set=(clang-19 libclang-rt-19-dev)
 lint_set=(clang-format-19 clang-tidy-19 shellcheck)
 odoo_set=(debootstrap curl ca-certificates)
 npm_set=(npm)
+# What the benchmarks compare with.
+bench_set=(python3-odoorpc npm)
 
 mkdir -p "$cache_root"
 log=$cache_root/setup.log
@@ -63,7 +65,8 @@ for what in "$@"; do
     lint) for p in "${lint_set[@]}"; do need "$p"; done ;;
     odoo) for p in "${odoo_set[@]}"; do need "$p"; done ;;
     npm) for p in "${npm_set[@]}"; do need "$p"; done ;;
-    *) die "unknown set '$what': one of build, test, fuzz, lint, odoo, npm" ;;
+    bench) for p in "${bench_set[@]}"; do need "$p"; done ;;
+    *) die "unknown set '$what': one of build, test, fuzz, lint, odoo, npm, bench" ;;
   esac
 done
 
