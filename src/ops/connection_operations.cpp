@@ -187,7 +187,8 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
                  .rows = "steps",
                  .columns = {{.name = "step", .doc = "what was tried", .required = true},
                              {.name = "ok", .type = Type::boolean, .required = true},
-                             {.name = "result", .doc = "what came of it, and what to do", .required = true}}},
+                             {.name = "result", .doc = "what came of it, and what to do", .required = true}},
+                 .verdict = "ok"},
       .run =
           [](Context& context, const json& input) {
             return dump(probe_shape(context.services.sync.test(input.at("name"), context.stop)));

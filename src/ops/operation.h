@@ -50,6 +50,8 @@ struct Output {
   std::vector<Field> fields;
   std::string rows;
   std::vector<Field> columns;
+  std::string details{};  ///< a hidden column of lists of objects, which are shown below the table
+  std::string verdict{};  ///< the value that is true, 0 or an empty list when all is well; else the command ends with 1
 };
 
 /// A setting as `config show` prints it; the text of a secret one never gets here.

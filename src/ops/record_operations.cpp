@@ -114,6 +114,36 @@ std::vector<Operation> record_operations() {
           },
   });
   all.push_back({
+      .name = "model show",
+      .summary = "Shows what of a model is captured, and which fields are left out and why",
+      .method = "GET",
+      .path = kModelPath,
+      .permission = Role::viewer,
+      .inputs = {connection_field(), model_field()},
+      .output = {.fields = {{.name = "connection", .required = true},
+                            {.name = "model", .required = true},
+                            {.name = "state", .required = true},
+                            {.name = "reason", .doc = "why it is unavailable"},
+                            {.name = "alarm"},
+                            {.name = "schema", .type = Type::integer, .required = true},
+                            {.name = "fields", .type = Type::list, .doc = "those that are captured", .required = true},
+                            {.name = "binaries",
+                             .type = Type::list,
+                             .doc = "captured apart, once by content",
+                             .required = true}},
+                 .rows = "left_out",
+                 .columns = {{.name = "field", .required = true}, {.name = "reason", .required = true}}},
+      .run =
+          [](Context& context, const json& input) {
+            const auto model = context.services.records.model(input.at("connection"), input.at("model"));
+            json answer = shape(model, false);
+            answer.erase("asked");
+            answer["fields"] = model.plan.fields;
+            answer["binaries"] = model.plan.binaries;
+            return dump(answer);
+          },
+  });
+  all.push_back({
       .name = "record list",
       .summary = "Lists the newest version of a model's records, by id",
       .description = "Page with `after`: the `next` of the answer before. `next` is null on the last page.",

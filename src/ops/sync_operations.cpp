@@ -127,7 +127,8 @@ std::vector<Operation> sync_operations() {
                             {.name = "errors",
                              .type = Type::list,
                              .doc = "of models that failed; the rest is done",
-                             .required = true}}},
+                             .required = true}},
+                 .verdict = "errors"},
       .run =
           [](Context& context, const json& input) {
             auto& services = context.services;
@@ -224,7 +225,9 @@ std::vector<Operation> sync_operations() {
                               .type = Type::list,
                               .doc = "which differ: id, what, healed",
                               .required = true,
-                              .hidden = true}}},
+                              .hidden = true}},
+                 .details = "records",
+                 .verdict = "differences"},
       .run =
           [](Context& context, const json& input) {
             auto& services = context.services;

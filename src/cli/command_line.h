@@ -1,0 +1,53 @@
+#pragma once
+
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/secret.h"
+#include "ops/operation.h"
+
+namespace dragoman::cli {
+
+/// An option that every command takes and that sets a setting.
+struct SettingOption {
+  std::string flag, key, doc;
+};
+/// A command that is no operation: `run`.
+struct Builtin {
+  std::string name, summary;
+  std::vector<std::string> arguments;  ///< names of its positional arguments, all needed
+};
+
+/// What was asked for.
+struct Command {
+  /// Set when nothing is left to do: help or the version was printed, or the usage was wrong.
+  std::optional<int> exit_code;
+
+  std::string builtin;
+  std::vector<std::string> arguments;
+  const ops::Operation* operation = nullptr;
+  /// Name → text as typed, lists as JSON.
+  std::map<std::string, std::string> inputs;
+  std::string secret_file;  ///< of the operation's secret input; `-` is standard input
+
+  std::map<std::string, std::string> settings;  ///< key → text
+  std::string config_file, hub, token_file;
+  bool json = false, follow = false;
+};
+
+/// Reads a command line. Prints help to standard output, what is wrong with the usage to standard error.
+Command parse(int argc, const char* const* argv, const std::vector<ops::Operation>& operations,
+              const std::vector<Builtin>& builtins, const std::vector<SettingOption>& options,
+              const std::string& version);
+
+/// The checked input of the command. Reads the secret from its file, or from the terminal without showing it.
+nlohmann::json input_of(const Command& command);
+
+/// `docs/reference/cli.md`.
+std::string reference(const std::vector<ops::Operation>& operations, const std::vector<Builtin>& builtins,
+                      const std::vector<SettingOption>& options);
+
+}  // namespace dragoman::cli
