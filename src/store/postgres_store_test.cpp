@@ -383,12 +383,17 @@ TEST_F(PostgresStoreTest, ALongAnswerIsNotHeldInMemory) {
   long most = 0;
   std::int64_t rows = 0;
   store->read([&](Session& s) {
-    s.query("SELECT n, repeat('x', 1000) FROM generate_series(1, 100000) AS n", {}, [&](const Row&) {
+    s.query("SELECT n, repeat('x', 4000) FROM generate_series(1, 100000) AS n", {}, [&](const Row&) {
       if (++rows % 1000 == 0) most = std::max(most, resident());
     });
   });
   EXPECT_EQ(rows, 100'000);
-  EXPECT_LT(most - before, 50 << 20);
+#if defined(__SANITIZE_ADDRESS__)
+  constexpr long kLimit = 350 << 20;  // it keeps 256 MB of what was freed, to find uses after it
+#else
+  constexpr long kLimit = 50 << 20;
+#endif
+  EXPECT_LT(most - before, kLimit) << "of an answer of 400 MB";
 }
 
 }  // namespace

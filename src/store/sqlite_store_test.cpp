@@ -20,13 +20,6 @@
 #include "store/test_store.h"
 #include "store/turnstile.h"
 
-#if defined(__SANITIZE_THREAD__)
-// SQLite's readers and writers share memory by its own protocol, in a library that is not instrumented.
-extern "C" const char* __tsan_default_suppressions() {
-  return "called_from_lib:libsqlite3\nrace:libsqlite3\n";
-}
-#endif
-
 namespace dragoman::store {
 namespace {
 
