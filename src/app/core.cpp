@@ -1,0 +1,146 @@
+#include "app/core.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "base/error.h"
+#include "connectors/catalog.h"
+
+namespace dragoman::app {
+namespace {
+
+[[noreturn]] void unusable(const std::string& what) {
+  Error error(Error::Kind::unavailable, what);
+  error.code = "data_dir";
+  throw error;
+}
+
+const std::string& made(const std::string& path) {
+  std::error_code code;
+  std::filesystem::create_directories(path, code);
+  if (code)
+    unusable(fmt::format("The data folder {} can't be made: {}. Name another with --data-dir.", path, code.message()));
+  if (::access(path.c_str(), R_OK | W_OK | X_OK) != 0)
+    unusable(fmt::format("The data folder {} can't be written to by this user: {}. Name another with --data-dir.", path,
+                         std::strerror(errno)));
+  // Holds the key of the secrets: nobody else's business. A folder that was given to us may belong to others.
+  ::chmod(path.c_str(), 0700);
+  return path;
+}
+
+}  // namespace
+
+std::string version() {
+  return DRAGOMAN_VERSION;
+}
+
+void write_private_file(const std::string& path, std::string_view text) {
+  const std::string draft = path + ".new";
+  ::unlink(draft.c_str());
+  const int fd = ::open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  bool fine = fd >= 0;
+  while (fine && !text.empty()) {
+    const auto written = ::write(fd, text.data(), text.size());
+    fine = written > 0;
+    if (fine) text.remove_prefix(static_cast<std::size_t>(written));
+  }
+  fine = fine && ::fsync(fd) == 0;
+  const int why = errno;
+  if (fd >= 0) ::close(fd);
+  if (!fine || ::rename(draft.c_str(), path.c_str()) != 0) {
+    const int reason = fine ? errno : why;
+    ::unlink(draft.c_str());
+    unusable(fmt::format("The file {} can't be written: {}.", path, std::strerror(reason)));
+  }
+}
+
+std::optional<std::string> read_file(const std::string& path) {
+  std::ifstream in(path);
+  if (!in) return std::nullopt;
+  std::ostringstream out;
+  out << in.rdbuf();
+  std::string text = out.str();
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
+  return text;
+}
+
+DataFolder::DataFolder(const std::string& path) : path_(path), lock_(made(path) + "/lock") {}
+
+bool DataFolder::try_lock(Clock& clock, Micros patience) {
+  return lock_.lock(clock, patience);
+}
+
+void DataFolder::write_hub(const std::string& url) const {
+  write_private_file(path("hub.json"), nlohmann::json{{"url", url}, {"pid", getpid()}}.dump() + "\n");
+}
+
+void DataFolder::remove_hub() const {
+  ::unlink(path("hub.json").c_str());
+}
+
+std::optional<std::string> DataFolder::hub_url() const {
+  const auto text = read_file(path("hub.json"));
+  if (!text) return std::nullopt;
+  const auto parsed = nlohmann::json::parse(*text, nullptr, false);
+  if (!parsed.is_object() || !parsed.contains("url") || !parsed["url"].is_string()) return std::nullopt;
+  return parsed["url"].get<std::string>();
+}
+
+Core::Core(const Config& config, Clock& clock, Random& random)
+    : store_(store::open(config.store, clock)),
+      keys_(access::KeyRing::open_file(config.key_file, random)),
+      tokens_(*store_, clock, random),
+      connectors_(connectors::catalog()),
+      connections_(*store_, keys_, clock),
+      records_(*store_),
+      sync_(*store_, connections_, connectors_, clock, random, config.sync),
+      services_{.store = *store_,
+                .tokens = tokens_,
+                .keys = keys_,
+                .connections = connections_,
+                .connectors = connectors_,
+                .records = records_,
+                .sync = sync_,
+                .clock = clock,
+                .config = [lines = config.lines] { return lines; },
+                .rotate_key = [this] { return rotate_key(); },
+                .version = version(),
+                .started = clock.now()} {}
+
+std::int64_t Core::rotate_key() {
+  std::int64_t count = 0;
+  keys_.rotate([&] {
+    store_->write([&](store::Session& session) {
+      count = 0;
+      session.lock(access::kSecretsLock);
+      struct Row {
+        std::int64_t id;
+        std::string context, sealed;
+      };
+      std::vector<Row> rows;
+      session.query(
+          "SELECT id, name, secret FROM connection WHERE secret IS NOT NULL", std::initializer_list<store::Param>{},
+          [&](const store::Row& row) {
+            rows.push_back({row.int64(0), "connection:" + std::string(row.text(1)), std::string(row.bytes(2))});
+          });
+      for (const Row& row : rows) {
+        if (row.sealed.empty() || keys_.is_current(row.sealed)) continue;
+        const std::string sealed = keys_.seal(keys_.open(row.sealed, row.context), row.context);
+        session.execute("UPDATE connection SET secret = $2 WHERE id = $1", {{row.id}, {store::Bytes{sealed}}});
+        ++count;
+      }
+    });
+  });
+  return count;
+}
+
+}  // namespace dragoman::app

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "access/sealed.h"
+#include "access/tokens.h"
+#include "app/config.h"
+#include "base/clock.h"
+#include "base/random.h"
+#include "ops/operation.h"
+#include "pipeline/connections.h"
+#include "pipeline/records.h"
+#include "pipeline/sync.h"
+#include "store/file_lock.h"
+#include "store/store.h"
+
+namespace dragoman::app {
+
+/// The data folder, held by this process alone: two hubs never share one SQLite file.
+///
+/// Threads: one thread at a time.
+class DataFolder {
+ public:
+  /// Makes the folder (mode 0700) if it is not there. Throws unavailable (code `data_dir`) if that can't be.
+  explicit DataFolder(const std::string& path);
+
+  bool try_lock(Clock& clock, Micros patience);
+
+  std::string path(const std::string& name) const { return path_ + "/" + name; }
+  std::string token_file() const { return path("token"); }
+
+  /// Where the hub that holds the folder answers.
+  void write_hub(const std::string& url) const;
+  void remove_hub() const;
+  std::optional<std::string> hub_url() const;
+
+ private:
+  const std::string path_;
+  store::FileLock lock_;
+};
+
+/// Everything below the API, built in order and destroyed in reverse. Serves a command and the running hub alike.
+class Core {
+ public:
+  Core(const Config& config, Clock& clock, Random& random);
+
+  ops::Services& services() { return services_; }
+  store::Store& store() { return *store_; }
+  access::Tokens& tokens() { return tokens_; }
+  pipeline::Connections& connections() { return connections_; }
+  const pipeline::ConnectorList& connectors() const { return connectors_; }
+  pipeline::Records& records() { return records_; }
+  pipeline::SyncService& sync() { return sync_; }
+
+ private:
+  std::int64_t rotate_key();
+
+  std::unique_ptr<store::Store> store_;
+  access::KeyRing keys_;
+  access::Tokens tokens_;
+  const pipeline::ConnectorList connectors_;
+  pipeline::Connections connections_;
+  pipeline::Records records_;
+  pipeline::SyncService sync_;
+  ops::Services services_;
+};
+
+/// Writes a file that only its owner may read, whole or not at all.
+void write_private_file(const std::string& path, std::string_view text);
+/// The text of a file without the line break at its end; nullopt if it is not there.
+std::optional<std::string> read_file(const std::string& path);
+
+/// Of `dragoman`, such as `0.1.0`.
+std::string version();
+
+}  // namespace dragoman::app

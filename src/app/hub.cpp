@@ -1,0 +1,238 @@
+#include "app/hub.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "api/api.h"
+#include "api/metrics.h"
+#include "app/core.h"
+#include "app/progress.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "http/router.h"
+#include "http/server.h"
+
+namespace dragoman::app {
+namespace {
+
+using nlohmann::json;
+
+// On a terminal: lines for people, and one below them that changes. Elsewhere: lines of the log.
+class Console {
+ public:
+  Console() : terminal_(isatty(STDOUT_FILENO)) {}
+  bool terminal() const { return terminal_; }
+
+  void say(const std::string& line) {
+    if (terminal_)
+      std::printf("\r\033[K%s\n", line.c_str());
+    else
+      log::info(line);
+    std::fflush(stdout);
+  }
+  void now(std::string line) {
+    if (!terminal_) return;
+    winsize size{};
+    ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
+    // A line that wraps could not be overwritten. Names are ASCII, so bytes are columns, or a few too many.
+    const std::size_t columns = size.ws_col > 10 ? size.ws_col - 1u : 79u;
+    if (line.size() > columns) line.resize(columns);
+    std::printf("\r\033[K%s", line.c_str());
+    std::fflush(stdout);
+  }
+
+ private:
+  const bool terminal_;
+};
+
+// The first token, or one for the commands of this machine where there is none that works.
+std::optional<Secret> ensure_local_token(Core& core, const DataFolder& folder) {
+  const auto kept = read_file(folder.token_file());
+  if (kept && core.tokens().check(*kept)) return std::nullopt;
+  char host[256] = "";
+  gethostname(host, sizeof host - 1);
+  auto issued = core.tokens().create(core.tokens().any() ? fmt::format("command line on {}", host) : "first admin",
+                                     access::Role::admin, {});
+  write_private_file(folder.token_file(), issued.secret.reveal() + "\n");
+  return std::move(issued.secret);
+}
+
+std::string value_of(const std::map<std::string, std::string>& environment, const char* name) {
+  const auto found = environment.find(name);
+  return found == environment.end() ? std::string() : found->second;
+}
+
+// ODOO_URL and its kin make a connection `main`, or change it.
+void connect_from_environment(Core& core, const std::map<std::string, std::string>& environment, Console& console) {
+  const std::string url = value_of(environment, "ODOO_URL");
+  if (url.empty()) return;
+  std::string password = value_of(environment, "ODOO_API_KEY");
+  if (password.empty()) password = value_of(environment, "ODOO_PASSWORD");
+  if (password.empty())
+    throw Error(Error::Kind::invalid, "ODOO_URL is set, but neither ODOO_API_KEY nor ODOO_PASSWORD is.");
+  const Secret secret(std::move(password));
+  json given = {{"url", url}};
+  if (const auto database = value_of(environment, "ODOO_DB"); !database.empty()) given["database"] = database;
+  if (const auto login = value_of(environment, "ODOO_USERNAME"); !login.empty()) given["login"] = login;
+
+  const auto known = core.connections().find("main");
+  if (!known) {
+    core.connections().add("main", "odoo", core.connectors().check_settings("odoo", given), secret);
+    console.say(fmt::format("Made the connection `main` to {} of the ODOO_ variables.", url));
+    return;
+  }
+  json settings = known->settings;
+  settings.update(given);
+  if (settings == known->settings && core.connections().secret(*known).equals(secret.reveal())) return;
+  core.connections().update("main", core.connectors().check_settings("odoo", settings), secret);
+  console.say("Changed the connection `main` as the ODOO_ variables have it now.");
+}
+
+api::Metrics::Snapshot measure(Core& core, const http::Server& server) {
+  api::Metrics::Snapshot snapshot;
+  snapshot.server = server.stats();
+  std::map<std::string, std::int64_t> phases;
+  for (const char* phase : {"pulling", "following", "sweeping", "waiting", "unavailable"}) phases[phase] = 0;
+  for (const auto& connection : core.sync().status("")) {
+    if (connection.state == "active") ++snapshot.connections_active;
+    if (connection.state == "paused") ++snapshot.connections_paused;
+    if (connection.state == "error") ++snapshot.connections_error;
+    for (const auto& model : connection.models) {
+      if (phases.count(model.phase)) ++phases[model.phase];
+      snapshot.records += model.done;
+    }
+  }
+  for (const auto& [phase, models] : phases) snapshot.phases.push_back({phase, models});
+  core.store().read([&](store::Session& session) {
+    session.query("SELECT last FROM feed WHERE id = 1", std::initializer_list<store::Param>{},
+                  [&](const store::Row& row) { snapshot.changes = row.int64(0); });
+  });
+  snapshot.store_bytes = core.store().info().bytes;
+  return snapshot;
+}
+
+void log_served(const http::Served& served) {
+  // Reading is the bulk of it, and machines ask for health all day.
+  const bool quiet =
+      served.status < 400 && served.method != "POST" && served.method != "PATCH" && served.method != "DELETE";
+  log::write(quiet                  ? log::Level::debug
+             : served.status >= 500 ? log::Level::warning
+                                    : log::Level::info,
+             "request",
+             {{"method", served.method},
+              {"route", served.route},
+              {"status", served.status},
+              {"microseconds", served.took.count()},
+              {"peer", served.peer},
+              {"request", served.request_id}});
+}
+
+}  // namespace
+
+sigset_t block_stop_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+  return signals;
+}
+
+void run_hub(const Config& config, const std::map<std::string, std::string>& environment, const sigset_t& signals,
+             Clock& clock, Random& random) {
+  Console console;
+  DataFolder folder(config.data_dir);
+  if (!folder.try_lock(clock, std::chrono::seconds(1))) {
+    const auto url = folder.hub_url();
+    Error error(Error::Kind::busy,
+                fmt::format("Another hub{} works on the data folder {}. Stop it first, or name another folder with "
+                            "--data-dir.",
+                            url ? " at " + *url : "", config.data_dir));
+    error.code = "data_dir_locked";
+    throw error;
+  }
+  folder.remove_hub();  // of one that was killed
+  log::configure(config.log_level,
+                 config.log_file.empty() && console.terminal() ? folder.path("hub.log") : config.log_file);
+
+  Core core(config, clock, random);
+  const auto operations = ops::catalog(core.connectors());
+  api::Metrics metrics(version());
+  api::Api api(config.api, operations, core.services(), metrics);
+  http::Router router(clock, random);
+  api.add_routes(router);
+  router.observe([&](const http::Served& served) {
+    metrics.served(served);
+    log_served(served);
+  });
+  http::Server server(config.http, {[&](http::Exchange exchange) { return router.answer(std::move(exchange)); },
+                                    [&](const http::Request& request) { return router.immediate(request); }});
+  metrics.on_scrape([&] { return measure(core, server); });
+
+  const auto token = ensure_local_token(core, folder);
+  const auto info = core.store().info();
+  console.say(fmt::format("Dragoman {}", version()));
+  console.say(fmt::format("The data is in {} ({} {}).", info.location,
+                          info.engine == store::Engine::sqlite ? "SQLite" : "PostgreSQL", info.server_version));
+  console.say(fmt::format("The API is at {0}/api/v1, described in {0}/api/v1/openapi.json.", server.url()));
+  if (token) {
+    const std::string shown = fmt::format("The admin token, shown this once: {}", token->reveal());
+    // Past the log: a secret has no business in a file that is kept and shipped.
+    if (console.terminal())
+      console.say(shown);
+    else
+      std::printf("%s\n", shown.c_str()), std::fflush(stdout);
+    console.say(fmt::format("The commands of this machine read it from {}.", folder.token_file()));
+  }
+  console.say(console.terminal() ? "Ctrl-C stops it." : fmt::format("`kill {}` stops it.", getpid()));
+  connect_from_environment(core, environment, console);
+  if (core.connections().list().empty())
+    console.say(
+        "There is no connection yet. Make one with: dragoman connection add main --url https://erp.example.com "
+        "--database DATABASE --login LOGIN");
+  folder.write_hub(server.url());
+  core.sync().start();
+
+  Progress progress;
+  std::string last;
+  Micros told = clock.steady();
+  while (true) {
+    const timespec second{1, 0};
+    if (sigtimedwait(&signals, nullptr, &second) > 0) break;
+    Progress::Report report;
+    try {
+      report = progress.look(core.sync().status(""));
+    } catch (const Error& error) {
+      report.now = error.message;
+    }
+    for (const auto& line : report.lines) console.say(line);
+    console.now(report.now);
+    // Where there is no terminal, how a long pull stands is told every ten seconds.
+    if (!console.terminal() && report.now != last && clock.steady() - told >= std::chrono::seconds(10)) {
+      console.say(report.now);
+      last = report.now;
+      told = clock.steady();
+    }
+  }
+
+  console.say(fmt::format("Stopping: what is under way gets {} s to finish.{}", config.stop_grace.count(),
+                          console.terminal() ? " Ctrl-C once more stops at once." : ""));
+  std::jthread impatient([&](std::stop_token stop) {
+    const timespec moment{0, 100'000'000};
+    while (!stop.stop_requested())
+      if (sigtimedwait(&signals, nullptr, &moment) == SIGINT) _exit(130);
+  });
+  folder.remove_hub();
+  server.stop(config.stop_grace);
+  core.sync().stop();
+  console.say("Stopped. Started again it goes on where it was.");
+}
+
+}  // namespace dragoman::app

@@ -1,0 +1,180 @@
+#include <fmt/format.h>
+#include <pthread.h>
+#include <sodium.h>
+
+#include <csignal>
+#include <cstdio>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "api/api.h"
+#include "app/config.h"
+#include "app/core.h"
+#include "app/hub.h"
+#include "app/reference.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/command_line.h"
+#include "cli/remote.h"
+#include "cli/render.h"
+#include "connectors/catalog.h"
+
+namespace dragoman::app {
+namespace {
+
+using nlohmann::json;
+
+// A command waits so long for the folder, which another command may hold for a moment.
+constexpr Micros kFolderPatience = std::chrono::seconds(30);
+constexpr std::int64_t kFollowWaitSeconds = 30;
+
+// Stops on SIGINT and SIGTERM, whatever the command is doing.
+class StopOnSignal {
+ public:
+  explicit StopOnSignal(const sigset_t& signals)
+      : thread_([this, signals](std::stop_token ended) {
+          const timespec moment{0, 100'000'000};
+          while (!ended.stop_requested()) {
+            if (sigtimedwait(&signals, nullptr, &moment) < 0) continue;
+            if (source_.stop_requested()) _exit(130);
+            source_.request_stop();
+          }
+        }) {}
+  std::stop_token token() const { return source_.get_token(); }
+
+ private:
+  std::stop_source source_;
+  std::jthread thread_;
+};
+
+using Ask = std::function<std::string(const ops::Operation&, const json&)>;
+
+void print_rows(const cli::Command& command, const std::string& answer) {
+  const json parsed = json::parse(answer);
+  for (const auto& row : parsed.at(command.operation->output.rows)) {
+    const std::string text = ops::dump(row);
+    std::cout << (command.json ? text : cli::render_row(*command.operation, text)) << "\n";
+  }
+  std::cout << std::flush;
+}
+
+// Asks again and again from where the last answer ended.
+void follow(const cli::Command& command, json input, const Ask& ask, std::stop_token stop) {
+  const auto& operation = *command.operation;
+  input["wait"] = kFollowWaitSeconds;
+  while (!stop.stop_requested()) {
+    const std::string answer = ask(operation, input);
+    print_rows(command, answer);
+    input[operation.resume] = json::parse(answer).at("next");
+  }
+}
+
+int perform(const cli::Command& command, const Ask& ask, std::stop_token stop) {
+  const auto& operation = *command.operation;
+  json input = cli::input_of(command);
+  if (command.follow) {
+    follow(command, std::move(input), ask, stop);
+    return 0;
+  }
+  const std::string answer = ask(operation, input);
+  if (command.json)
+    std::cout << answer << "\n";
+  else
+    std::cout << cli::render(operation, answer);
+  std::cout << std::flush;
+  return cli::is_well(operation, answer) ? 0 : 1;
+}
+
+int ask_hub(const cli::Command& command, const std::string& url, const std::string& token_file, std::stop_token stop) {
+  const char* given = std::getenv("DRAGOMAN_TOKEN");
+  auto token = given && *given ? std::optional<std::string>(given) : read_file(token_file);
+  if (!token) {
+    Error error(Error::Kind::auth,
+                fmt::format("There is no token in {}; name its file with --token-file.", token_file));
+    error.code = "no_token";
+    throw error;
+  }
+  // An answer may take as long as a full pull or a certificate does.
+  http::ClientSettings settings;
+  settings.idle_timeout = settings.total_timeout = std::chrono::hours(24);
+  settings.body_bytes_max = 4ull << 30;
+  const auto client = http::make_client(settings);
+  cli::RemoteHub hub(url, Secret(std::move(*token)), *client);
+  return perform(
+      command, [&](const ops::Operation& operation, const json& input) { return hub.call(operation, input, stop); },
+      stop);
+}
+
+int run_command(const cli::Command& command, const Config& config, std::stop_token stop, Clock& clock, Random& random) {
+  if (!command.hub.empty())
+    return ask_hub(command, command.hub, command.token_file.empty() ? config.data_dir + "/token" : command.token_file,
+                   stop);
+  DataFolder folder(config.data_dir);
+  const Micros until = clock.steady() + kFolderPatience;
+  while (!folder.try_lock(clock, std::chrono::milliseconds(200))) {
+    if (const auto url = folder.hub_url())
+      return ask_hub(command, *url, command.token_file.empty() ? folder.token_file() : command.token_file, stop);
+    if (clock.steady() > until || stop.stop_requested())
+      throw Error(Error::Kind::busy,
+                  fmt::format("Another command, or a hub that is starting, holds the data folder {}. "
+                              "Try again in a moment.",
+                              config.data_dir));
+  }
+  Core core(config, clock, random);
+  ops::Context context{core.services(), "command line", stop};
+  return perform(
+      command, [&](const ops::Operation& operation, const json& input) { return operation.run(context, input); }, stop);
+}
+
+int reference(const std::string& what, const std::vector<ops::Operation>& operations) {
+  const auto text = reference_text(what, operations);
+  if (!text) {
+    std::cerr << "dragoman: there is no reference `" << what << "`; there are api, cli, config and openapi\n";
+    return 64;
+  }
+  std::cout << *text << std::flush;
+  return 0;
+}
+
+int start(int argc, const char* const* argv) {
+  if (sodium_init() < 0) throw Error(Error::Kind::bug, "libsodium does not start");
+  const sigset_t signals = block_stop_signals();
+  const auto connectors = connectors::catalog();
+  const auto operations = ops::catalog(connectors);
+  const cli::Command command = cli::parse(argc, argv, operations, builtins(), setting_options(), version());
+  if (command.exit_code) return *command.exit_code;
+  if (command.builtin == "reference") return reference(command.arguments.front(), operations);
+
+  SystemClock clock;
+  SystemRandom random;
+  const auto environment = process_environment();
+  const Config config = load_config(command.config_file, environment, command.settings);
+  if (command.builtin == "run") {
+    run_hub(config, environment, signals, clock, random);
+    return 0;
+  }
+  log::configure(log::Level::warning, config.log_file);
+  StopOnSignal stopper(signals);
+  return run_command(command, config, stopper.token(), clock, random);
+}
+
+}  // namespace
+}  // namespace dragoman::app
+
+int main(int argc, char** argv) {
+  using dragoman::Error;
+  try {
+    return dragoman::app::start(argc, argv);
+  } catch (const Error& error) {
+    std::cerr << "dragoman: " << error.message << "\n";
+    if (error.kind == Error::Kind::bug)
+      std::cerr << "dragoman: this is a fault of ours (" << error.where.file_name() << ":" << error.where.line()
+                << "): " << error.detail << "\n";
+    // Our own refusal of a token is told apart from a remote's by its exit code alone, which is the same.
+    return dragoman::policy(error.kind).exit_code;
+  } catch (const std::exception& error) {
+    std::cerr << "dragoman: something went wrong that was not foreseen: " << error.what() << "\n";
+    return 70;
+  }
+}
