@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 #include <libpq-fe.h>
 
+#include <iostream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -59,6 +61,7 @@ class Live : public ::testing::TestWithParam<const char*> {
     sync_.reset();
     const auto left = outside_->search("res.partner", rpc::Domain::where("ref", "=", tag_), {}, archived_too());
     if (!left.empty()) outside_->unlink("res.partner", left, {});
+    if (user_ != 0) outside_->write("res.users", {user_}, {{"active", false}}, {});
   }
 
   void connect(const std::string& name, const std::string& login, const std::string& secret, json more) {
@@ -123,6 +126,7 @@ class Live : public ::testing::TestWithParam<const char*> {
   std::optional<pipeline::Records> records_;
   std::unique_ptr<rpc::Client> outside_;
   std::string tag_;
+  std::int64_t user_ = 0;  ///< made for this test
 };
 
 TEST_P(Live, AllDefaultModelsArePulledAndCertifiedAndFollowChangesFromOutside) {
@@ -321,6 +325,53 @@ TEST_P(Live, WrongDatabasePasswordOrAddressIsToldApartAndNothingIsLost) {
   EXPECT_EQ(kind_of("database"), "not_found");
   connect("address", server_->login, server_->password, {{"url", "http://127.0.0.1:9"}});
   EXPECT_EQ(kind_of("address"), "unavailable");
+}
+
+TEST_P(Live, ALimitedUserHasWhatItMayReadAndWhatIsLeftOutIsListedWithTheReason) {
+  if (stand_in_) {
+    connect("limited", "limited", stand_in_->options().limited_password, json::object());
+  } else {
+    rpc::ReadOptions read;
+    read.fields = {"res_id"};
+    const auto group = json::parse(
+        outside_
+            ->search_read("ir.model.data",
+                          rpc::Domain::where("module", "=", "base") && rpc::Domain::where("name", "=", "group_user"),
+                          read, {})
+            .result());
+    const json groups = json::array({json::array({6, 0, json::array({group.at(0).at("res_id")})})});
+    const auto user = outside_->create("res.users",
+                                       json::array({{{"name", "Limited " + tag_},
+                                                     {"login", tag_},
+                                                     {"password", tag_},
+                                                     {server_->version == "14" ? "groups_id" : "group_ids", groups}}}),
+                                       {});
+    user_ = user.at(0);
+    connect("limited", tag_, tag_, json::object());
+  }
+  const auto result = sync_->run("limited", {}, false, {});
+  for (const std::string& error : result.errors) ADD_FAILURE() << error;
+  std::size_t here = 0, unavailable = 0, fields = 0;
+  std::string told;
+  for (const auto& model : records_->models("limited", true)) {
+    here += static_cast<std::size_t>(model.live);
+    if (model.state == "unavailable" && model.reason.find("no such model") == std::string::npos) {
+      ++unavailable;
+      told += fmt::format("  {}: {}\n", model.name, model.reason);
+      EXPECT_FALSE(model.reason.empty());
+      EXPECT_EQ(model.reason.find("Traceback"), std::string::npos);
+    }
+    for (const auto& out : model.plan.left_out)
+      if (out.reason.find("may not read") != std::string::npos) {
+        ++fields;
+        told += fmt::format("  {}.{}: {}\n", model.name, out.field, out.reason.substr(0, 200));
+      }
+  }
+  EXPECT_GT(here, 20u);
+  EXPECT_GT(unavailable, 0u);
+  std::cout << fmt::format("{} records held; {} models and {} fields left out:\n{}", here, unavailable, fields, told);
+  for (const auto& certificate : sync_->certify("limited", {.bodies = CertifyOptions::Bodies::all}, {}))
+    EXPECT_EQ(certificate.differences.size(), 0u) << certificate.model;
 }
 
 INSTANTIATE_TEST_SUITE_P(Odoo19, Live, ::testing::Values("Odoo19"));
