@@ -96,6 +96,7 @@ TEST_F(KeyRingTest, ManyAtFirstStartAgreeOnOneKey) {
   std::vector<std::string> sealed(6);
   {
     std::vector<std::jthread> threads;
+    threads.reserve(sealed.size());
     for (auto& mine : sealed) threads.emplace_back([&] { mine = ring().seal(Secret("s"), "c"); });
   }
   const auto ring = this->ring();

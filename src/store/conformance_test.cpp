@@ -371,6 +371,7 @@ TEST_P(StoreTest, InsertManyTwiceInOneTransaction) {
 TEST_P(StoreTest, ConcurrentWritersAllLand) {
   constexpr int kThreads = 6, kEach = 40;
   std::vector<std::jthread> threads;
+  threads.reserve(kThreads);
   for (int t = 0; t < kThreads; ++t)
     threads.emplace_back([&, t] {
       for (int i = 0; i < kEach; ++i)
@@ -534,6 +535,7 @@ TEST_P(SharedStoreTest, ManyNodesAtOnceMigrateOnce) {
   longer.push_back({3, "count", "UPDATE counter SET value = value + 1;"});
   longer.push_back({4, "count_again", "UPDATE counter SET value = value + 10;"});
   std::vector<std::jthread> nodes;
+  nodes.reserve(4);
   for (int i = 0; i < 4; ++i) nodes.emplace_back([&] { open_again(longer); });
   nodes.clear();
   store_ = open_again(longer);

@@ -261,6 +261,7 @@ const std::vector<Oid>& PostgresConnection::column_types(std::string_view table,
   const PostgresResult described(PQdescribePrepared(connection_, name.c_str()));
   if (PQresultStatus(described.get()) != PGRES_COMMAND_OK) fail(described.get(), sql);
   std::vector<Oid> types;
+  types.reserve(columns.size());
   for (int i = 0; i < PQnfields(described.get()); ++i) types.push_back(PQftype(described.get(), i));
   return column_types_.emplace(sql, std::move(types)).first->second;
 }

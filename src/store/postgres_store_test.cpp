@@ -264,6 +264,7 @@ TEST_F(PostgresStoreTest, ACutInTheMiddleOfACopyRunsAgain) {
   Proxy proxy(part("host"), part("port"));
   const auto store = open_store(url("127.0.0.1:" + proxy.port()));
   std::vector<std::string> names;
+  names.reserve(2000);
   for (int i = 0; i < 2000; ++i) names.push_back("row " + std::to_string(i) + std::string(500, '.'));
   const std::vector<Param> values(names.begin(), names.end());
   constexpr std::string_view columns[] = {"name"}, key[] = {"name"};
@@ -325,6 +326,7 @@ TEST_F(PostgresStoreTest, WaitersAreWokenAfterTheListenerWasCut) {
 TEST_F(PostgresStoreTest, MoreThreadsThanConnectionsTakeTurns) {
   const auto store = open_store();
   std::vector<std::jthread> threads;
+  threads.reserve(20);
   for (int i = 0; i < 20; ++i)
     threads.emplace_back([&, i] {
       store->write([&](Session& s) { add(s, std::to_string(i)); });
