@@ -57,10 +57,11 @@ Connection Connections::add(const std::string& name, const std::string& kind, co
   if (find(name))
     throw Error(Error::Kind::conflict,
                 fmt::format("There is a connection `{}` already. Choose another name, or remove it first.", name));
-  const std::string sealed = secret.empty() ? std::string() : keys_.seal(secret, context_of(name));
   const std::string text = settings.dump();
   store_.write([&](Session& session) {
     const std::int64_t now = to_us(clock_.now());
+    session.lock(access::kSecretsLock);
+    const std::string sealed = secret.empty() ? std::string() : keys_.seal(secret, context_of(name));
     session.execute(
         "INSERT INTO connection (name, kind, settings, secret, state, created_us, changed_us) VALUES ($1, $2, $3, $4, "
         "'active', $5, $5)",
@@ -79,6 +80,7 @@ Connection Connections::update(const std::string& name, const nlohmann::json& se
         "reason = CASE WHEN state = 'error' THEN '' ELSE reason END, changed_us = $3 WHERE id = $1",
         {{before.id}, {text}, {now}});
     if (!secret.empty()) {
+      session.lock(access::kSecretsLock);
       const std::string sealed = keys_.seal(secret, context_of(name));
       session.execute("UPDATE connection SET secret = $2 WHERE id = $1", {{before.id}, {Bytes{sealed}}});
     }
