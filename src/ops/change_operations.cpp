@@ -12,18 +12,18 @@ using nlohmann::json;
 
 constexpr Micros kFollowWait = std::chrono::seconds(15);
 
-pipeline::Records::FeedFilter filter_of(const json& input) {
+pipeline::Records::FeedFilter filter_of(Context& context, const json& input) {
   return {.since = input.at("since"),
           .limit = input.at("limit"),
           .connection = input.value("connection", ""),
           .model = input.value("model", ""),
-          .company = maybe_integer(input, "company"),
+          .view = view_of(context, input),
           .bodies = input.at("bodies")};
 }
 
 std::string list(Context& context, const json& input) {
   auto& records = context.services.records;
-  const auto filter = filter_of(input);
+  const auto filter = filter_of(context, input);
   const Micros patience = std::chrono::seconds(input.at("wait").get<std::int64_t>());
   const Micros until = context.services.clock.steady() + patience;
   auto feed = records.changes(filter);
@@ -43,7 +43,7 @@ std::string list(Context& context, const json& input) {
 
 void follow(Context& context, const json& input, const Emit& emit) {
   auto& records = context.services.records;
-  auto filter = filter_of(input);
+  auto filter = filter_of(context, input);
   while (!context.stop.stop_requested()) {
     const auto feed = records.changes(filter);
     for (const auto& change : feed.changes)
@@ -79,7 +79,8 @@ std::vector<Operation> change_operations() {
                   .max = 60},
                  {.name = "connection", .doc = "only of this connection"},
                  {.name = "model", .doc = "only of this model"},
-                 {.name = "company", .type = Type::integer, .doc = "only records of this company"},
+                 company_field(),
+                 organisation_field(),
                  {.name = "bodies", .type = Type::boolean, .doc = "with the captured values", .fallback = "false"}},
       .output =
           {.fields = {{.name = "next", .type = Type::integer, .doc = "`since` of the next question", .required = true},

@@ -159,7 +159,8 @@ std::vector<Operation> record_operations() {
                   .type = Type::boolean,
                   .doc = "those that are gone at the remote too",
                   .fallback = "false"},
-                 {.name = "company", .type = Type::integer, .doc = "records of this company only"},
+                 company_field(),
+                 organisation_field(),
                  {.name = "bodies", .type = Type::boolean, .doc = "with the captured values", .fallback = "false"}},
       .output = {.fields = {{.name = "next", .type = Type::integer, .doc = "`after` of the next page"}},
                  .rows = "records",
@@ -171,7 +172,7 @@ std::vector<Operation> record_operations() {
             filter.limit = input.at("limit");
             filter.archived = input.at("archived");
             filter.deleted = input.at("deleted");
-            filter.company = maybe_integer(input, "company");
+            filter.view = view_of(context, input);
             filter.bodies = input.at("bodies");
             const auto found = context.services.records.list(input.at("connection"), input.at("model"), filter);
             std::vector<std::string> rows;
@@ -186,12 +187,14 @@ std::vector<Operation> record_operations() {
       .method = "GET",
       .path = std::string(kModelPath) + "/records/{id}",
       .permission = Role::viewer,
-      .inputs = record_inputs({{.name = "version", .type = Type::integer, .doc = "left out: the newest", .min = 1}}),
+      .inputs = record_inputs({{.name = "version", .type = Type::integer, .doc = "left out: the newest", .min = 1},
+                               company_field(),
+                               organisation_field()}),
       .output = {.fields = change_fields(true)},
       .run =
           [](Context& context, const json& input) {
             return change_text(context.services.records.show(input.at("connection"), input.at("model"), input.at("id"),
-                                                             maybe_integer(input, "version")),
+                                                             maybe_integer(input, "version"), view_of(context, input)),
                                true);
           },
   });
@@ -201,13 +204,14 @@ std::vector<Operation> record_operations() {
       .method = "GET",
       .path = std::string(kModelPath) + "/records/{id}/history",
       .permission = Role::viewer,
-      .inputs = record_inputs({limit_field(100, 1000)}),
+      .inputs = record_inputs({limit_field(100, 1000), company_field(), organisation_field()}),
       .output = {.rows = "versions", .columns = change_fields(false)},
       .run =
           [](Context& context, const json& input) {
             std::vector<std::string> rows;
-            for (const auto& version : context.services.records.history(input.at("connection"), input.at("model"),
-                                                                        input.at("id"), input.at("limit")))
+            for (const auto& version :
+                 context.services.records.history(input.at("connection"), input.at("model"), input.at("id"),
+                                                  input.at("limit"), view_of(context, input)))
               rows.push_back(change_text(version, false));
             return rows_text("versions", rows, {});
           },
@@ -220,13 +224,21 @@ std::vector<Operation> record_operations() {
       .permission = Role::viewer,
       .inputs = record_inputs(
           {{.name = "from", .type = Type::integer, .doc = "version; left out: the one before `to`", .min = 1},
-           {.name = "to", .type = Type::integer, .doc = "version; left out: the newest", .min = 1}}),
-      .output = {.fields = {{.name = "fields", .type = Type::object, .doc = "field → `from`, `to`", .required = true}}},
+           {.name = "to", .type = Type::integer, .doc = "version; left out: the newest", .min = 1},
+           company_field(),
+           organisation_field()}),
+      .output =
+          {.fields = {{.name = "model", .required = true},
+                      {.name = "id", .type = Type::integer, .required = true},
+                      {.name = "from", .type = Type::integer, .doc = "version; 0: before the first", .required = true},
+                      {.name = "to", .type = Type::integer, .doc = "version", .required = true},
+                      {.name = "kind", .doc = "of the change that made `to`", .required = true},
+                      {.name = "fields", .type = Type::object, .doc = "field → `from`, `to`", .required = true}}},
       .run =
           [](Context& context, const json& input) {
-            return dump(
-                {{"fields", context.services.records.diff(input.at("connection"), input.at("model"), input.at("id"),
-                                                          maybe_integer(input, "from"), maybe_integer(input, "to"))}});
+            return dump(context.services.records.diff(input.at("connection"), input.at("model"), input.at("id"),
+                                                      maybe_integer(input, "from"), maybe_integer(input, "to"),
+                                                      view_of(context, input)));
           },
   });
   all.push_back({

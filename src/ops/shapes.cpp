@@ -1,5 +1,8 @@
 #include "ops/shapes.h"
 
+#include "base/error.h"
+#include "pipeline/connections.h"
+
 #include <nlohmann/json.hpp>
 
 namespace dragoman::ops {
@@ -113,6 +116,28 @@ Field limit_field(std::int64_t fallback, std::int64_t max) {
           .fallback = std::to_string(fallback),
           .min = 1,
           .max = max};
+}
+
+Field company_field() {
+  return {.name = "company",
+          .type = Type::integer,
+          .doc = "only this company's records, and those shared between companies"};
+}
+
+Field organisation_field() {
+  return {.name = "organisation",
+          .doc = "only the records of this organisation's companies, as the connection maps it"};
+}
+
+pipeline::CompanyView view_of(Context& context, const nlohmann::json& input) {
+  const auto company = maybe_integer(input, "company");
+  const std::string organisation = input.value("organisation", "");
+  if (organisation.empty()) return company ? pipeline::CompanyView{{*company}} : pipeline::CompanyView{};
+  if (company) throw Error(Error::Kind::invalid, "Give a company or an organisation, not both.");
+  const std::string connection = input.value("connection", "");
+  if (connection.empty())
+    throw Error(Error::Kind::invalid, "An organisation is a connection's: name the connection too.");
+  return {context.services.connections.companies_of(connection, organisation)};
 }
 
 }  // namespace dragoman::ops

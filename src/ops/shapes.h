@@ -28,5 +28,10 @@ Field connection_field();
 Field model_field();
 Field id_field();
 Field limit_field(std::int64_t fallback, std::int64_t max);
+Field company_field();
+Field organisation_field();
+/// Whose records the input's `company` or `organisation` asks for. Throws invalid if it names both, or an organisation
+/// without a connection.
+pipeline::CompanyView view_of(Context& context, const nlohmann::json& input);
 
 }  // namespace dragoman::ops

@@ -325,6 +325,9 @@ Applied CaptureStore::apply(std::int64_t model_id, std::int64_t schema_number, s
       const std::int64_t seen = to_us(clock_.now());
       changes.reserve(fresh.size() * kChangeColumns.size());
       snapshots.reserve(fresh.size() * kSnapshotColumns.size());
+      const auto company_of = [&](const json::Record& r) {
+        return r.company_id || !how.companies ? or_null(r.company_id) : Param(std::int64_t(0));
+      };
       for (const Fresh& f : fresh) {
         const json::Record& r = *f.record;
         const std::int64_t version = f.held ? f.held->version + 1 : 1;
@@ -335,7 +338,7 @@ Applied CaptureStore::apply(std::int64_t model_id, std::int64_t schema_number, s
                              f.held ? f.held->change_number : std::int64_t(0),
                              static_cast<std::int64_t>(f.kind),
                              schema_number,
-                             or_null(r.company_id),
+                             company_of(r),
                              or_null(r.write_date),
                              seen,
                              bytes_of(r.digest),
@@ -346,7 +349,7 @@ Applied CaptureStore::apply(std::int64_t model_id, std::int64_t schema_number, s
                                 number,
                                 version,
                                 std::int64_t(f.state),
-                                or_null(r.company_id),
+                                company_of(r),
                                 or_null(r.write_date),
                                 to_us(read_at),
                                 bytes_of(r.digest)};

@@ -76,6 +76,7 @@ class CaptureStore {
   /// the new versions are noted as waiting for theirs. `also` runs in the same transaction.
   struct How {
     bool touch = false, binaries = false;
+    bool companies = false;  ///< the model has a `company_id`: unset means shared
   };
   Applied apply(std::int64_t model_id, std::int64_t schema_number, std::span<const json::Record> records, Time read_at,
                 How how, const std::function<void(store::Session&)>& also = {});

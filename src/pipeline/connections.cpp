@@ -117,6 +117,19 @@ Connection Connections::get(const std::string& name) {
                                         : "There are: " + names + "."));
 }
 
+std::vector<std::int64_t> Connections::companies_of(const std::string& connection, const std::string& organisation) {
+  const nlohmann::json organisations = get(connection).settings.value("organisations", nlohmann::json::object());
+  std::vector<std::string> names;
+  for (const auto& [name, companies] : organisations.items()) {
+    if (name == organisation) return companies.get<std::vector<std::int64_t>>();
+    names.push_back(name);
+  }
+  throw Error(Error::Kind::not_found,
+              fmt::format("The connection `{}` has no organisation `{}`; {}", connection, organisation,
+                          names.empty() ? "its setting `organisations` is empty."
+                                        : fmt::format("there are: {}.", fmt::join(names, ", "))));
+}
+
 Secret Connections::secret(const Connection& connection) {
   std::string sealed;
   store_.read([&](Session& session) {

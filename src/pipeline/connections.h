@@ -45,6 +45,9 @@ class Connections {
   Connection get(const std::string& name);
   std::optional<Connection> find(const std::string& name);
   Secret secret(const Connection& connection);
+  /// The companies of an organisation, from the connection's setting `organisations` (`{"north": [1, 3]}`). Throws
+  /// not_found, naming those that there are.
+  std::vector<std::int64_t> companies_of(const std::string& connection, const std::string& organisation);
   void set_state(const std::string& name, const std::string& state, const std::string& reason);
   void set_learnt(std::int64_t id, const std::string& learnt);
   /// Forgets the connection with everything captured through it.

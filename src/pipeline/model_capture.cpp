@@ -222,7 +222,7 @@ Applied ModelCapture::store(const Piece& piece) {
   const std::span<const json::Record> records = piece.page ? piece.page->records() : std::span<const json::Record>();
   std::string progress;
   std::int64_t schema = 0;
-  bool done = false, binaries = false;
+  bool done = false, binaries = false, companies = false;
   Time started{};
   {
     std::lock_guard lock(mutex_);
@@ -241,13 +241,14 @@ Applied ModelCapture::store(const Piece& piece) {
     started = next.started();
     schema = row_.schema_number;
     binaries = !plan_.binaries.empty();
+    companies = plan_.types.contains("company_id");
     progress = next.json();
     *pull_ = std::move(next);
   }
   Applied applied;
   try {
     applied = store_.apply(
-        id_, schema, records, piece.page ? piece.page->read_at : Time{}, {.binaries = binaries},
+        id_, schema, records, piece.page ? piece.page->read_at : Time{}, {.binaries = binaries, .companies = companies},
         [&](store::Session& session) {
           if (done)
             session.execute(
@@ -360,8 +361,9 @@ Applied ModelCapture::read_and_apply(const std::vector<std::int64_t>& ids, std::
     schema = row_.schema_number;
   }
   read_pages(ids, plan, stop, [&](const Page& page) {
-    applied +=
-        store_.apply(id_, schema, page.records(), page.read_at, {.touch = true, .binaries = !plan.binaries.empty()});
+    applied += store_.apply(
+        id_, schema, page.records(), page.read_at,
+        {.touch = true, .binaries = !plan.binaries.empty(), .companies = plan.types.contains("company_id")});
   });
   return applied;
 }
@@ -496,7 +498,9 @@ bool ModelCapture::sweep_step(SweepState& state, std::stop_token stop) {
     if (more) range.upto = page->records().back().id;
     held = store_.held_range(id_, range, INT64_MAX);
     for (const auto& record : page->records()) there.push_back(record.id);
-    state.outcome.applied += store_.apply(id_, schema, page->records(), read_at, {.binaries = !plan.binaries.empty()});
+    state.outcome.applied +=
+        store_.apply(id_, schema, page->records(), read_at,
+                     {.binaries = !plan.binaries.empty(), .companies = plan.types.contains("company_id")});
   }
   state.outcome.seen += static_cast<std::int64_t>(there.size());
   state.outcome.late += static_cast<std::int64_t>(late.size());
@@ -678,7 +682,8 @@ Certificate ModelCapture::certify(const CertifyOptions& options, Random& random,
   certificate.here = certificate.there - missing_here + missing_there;
   if (options.heal && !heal.empty()) {
     read_pages(heal, plan, stop, [&](const Page& page) {
-      store_.apply(id_, schema, page.records(), page.read_at, {.touch = true, .binaries = !plan.binaries.empty()});
+      store_.apply(id_, schema, page.records(), page.read_at,
+                   {.touch = true, .binaries = !plan.binaries.empty(), .companies = plan.types.contains("company_id")});
     });
     remove_if_gone(heal, at, stop);
     std::lock_guard healed(mutex_);

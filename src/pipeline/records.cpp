@@ -77,14 +77,26 @@ ModelRow find_model(Session& session, const std::string& connection, const std::
                           connection, name));
 }
 
+// ` AND column IN (0, $n, …)` for a view, whose companies are to follow the parameters that there are.
+std::string in_view(const CompanyView& view, std::string_view column, int first_param) {
+  if (view.all()) return {};
+  std::string text = fmt::format(" AND {} IN (0", column);
+  for (std::size_t i = 0; i < view.companies.size(); ++i)
+    text += fmt::format(", ${}", first_param + static_cast<int>(i));
+  return text + ")";
+}
+
+Error unseen(const ModelRow& model, std::int64_t id) {
+  return Error(Error::Kind::not_found,
+               fmt::format("{} {} has never been seen through `{}`.", model.name, id, model.connection));
+}
+
 // The number of the newest version of a record.
 std::int64_t newest(Session& session, const ModelRow& model, std::int64_t id) {
   std::int64_t number = 0;
   session.query("SELECT change_number FROM snapshot WHERE model_id = $1 AND external_id = $2", {model.id, id},
                 [&](const Row& row) { number = row.int64(0); });
-  if (number == 0)
-    throw Error(Error::Kind::not_found,
-                fmt::format("{} {} has never been seen through `{}`.", model.name, id, model.connection));
+  if (number == 0) throw unseen(model, id);
   return number;
 }
 
@@ -109,7 +121,8 @@ void add_binaries(Session& session, Change& change) {
                 [&](const Row& row) { change.binaries.emplace_back(row.text(0), hex(row.bytes(1))); });
 }
 
-Change version_of(Session& session, const ModelRow& model, std::int64_t id, std::optional<std::int64_t> version) {
+Change version_of(Session& session, const ModelRow& model, std::int64_t id, std::optional<std::int64_t> version,
+                  const CompanyView& view) {
   std::optional<Change> found;
   std::int64_t highest = 0;
   walk(session, newest(session, model, id), true, [&](Change&& change) {
@@ -118,6 +131,7 @@ Change version_of(Session& session, const ModelRow& model, std::int64_t id, std:
     found = std::move(change);
     return false;
   });
+  if (found && !view.sees(found->company_id)) throw unseen(model, id);
   if (!found)
     throw Error(Error::Kind::not_found, fmt::format("{} {} has no version {}; its newest is {}.", model.name, id,
                                                     version.value_or(0), highest));
@@ -125,6 +139,12 @@ Change version_of(Session& session, const ModelRow& model, std::int64_t id, std:
 }
 
 }  // namespace
+
+bool CompanyView::sees(std::optional<std::int64_t> company_id) const {
+  if (all()) return true;
+  return company_id &&
+         (*company_id == 0 || std::find(companies.begin(), companies.end(), *company_id) != companies.end());
+}
 
 std::string_view name(ChangeKind kind) {
   switch (kind) {
@@ -191,36 +211,36 @@ std::vector<Change> Records::list(const std::string& connection, const std::stri
       "WHERE s.model_id = $1 AND s.external_id > $2";
   if (!filter.archived) sql += " AND s.state <> 1";
   if (!filter.deleted) sql += " AND s.state <> 2";
-  if (filter.company) sql += " AND s.company_id = $4";
+  sql += in_view(filter.view, "s.company_id", 4);
   sql += " ORDER BY s.external_id LIMIT $3";
   store_.read([&](Session& session) {
     out.clear();
     const ModelRow row_of_model = find_model(session, connection, model);
     std::vector<Param> params{row_of_model.id, filter.after.value_or(0), filter.limit};
-    if (filter.company) params.emplace_back(*filter.company);
+    for (const std::int64_t company : filter.view.companies) params.emplace_back(company);
     session.query(sql, params, [&](const Row& row) { out.push_back(change_of(row)); });
   });
   return out;
 }
 
 Change Records::show(const std::string& connection, const std::string& model, std::int64_t id,
-                     std::optional<std::int64_t> version) {
+                     std::optional<std::int64_t> version, const CompanyView& view) {
   Change change;
   store_.read([&](Session& session) {
-    change = version_of(session, find_model(session, connection, model), id, version);
+    change = version_of(session, find_model(session, connection, model), id, version, view);
     add_binaries(session, change);
   });
   return change;
 }
 
 std::vector<Change> Records::history(const std::string& connection, const std::string& model, std::int64_t id,
-                                     std::int64_t limit) {
+                                     std::int64_t limit, const CompanyView& view) {
   std::vector<Change> out;
   store_.read([&](Session& session) {
     out.clear();
     const ModelRow row = find_model(session, connection, model);
     walk(session, newest(session, row, id), true, [&](Change&& change) {
-      out.push_back(std::move(change));
+      if (view.sees(change.company_id)) out.push_back(std::move(change));
       return static_cast<std::int64_t>(out.size()) < limit;
     });
   });
@@ -228,11 +248,12 @@ std::vector<Change> Records::history(const std::string& connection, const std::s
 }
 
 nlohmann::json Records::diff(const std::string& connection, const std::string& model, std::int64_t id,
-                             std::optional<std::int64_t> from, std::optional<std::int64_t> to) {
+                             std::optional<std::int64_t> from, std::optional<std::int64_t> to,
+                             const CompanyView& view) {
   nlohmann::json out;
   store_.read([&](Session& session) {
     const ModelRow row = find_model(session, connection, model);
-    const Change after = version_of(session, row, id, to);
+    const Change after = version_of(session, row, id, to, view);
     nlohmann::json fields = nlohmann::json::object();
     const std::int64_t before_version = from.value_or(after.version - 1);
     const auto raw = [](const std::string& text) {
@@ -240,7 +261,7 @@ nlohmann::json Records::diff(const std::string& connection, const std::string& m
       return value.is_discarded() ? nlohmann::json(text) : value;
     };
     Change before;
-    if (before_version > 0) before = version_of(session, row, id, before_version);
+    if (before_version > 0) before = version_of(session, row, id, before_version, view);
     for (const auto& change : json::diff(before.body.value_or("{}"), after.body.value_or("{}"), row.plan.kinds())) {
       nlohmann::json entry = nlohmann::json::object();
       if (change.before) entry["from"] = raw(*change.before);
@@ -261,7 +282,7 @@ Records::Feed Records::changes(const FeedFilter& filter) {
   int next_param = 4;
   if (!filter.connection.empty()) sql += fmt::format(" AND c.name = ${}", next_param++);
   if (!filter.model.empty()) sql += fmt::format(" AND m.name = ${}", next_param++);
-  if (filter.company) sql += fmt::format(" AND v.company_id = ${}", next_param++);
+  sql += in_view(filter.view, "v.company_id", next_param);
   sql += " ORDER BY v.number LIMIT $3";
   store_.read([&](Session& session) {
     feed = {};
@@ -274,7 +295,7 @@ Records::Feed Records::changes(const FeedFilter& filter) {
       std::vector<Param> params{since, upto, room};
       if (!filter.connection.empty()) params.emplace_back(std::string_view(filter.connection));
       if (!filter.model.empty()) params.emplace_back(std::string_view(filter.model));
-      if (filter.company) params.emplace_back(*filter.company);
+      for (const std::int64_t company : filter.view.companies) params.emplace_back(company);
       const std::size_t before = feed.changes.size();
       session.query(sql, params, [&](const Row& row) { feed.changes.push_back(change_of(row)); });
       since = static_cast<std::int64_t>(feed.changes.size() - before) == room ? feed.changes.back().number : upto;

@@ -13,6 +13,15 @@
 
 namespace dragoman::pipeline {
 
+/// Whose records are shown. A record of another company never is, nor one of a model that has no company at all; one
+/// that Odoo shares between companies (its company is unset) is.
+struct CompanyView {
+  std::vector<std::int64_t> companies;  ///< empty: everything
+
+  bool all() const { return companies.empty(); }
+  bool sees(std::optional<std::int64_t> company_id) const;
+};
+
 enum class ChangeKind { create = 1, change = 2, archive = 3, restore = 4, remove = 5 };
 std::string_view name(ChangeKind kind);  ///< `create`, `change`, `archive`, `restore`, `delete`
 
@@ -24,7 +33,7 @@ struct Change {
   std::int64_t version = 0;
   ChangeKind kind = ChangeKind::create;
   std::int64_t schema_number = 0;
-  std::optional<std::int64_t> company_id;
+  std::optional<std::int64_t> company_id;  ///< 0: shared between companies; none: the model has no company
   std::optional<Time> write_date;
   Time seen{};
   std::string digest;                                         ///< hexadecimal
@@ -62,27 +71,26 @@ class Records {
     std::optional<std::int64_t> after;  ///< ids above it
     std::int64_t limit = 100;
     bool archived = true, deleted = false;
-    std::optional<std::int64_t>
-        company;  ///< records of this company only (records without a company are nobody's and left out)
+    CompanyView view;
     bool bodies = true;
   };
   /// The newest version of each, by id.
   std::vector<Change> list(const std::string& connection, const std::string& model, const Filter& filter);
   /// Throws not_found. `version` empty: the newest.
   Change show(const std::string& connection, const std::string& model, std::int64_t id,
-              std::optional<std::int64_t> version);
+              std::optional<std::int64_t> version, const CompanyView& view = {});
   /// Newest first.
   std::vector<Change> history(const std::string& connection, const std::string& model, std::int64_t id,
-                              std::int64_t limit);
+                              std::int64_t limit, const CompanyView& view = {});
   /// `{"field": {"from": raw, "to": raw}}` between two versions (default: the newest and the one before).
   nlohmann::json diff(const std::string& connection, const std::string& model, std::int64_t id,
-                      std::optional<std::int64_t> from, std::optional<std::int64_t> to);
+                      std::optional<std::int64_t> from, std::optional<std::int64_t> to, const CompanyView& view = {});
 
   struct FeedFilter {
     std::int64_t since = 0;  ///< numbers above it
     std::int64_t limit = 1000;
     std::string connection, model;  ///< empty: all
-    std::optional<std::int64_t> company;
+    CompanyView view;
     bool bodies = false;
   };
   struct Feed {

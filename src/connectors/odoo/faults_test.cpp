@@ -190,20 +190,30 @@ TEST_P(StandIn, AFieldAddedLaterIsReadForEveryRecordAndOneRemovedIsNoError) {
 }
 
 TEST_P(StandIn, OneCompanysRecordsDoNotShowInAnothersView) {
-  connect("main", json::object());
+  connect("main", {{"organisations", {{"first", {1}}, {"second", {999'999}}}}});
   sync_->run("main", {}, false, {});
   const auto companies = here("main", "res.company");
   std::size_t seen = 0;
   for (const std::int64_t company : companies)
-    for (const auto& change : records_->list("main", "sale.order", {.limit = 100'000, .company = company})) {
+    for (const auto& change : records_->list("main", "sale.order", {.limit = 100'000, .view = {{company}}})) {
       EXPECT_EQ(change.company_id, company);
       ++seen;
     }
   EXPECT_EQ(seen, here("main", "sale.order").size());
-  EXPECT_TRUE(records_->list("main", "sale.order", {.company = 999'999}).empty());
+  const pipeline::CompanyView second{connections_->companies_of("main", "second")};
+  EXPECT_TRUE(records_->list("main", "sale.order", {.view = second}).empty());
+  // What Odoo shares between companies is in every view; what has no company at all is in none.
+  EXPECT_FALSE(records_->list("main", "res.partner", {.view = second}).empty());
+  EXPECT_TRUE(records_->list("main", "product.attribute", {.view = second}).empty());
   for (const auto& change :
-       records_->changes({.limit = 100'000, .model = "sale.order", .company = *companies.begin()}).changes)
+       records_->changes({.limit = 100'000, .model = "sale.order", .view = {{*companies.begin()}}}).changes)
     EXPECT_EQ(change.company_id, *companies.begin());
+  const auto order = *here("main", "sale.order").begin();
+  EXPECT_NO_THROW(
+      records_->show("main", "sale.order", order, std::nullopt, {connections_->companies_of("main", "first")}));
+  EXPECT_THROW(records_->show("main", "sale.order", order, std::nullopt, second), Error);
+  EXPECT_TRUE(records_->history("main", "sale.order", order, 10, second).empty());
+  EXPECT_THROW(connections_->companies_of("main", "third"), Error);
 }
 
 // Writers in transactions that overlap, in the same seconds, with archives and deletes, while the follower polls over

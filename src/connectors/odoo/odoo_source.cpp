@@ -93,6 +93,12 @@ OdooSettings OdooSettings::parse(const json& settings, const Secret& secret) {
   } catch (const json::exception&) {
     throw Error(Error::Kind::invalid, "The setting `companies` is a list of ids, and `models` a list of model names.");
   }
+  const json organisations = settings.value("organisations", json::object());
+  for (const auto& [name, companies] : organisations.items())
+    if (!companies.is_array() || companies.empty() ||
+        !std::all_of(companies.begin(), companies.end(), [](const json& id) { return id.is_number_integer(); }))
+      throw Error(Error::Kind::invalid,
+                  fmt::format("The organisation `{}` is to be a list of ids of companies, such as [1, 3].", name));
   out.default_models = settings.value("default_models", true);
   json everywhere = json::object();
   if (settings.contains("names")) everywhere["names"] = settings["names"];
@@ -354,6 +360,7 @@ pipeline::Connector connector() {
       {"login", "text", false, "", "login of the account; with an API key on Odoo 19 it may be empty"},
       {"transport", "text", false, "auto", "auto, json2, jsonrpc or xmlrpc"},
       {"companies", "list", false, json::array(), "ids of the companies to see; empty: those of the account"},
+      {"organisations", "object", false, json::object(), "names of organisations, each with the ids of its companies"},
       {"models", "list", false, json::array(), "models to capture besides the default ones"},
       {"default_models", "boolean", false, true, "false: only those named in `models`"},
       {"per_model", "object", false, json::object(), "settings of single models: fields, names, binaries"},
