@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Shows that a plain Debian with nothing but git can do what the README says: makes one in a folder, clones this checkout's
 # HEAD into it, runs a command there, and tells how long it took.
-#   tools/fresh.sh 12|13 [--keep] COMMAND...        e.g. tools/fresh.sh 13 ./dev test
+#   tools/fresh.sh 12|13 [--keep] [--until TEXT] COMMAND...
+#     e.g. tools/fresh.sh 13 ./dev test,  tools/fresh.sh 12 --until 'everything is here' ./dev run
 # --keep goes on in the folder of last time (set-up, build and caches still there), with the newest HEAD.
+# --until stops the command with SIGTERM when it prints the text, and fails if it never does.
 # It gets this machine's name resolution, certificates and ways out to the mirror, and nothing else of it. Needs root.
 # shellcheck source=tools/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -13,9 +15,10 @@ case ${1:-} in
   *) die "usage: tools/fresh.sh 12|13 [--keep] COMMAND..." ;;
 esac
 release=$1
-keep=0
+keep=0 until=''
 shift
 if [ "${1:-}" = --keep ]; then keep=1; shift; fi
+if [ "${1:-}" = --until ]; then until=${2:?--until needs a text}; shift 2; fi
 [ $# -gt 0 ] || die "which command shall run there?"
 [ "$(id -u)" = 0 ] || die "this needs root: run it as root or with sudo"
 "$repo_root/tools/setup.sh" odoo
@@ -79,7 +82,20 @@ step "plain Debian $(cat "$folder/etc/debian_version"), commit $(git -C "$folder
 begin=$SECONDS
 code=0
 # shellcheck disable=SC2016
-in_folder "$folder" bash -c 'cd /root/dragoman && exec "$@"' inside "$@" || code=$?
+if [ -z "$until" ]; then
+  in_folder "$folder" bash -c 'cd /root/dragoman && exec "$@"' inside "$@" || code=$?
+else
+  in_folder "$folder" bash -c '
+    cd /root/dragoman
+    until=$1; shift
+    "$@" > >(tee /root/output) 2>&1 &
+    pid=$!
+    while kill -0 "$pid" 2>/dev/null && ! grep -qF -- "$until" /root/output 2>/dev/null; do sleep 0.2; done
+    if ! kill -0 "$pid" 2>/dev/null; then wait "$pid"; echo "it ended with $? before that"; exit 1; fi
+    echo "== printed \"$until\" after $SECONDS s"
+    kill -TERM "$pid"
+    wait "$pid"' inside "$until" "$@" || code=$?
+fi
 step "ended with $code after $((SECONDS - begin)) s: $*"
 end_leftovers
 exit $code
