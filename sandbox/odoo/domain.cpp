@@ -171,7 +171,7 @@ class Compiler {
     if (!field->related.empty() && field->cells == Cells::none) {
       return condition(table, field->related, op, value, part);
     }
-    if (name == "id") return id_condition(table, op, value, part);
+    if (name == "id" && op != "child_of" && op != "parent_of") return id_condition(table, op, value, part);
     if (op == "child_of" || op == "parent_of") return hierarchy(table, *field, op, value);
     // Negations hold for records without a value too, as in Odoo.
     if (op == "!=") return std::make_unique<Not>(positive(table, *field, "=", value, part));
@@ -246,6 +246,10 @@ class Compiler {
     }
     if (!value.is_number()) throw invalid_leaf(part);
     const Id bound = value.is_number_integer() ? value.get<Id>() : static_cast<Id>(value.get<double>());
+    if (series() < 17 && (bound > 2147483647 || bound < -2147483648LL)) {
+      throw OdooError("psycopg2.errors.NumericValueOutOfRange",
+                      "value \"" + std::to_string(bound) + "\" is out of range for type integer\n");
+    }
     if (op == "=") return leaf([from, bound](Slot slot) { return from->id_of(slot) == bound; });
     if (op == "!=") return leaf([from, bound](Slot slot) { return from->id_of(slot) != bound; });
     if (op == "<") return leaf([from, bound](Slot slot) { return from->id_of(slot) < bound; });
@@ -290,6 +294,11 @@ class Compiler {
         }
       }
     }
+    if (on_self) {
+      const Table* from = &table;
+      return leaf([from, related](Slot slot) { return related->contains(from->id_of(slot)); });
+    }
+    if (field.cells != Cells::link) return leaf([](Slot) { return false; });
     const Column* column = &table.column(field.column);
     return leaf([column, related](Slot slot) { return related->contains(column->integer(slot)); });
   }

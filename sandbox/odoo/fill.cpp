@@ -85,7 +85,7 @@ void fill(Database& database, const std::string& model_name, std::size_t count, 
                   column("email_normalized"), column("barcode"), column("company_registry"), column("phone_sanitized"), column("company_id")};
   const bool partner = model_name == "res.partner";
   const bool is_product = model_name == "product.template" || model_name == "product.product";
-  const std::int64_t now = database.now_us();
+  const std::int64_t now = kSeedDay_us;
   const auto put = [](Column* at, Slot slot, std::string_view text) {
     if (at != nullptr && at->cells() == Cells::text) at->set_text(slot, text);
   };

@@ -7,6 +7,10 @@
 
 namespace sandbox::odoo {
 
+/// The day on which generated data ends, 2026-03-06: not the clock's, so that a stand-in started again
+/// holds the same bytes as before.
+inline constexpr std::int64_t kSeedDay_us = 1'772'784'000'000'000;
+
 /// A small trading company: a few hundred records of every model, linked as real ones are. The same
 /// seed gives the same company.
 struct SeedUsers {

@@ -250,11 +250,19 @@ void Orm::check_constraints(Table& table, Id id, bool created) {
     }
     if (std::any_of(cells.begin(), cells.end(), [](const auto& c) { return std::holds_alternative<std::monostate>(c.second); })) continue;
     bool clash = false;
+    Id clashing = 0;
     table.each([&](Id other, Slot at) {
       if (other == id) return true;
+      clashing = other;
       clash = std::all_of(cells.begin(), cells.end(), [&](const auto& c) { return table.column(c.first->column).get(at) == c.second; });
       return !clash;
     });
+    if (clash && rule.at("message") == "barcode" && series() >= 17) {
+      const auto& code = std::get<std::string>(cells.front().second);
+      throw validation_error("Barcode(s) already assigned:\n\n- Barcode \"" + code + "\" already assigned to product(s): " +
+                             display_name(table, table.find(clashing)) + " and " + display_name(table, slot) +
+                             "\n\nNote: products that you don't have access to will not be shown above.");
+    }
     if (clash) {
       throw validation_error(series() >= 17 ? "The operation cannot be completed: " + rule.at("message").get<std::string>()
                                             : rule.value("message14", rule.at("constraint").get<std::string>()));
@@ -562,6 +570,21 @@ void Orm::after_write(Table& table, Id id, const Json& values, bool created) {
       }
       set_cell(table, id, *complete, full);
     }
+  }
+  if (model.name == "product.product" && (created || values.contains("default_code"))) {
+    // A template with one variant shows its variant's code as its own; with several, none.
+    Table& templates = database_.table("product.template");
+    const Id owner = table.column(model.find("product_tmpl_id")->column).integer(slot);
+    const Field* code = templates.model().find("default_code");
+    if (code != nullptr && code->cells == Cells::text && templates.find(owner) != kNoSlot) {
+      const bool alone = table.column(model.find("product_tmpl_id")->column).slots_of(owner).size() == 1;
+      set_cell(templates, owner, *code, alone ? table.column(model.find("default_code")->column).get(slot) : Cell());
+    }
+  }
+  if (model.name == "product.template" && !created && values.contains("default_code")) {
+    Table& products = database_.table("product.product");
+    const auto& variants = products.column(products.model().find("product_tmpl_id")->column).slots_of(id);
+    if (variants.size() == 1) set_cell(products, products.id_of(variants.front()), "default_code", table.column(model.find("default_code")->column).get(slot));
   }
   if (model.name == "product.template" && series() >= 17 && !created) {
     // On 17 to 19 a write of the template moves its variants' write_date too; on 14 it does not.

@@ -91,7 +91,7 @@ Field& Model::add_field(const std::string& field, const Json& attributes) {
   made->name = field;
   made->attributes = attributes;
   // Keys with an underscore are ours, beside what the server said.
-  for (const char* own : {"_compute", "_mirror", "_free", "_cells"}) made->attributes.erase(own);
+  for (const char* own : {"_compute", "_mirror", "_free", "_cells", "_active_only"}) made->attributes.erase(own);
   made->type_name = text(attributes, "type");
   const auto row = kTypes.find(made->type_name);
   if (row == kTypes.end()) throw std::runtime_error("field " + name + "." + field + ": unknown type " + made->type_name);
@@ -107,6 +107,7 @@ Field& Model::add_field(const std::string& field, const Json& attributes) {
   }
   made->compute = text(attributes, "_compute");
   made->mirror = text(attributes, "_mirror");
+  made->active_only = flag(attributes, "_active_only");
   if (const auto found = attributes.find("selection"); found != attributes.end() && !flag(attributes, "_free")) {
     for (const auto& choice : *found) {
       made->choices.push_back(choice[0].is_string() ? choice[0].get<std::string>() : choice[0].dump());

@@ -32,9 +32,8 @@ struct Field {
   std::string related;          // "product_tmpl_id.name": read and written through that record
   std::string mirror;           // many2many kept by the other model: "res.users.group_ids"
   std::string compute;          // name of a computation in Orm
+  bool active_only = false;     // a list that never shows archived records, whatever the context says
   std::vector<std::string> choices;
-  std::string choice_source;    // selection whose values are not enforced when empty
-  std::vector<std::string> groups;
   Cells cells = Cells::none;
   int column = -1;              // index in the table when cells != none
   bool indexed = false;         // a link that some one2many reads backwards

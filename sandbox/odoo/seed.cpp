@@ -22,7 +22,7 @@ class Maker {
     env_.uid = 2;
     env_.su = true;
     env_.companies = {1};
-    at_ = database.now_us() - 60 * kDay;
+    at_ = kSeedDay_us - 60 * kDay;
   }
 
   bool has(const char* model) const { return database_.find(model) != nullptr; }

@@ -81,7 +81,7 @@ HttpResponse Service::handle(const HttpRequest& request) {
   HttpResponse response;
   if (series < 17) response.content_type = "application/json";
   const auto json_answer = [&](const Json& value) {
-    response.body = python_json(value);
+    response.body = dump(value);
     return response;
   };
   try {
@@ -150,7 +150,7 @@ HttpResponse Service::json_rpc_error(const Json& id, const OdooError& error) con
   body["error"]["code"] = code;
   body["error"]["message"] = expired ? "Odoo Session Expired" : "Odoo Server Error";
   body["error"]["data"] = error_data(error, database_.series(), error.name, false, 0);
-  response.body = python_json(body);
+  response.body = dump(body);
   return response;
 }
 
@@ -442,9 +442,9 @@ HttpResponse Service::json_rpc(const HttpRequest& request) {
   Rpc rpc;
   rpc.transport = "jsonrpc";
   rpc.path = request.path;
-  response.prefix = "{\"jsonrpc\": \"2.0\", \"id\": " + python_json(id);
+  response.prefix = "{\"jsonrpc\": \"2.0\", \"id\": " + dump(id);
   response.suffix = "}";
-  PythonJsonSink sink(response.body);
+  PythonJsonSink sink(response.body, spelling());
   try {
     if (service == "common") {
       rpc.model = "common";
@@ -510,7 +510,7 @@ HttpResponse Service::json_rpc(const HttpRequest& request) {
 
 HttpResponse Service::json_2(const HttpRequest& request) {
   HttpResponse response;
-  PythonJsonSink sink(response.body);
+  PythonJsonSink sink(response.body, spelling());
   Rpc rpc;
   rpc.transport = "json2";
   rpc.path = request.path;
@@ -518,7 +518,7 @@ HttpResponse Service::json_2(const HttpRequest& request) {
     HttpResponse made;
     made.status = json2_status(error);
     const std::string name = error.json2_name.empty() ? error.name : error.json2_name;
-    made.body = python_json(error_data(error, database_.series(), name, name.starts_with("werkzeug."), made.status));
+    made.body = dump(error_data(error, database_.series(), name, name.starts_with("werkzeug."), made.status));
     return made;
   };
   const auto http_error = [&](int status, const std::string& name, const std::string& message) {
@@ -691,9 +691,9 @@ HttpResponse Service::session(const HttpRequest& request) {
   Rpc rpc;
   rpc.transport = "session";
   rpc.path = request.path;
-  response.prefix = "{\"jsonrpc\": \"2.0\", \"id\": " + python_json(id);
+  response.prefix = "{\"jsonrpc\": \"2.0\", \"id\": " + dump(id);
   response.suffix = "}";
-  PythonJsonSink sink(response.body);
+  PythonJsonSink sink(response.body, spelling());
   try {
     if (request.path == "/web/session/authenticate") {
       if (params.value("db", "") != database_.name()) {
@@ -760,7 +760,7 @@ HttpResponse Service::session(const HttpRequest& request) {
 
 Json Service::call(Id uid, const std::string& model, const std::string& name, const Json& args, const Json& kwargs) {
   std::string text;
-  PythonJsonSink sink(text);
+  PythonJsonSink sink(text, spelling());
   const std::unique_lock lock(database_.mutex);
   Table* table = database_.find(model);
   const Method* method = methods_.find(model, name, database_.series());

@@ -48,6 +48,8 @@ class Service {
  private:
   struct Rpc;
 
+  Spelling spelling() const { return database_.series() >= 17 ? Spelling::utf8 : Spelling::ascii; }
+  std::string dump(const Json& value) const { return python_json(value, spelling()); }
   HttpResponse json_rpc(const HttpRequest& request);
   HttpResponse json_2(const HttpRequest& request);
   HttpResponse xml_rpc(const HttpRequest& request);

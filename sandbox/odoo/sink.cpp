@@ -22,7 +22,9 @@ void append_unicode_escape(std::string& out, unsigned unit) {
   out += kHex[unit & 15];
 }
 
-bool is_plain(unsigned char c) { return c >= 0x20 && c < 0x7f && c != '"' && c != '\\'; }
+bool is_plain(unsigned char c, Spelling spelling) {
+  return c >= 0x20 && c != '"' && c != '\\' && (spelling == Spelling::utf8 || c < 0x7f);
+}
 
 /// Decodes one UTF-8 sequence at `i`; bad bytes come out as U+FFFD, one by one.
 unsigned decode_utf8(std::string_view text, std::size_t& i) {
@@ -59,12 +61,12 @@ unsigned decode_utf8(std::string_view text, std::size_t& i) {
   return point;
 }
 
-void append_json_string(std::string& out, std::string_view text) {
+void append_json_string(std::string& out, std::string_view text, Spelling spelling) {
   out += '"';
   std::size_t i = 0;
   while (i < text.size()) {
     std::size_t plain = i;
-    while (plain < text.size() && is_plain(static_cast<unsigned char>(text[plain]))) ++plain;
+    while (plain < text.size() && is_plain(static_cast<unsigned char>(text[plain]), spelling)) ++plain;
     out.append(text, i, plain - i);
     i = plain;
     if (i == text.size()) break;
@@ -77,7 +79,6 @@ void append_json_string(std::string& out, std::string_view text) {
       case '\t': out += "\\t"; ++i; continue;
       case '\b': out += "\\b"; ++i; continue;
       case '\f': out += "\\f"; ++i; continue;
-      case 0x7f: out += '\x7f'; ++i; continue;
       default: break;
     }
     const unsigned point = decode_utf8(text, i);
@@ -162,7 +163,7 @@ void PythonJsonSink::floating(double value) {
 }
 void PythonJsonSink::string(std::string_view value) {
   separate();
-  append_json_string(out_, value);
+  append_json_string(out_, value, spelling_);
 }
 void PythonJsonSink::begin_array() {
   separate();
@@ -180,7 +181,7 @@ void PythonJsonSink::begin_object() {
 }
 void PythonJsonSink::key(std::string_view name) {
   separate();
-  append_json_string(out_, name);
+  append_json_string(out_, name, spelling_);
   out_ += ": ";
   comma_ = false;
 }
@@ -290,9 +291,9 @@ void write_json(Sink& sink, const nlohmann::ordered_json& value) {
   }
 }
 
-std::string python_json(const nlohmann::ordered_json& value) {
+std::string python_json(const nlohmann::ordered_json& value, Spelling spelling) {
   std::string out;
-  PythonJsonSink sink(out);
+  PythonJsonSink sink(out, spelling);
   write_json(sink, value);
   return out;
 }

@@ -24,11 +24,14 @@ class Sink {
   virtual void end_object() = 0;
 };
 
-/// Writes what Python's json.dumps writes: ", " and ": " between parts, everything above ASCII as
-/// \uXXXX, floats as repr() (10.0, 1e-05). A hub that keeps bytes must meet the same bytes here.
+/// How text is spelled: 14 escapes everything above ASCII as \uXXXX, later series send UTF-8.
+enum class Spelling { ascii, utf8 };
+
+/// Writes what Python's json.dumps writes: ", " and ": " between parts, floats as repr() (10.0, 1e-05).
+/// A hub that keeps bytes must meet the same bytes here.
 class PythonJsonSink final : public Sink {
  public:
-  explicit PythonJsonSink(std::string& out) : out_(out) {}
+  PythonJsonSink(std::string& out, Spelling spelling) : out_(out), spelling_(spelling) {}
   void null() override;
   void boolean(bool value) override;
   void integer(std::int64_t value) override;
@@ -44,6 +47,7 @@ class PythonJsonSink final : public Sink {
   void separate();
 
   std::string& out_;
+  Spelling spelling_;
   bool comma_ = false;
 };
 
@@ -77,6 +81,6 @@ std::string python_float(double value);
 void write_json(Sink& sink, const nlohmann::ordered_json& value);
 
 /// `value` as Python's json.dumps would print it.
-std::string python_json(const nlohmann::ordered_json& value);
+std::string python_json(const nlohmann::ordered_json& value, Spelling spelling);
 
 }  // namespace sandbox::odoo

@@ -281,6 +281,9 @@ Cell to_cell(const Model& model, const Field& field, const Json& value) {
       const auto& text = value.get_ref<const std::string&>();
       const auto parsed = parse_written_datetime(text);
       if (!parsed) {
+        if (text.size() > 19 && parse_written_datetime(std::string_view(text).substr(0, 19))) {
+          throw value_error("unconverted data remains: " + text.substr(19));
+        }
         throw value_error("time data " + python_repr(value) + " does not match format '%Y-%m-%d %H:%M:%S'");
       }
       return *parsed;
