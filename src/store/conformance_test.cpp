@@ -1,5 +1,5 @@
 // What every engine of the store does, run on each of them. PostgreSQL is the server that DRAGOMAN_TEST_PG names (a
-// URI of a role that may create databases); each test works in a database of its own.
+// URI of a role that may create databases); each test works in a schema of its own.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -40,11 +40,17 @@ class StoreTest : public testing::TestWithParam<const char*> {
     } else {
       skip_without_server();
       if (IsSkipped() || HasFatalFailure()) return;
-      database_ = std::make_unique<PostgresDatabase>(test_server());
+      database_ = postgres_schema();
     }
     store_ = open_again();
   }
   void TearDown() override { store_.reset(); }
+  static void TearDownTestSuite() { shared_.reset(); }
+
+  static std::unique_ptr<Database> postgres_schema() {
+    if (!shared_) shared_ = std::make_unique<PostgresDatabase>(test_server());
+    return std::make_unique<PostgresSchema>(*shared_);
+  }
 
   bool in_memory() const { return std::string_view(GetParam()) == "Memory"; }
   bool postgres() const { return std::string_view(GetParam()) == "Postgres"; }
@@ -63,6 +69,7 @@ class StoreTest : public testing::TestWithParam<const char*> {
     return n;
   }
 
+  inline static std::unique_ptr<PostgresDatabase> shared_;
   SystemClock clock_;
   std::unique_ptr<Database> database_;
   std::unique_ptr<Store> store_;
@@ -547,7 +554,7 @@ TEST_P(StoreTest, TheProductsSchemaApplies) {
   if (!in_memory()) store_.reset();
   std::unique_ptr<Database> own;
   if (postgres())
-    own = std::make_unique<PostgresDatabase>(test_server());
+    own = postgres_schema();
   else
     own = std::make_unique<SqliteDatabase>();
   const auto product = open({.url = own->url()}, clock_);

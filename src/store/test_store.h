@@ -61,8 +61,9 @@ class PostgresDatabase final : public Database {
   }
 
   /// Runs a statement on the server, in its own database.
-  void run(const std::string& sql) {
-    PGconn* connection = PQconnectdb(server_.c_str());
+  void run(const std::string& sql) { run_at(server_, sql); }
+  static void run_at(const std::string& url, const std::string& sql) {
+    PGconn* connection = PQconnectdb(url.c_str());
     PGresult* result = PQexec(connection, sql.c_str());
     EXPECT_EQ(PQresultStatus(result), PGRES_COMMAND_OK) << PQerrorMessage(connection);
     PQclear(result);
@@ -72,6 +73,25 @@ class PostgresDatabase final : public Database {
 
  private:
   std::string server_, name_;
+};
+
+/// A schema in a database that several tests share, which is as good as one of its own and made in a moment.
+class PostgresSchema final : public Database {
+ public:
+  explicit PostgresSchema(const PostgresDatabase& database) : database_(database.url()) {
+    SystemRandom random;
+    name_ = "s_" + random_hex(random, 6);
+    PostgresDatabase::run_at(database_, "CREATE SCHEMA " + name_);
+  }
+  ~PostgresSchema() override {
+    PostgresDatabase::run_at(database_, "SET client_min_messages = error; DROP SCHEMA " + name_ + " CASCADE");
+  }
+  std::string url() const override {
+    return database_ + (database_.find('?') == std::string::npos ? "?" : "&") + "options=-csearch_path%3D" + name_;
+  }
+
+ private:
+  std::string database_, name_;
 };
 
 /// The PostgreSQL server to test on, or empty.
