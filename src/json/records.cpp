@@ -382,8 +382,12 @@ class PageReader::Impl {
   }
 
   void learn(Scanner& scanner) {
-    layout_.clear();
+    // Whatever goes wrong from here on, no half of a layout may meet the next page.
+    special_.clear();
+    order_.clear();
     values_.clear();
+    layout_.clear();
+    std::vector<LayoutField> layout;
     scanner.expect('{');
     scanner.enter();
     if (!scanner.take('}')) {
@@ -401,24 +405,21 @@ class PageReader::Impl {
                           : name == "active"     ? Role::active
                                                  : Role::none;
         const FieldKind kind = kinds_.of(name);
-        layout_.push_back({std::string(token), std::move(name), kind, role});
+        layout.push_back({std::string(token), std::move(name), kind, role});
       } while (scanner.take(','));
       scanner.expect('}');
     }
     scanner.leave();
-    special_.clear();
-    order_.clear();
-    for (std::size_t i = 0; i < layout_.size(); ++i) {
+    std::vector<std::size_t> order;
+    for (std::size_t i = 0; i < layout.size(); ++i) order.push_back(i);
+    std::sort(order.begin(), order.end(),
+              [&](std::size_t a, std::size_t b) { return layout[a].name < layout[b].name; });
+    for (std::size_t i = 1; i < order.size(); ++i)
+      if (layout[order[i - 1]].name == layout[order[i]].name) scanner.fail("a record has a field twice, and ends");
+    layout_ = std::move(layout);
+    order_ = std::move(order);
+    for (std::size_t i = 0; i < layout_.size(); ++i)
       if (layout_[i].role != Role::none) special_.push_back(i);
-      order_.push_back(i);
-    }
-    std::sort(order_.begin(), order_.end(),
-              [&](std::size_t a, std::size_t b) { return layout_[a].name < layout_[b].name; });
-    for (std::size_t i = 1; i < order_.size(); ++i)
-      if (layout_[order_[i - 1]].name == layout_[order_[i]].name) {
-        layout_.clear();
-        scanner.fail("a record has a field twice, and ends");
-      }
     std::erase_if(order_, [&](std::size_t i) { return layout_[i].kind == FieldKind::ignored; });
     std::string names;
     for (std::size_t i : order_) {

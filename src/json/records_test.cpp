@@ -98,6 +98,17 @@ TEST(PageReader, RefusesWhatIsNoWholePage) {
     EXPECT_EQ(code_of(page), "json") << page;
 }
 
+TEST(PageReader, IsAsGoodAsNewAfterAPageThatItRefused) {
+  PageReader reader(partner_kinds());
+  const std::string good = R"([{"id":1,"a":1,"b":2,"c":3,"d":4,"e":5}])";
+  const Digest digest = reader.parse(good)[0].digest;
+  for (const char* bad : {R"([{"id":1,"z":)", R"([{"id":1,"z":1,"z":2}])", R"([{"id":1,"a":1,"b":2,"c":3},{"x"}])"}) {
+    EXPECT_THROW(reader.parse(bad), Error);
+    EXPECT_EQ(reader.parse(R"([{"id":1}])")[0].id, 1);
+    EXPECT_EQ(reader.parse(good)[0].digest, digest);
+  }
+}
+
 TEST(PageReader, RefusesRecordsWithoutAUsableId) {
   for (const char* page : {"[{}]", "[{\"name\":\"x\"}]", "[{\"id\":false}]", "[{\"id\":0}]", "[{\"id\":-4}]",
                            "[{\"id\":1.5}]", "[{\"id\":\"7\"}]", "[{\"id\":9223372036854775808}]"})
