@@ -327,6 +327,7 @@ Response CurlClient::send(const Request& request, std::stop_token stop) {
     curl_easy_setopt(easy, CURLOPT_CAPATH,
                      info->age >= CURLVERSION_EIGHTH && info->capath ? info->capath : "/etc/ssl/certs");
   }
+  const bool tls = origin.starts_with("https");
   const bool has_body = !request.body.empty() || request.method == "POST";
   if (has_body) {
     curl_easy_setopt(easy, CURLOPT_POST, 1L);
@@ -346,10 +347,12 @@ Response CurlClient::send(const Request& request, std::stop_token stop) {
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
 
   const auto connected = [&] {
-    // libcurl begins to send (and to count) only when TCP, proxy and TLS are done.
-    curl_off_t pretransfer = 0;
+    // When libcurl takes the time of what differs by its version: any sign is enough that TCP, proxy and TLS are done.
+    curl_off_t pretransfer = 0, connect = 0, handshake = 0;
     curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &pretransfer);
-    return pretransfer > 0;
+    curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &connect);
+    curl_easy_getinfo(easy, CURLINFO_APPCONNECT_TIME_T, &handshake);
+    return pretransfer > 0 || call.body_sent > 0 || call.header_bytes > 0 || (tls ? handshake : connect) > 0;
   };
 
   const auto started = SteadyClock::now();
