@@ -1,6 +1,7 @@
 #include "sandbox/odoo/domain.h"
 
 #include <algorithm>
+#include <map>
 #include <unordered_set>
 
 #include "sandbox/odoo/errors.h"
@@ -80,7 +81,7 @@ class Compiler {
     std::size_t at = 0;
     Test all;
     while (at < parts.size()) {
-      Test next = term(parts, at, result, true);
+      Test next = term(parts, at, result, true, false);
       all = all ? std::make_unique<Both>(std::move(all), std::move(next)) : std::move(next);
     }
     result.predicate = std::move(all);
@@ -90,29 +91,28 @@ class Compiler {
  private:
   int series() const { return context_.database.series(); }
 
-  Test term(const std::vector<const Json*>& parts, std::size_t& at, CompiledDomain& hints, bool conjunct) {
+  /// `negated`: a "!" stands before. It is carried down to the leaves, as Odoo does it: there "not <"
+  /// becomes ">=", which records without a value satisfy no more than "<".
+  Test term(const std::vector<const Json*>& parts, std::size_t& at, CompiledDomain& hints, bool conjunct, bool negated) {
     if (at >= parts.size()) {
       throw value_error(series() >= 17 ? "Domain() missing terms" : "Invalid domain: missing operand");
     }
     const Json& part = *parts[at++];
     if (part.is_string()) {
       const auto& op = part.get_ref<const std::string&>();
-      if (op == "!") return std::make_unique<Not>(term(parts, at, hints, false));
-      if (op == "&") {
-        Test a = term(parts, at, hints, conjunct);
-        Test b = term(parts, at, hints, conjunct);
-        return std::make_unique<Both>(std::move(a), std::move(b));
-      }
-      if (op == "|") {
-        Test a = term(parts, at, hints, false);
-        Test b = term(parts, at, hints, false);
+      if (op == "!") return term(parts, at, hints, false, !negated);
+      if (op == "&" || op == "|") {
+        const bool both = (op == "&") != negated;
+        Test a = term(parts, at, hints, conjunct && both, negated);
+        Test b = term(parts, at, hints, conjunct && both, negated);
+        if (both) return std::make_unique<Both>(std::move(a), std::move(b));
         return std::make_unique<Either>(std::move(a), std::move(b));
       }
     }
     if (!part.is_array() || part.size() != 3) throw invalid_leaf(part);
     // The leaves (1, '=', 1) and (0, '=', 1).
     if (part[0].is_number_integer() && part[1] == "=" && part[2].is_number_integer()) {
-      const bool yes = part[0] == part[2];
+      const bool yes = (part[0] == part[2]) != negated;
       return leaf([yes](Slot) { return yes; });
     }
     if (!part[0].is_string() || !part[1].is_string()) throw invalid_leaf(part);
@@ -120,8 +120,25 @@ class Compiler {
     if (!is_known_operator(op)) throw invalid_leaf(part);
     const auto& path = part[0].get_ref<const std::string&>();
     if (path == "active") hints.mentions_active = true;
-    if (path == "id" && conjunct) note_id_bounds(op, part[2], hints);
-    return condition(table_, path, op, part[2], part);
+    if (path == "id" && conjunct && !negated) note_id_bounds(op, part[2], hints);
+    if (!negated) return condition(table_, path, op, part[2], part);
+    // Up to 18 the leaf's operator is turned round even behind a path, so that a record without the link
+    // satisfies neither; 19 negates the path as a whole.
+    const std::string opposite = opposite_of(op);
+    const bool behind_path = path.find('.') != std::string::npos;
+    if (opposite.empty() || (behind_path && series() >= 19)) {
+      return std::make_unique<Not>(condition(table_, path, op, part[2], part));
+    }
+    return condition(table_, path, opposite, part[2], part);
+  }
+
+  static std::string opposite_of(const std::string& op) {
+    static const std::map<std::string, std::string> kOpposite = {
+        {"=", "!="}, {"==", "!="}, {"!=", "="}, {"<>", "="}, {"<", ">="}, {">", "<="}, {"<=", ">"}, {">=", "<"},
+        {"in", "not in"}, {"not in", "in"}, {"like", "not like"}, {"not like", "like"}, {"ilike", "not ilike"},
+        {"not ilike", "ilike"}};
+    const auto found = kOpposite.find(op);
+    return found == kOpposite.end() ? std::string() : found->second;
   }
 
   OdooError invalid_leaf(const Json& part) const {
@@ -174,7 +191,14 @@ class Compiler {
     if (name == "id" && op != "child_of" && op != "parent_of") return id_condition(table, op, value, part);
     if (op == "child_of" || op == "parent_of") return hierarchy(table, *field, op, value);
     // Negations hold for records without a value too, as in Odoo.
-    if (op == "!=") return std::make_unique<Not>(positive(table, *field, "=", value, part));
+    if (op == "!=") {
+      Test differs = std::make_unique<Not>(positive(table, *field, "=", value, part));
+      if (series() < 19 && value == "" && field->cells == Cells::text) {
+        // Up to 18 this one comparison does not hold for a record without a value.
+        return std::make_unique<Both>(std::move(differs), std::make_unique<Not>(positive(table, *field, "=", false, part)));
+      }
+      return differs;
+    }
     if (op == "not in") return std::make_unique<Not>(positive(table, *field, "in", value, part));
     if (op.starts_with("not ")) return std::make_unique<Not>(positive(table, *field, op.substr(4), value, part));
     return positive(table, *field, op, value, part);
@@ -474,15 +498,18 @@ class Compiler {
 
   template <class Get>
   Test text_condition(const std::string& op, const Json& value, const Json& part, Get get) const {
-    if (is_unset(value)) {
+    // 19 makes no difference between an empty text and none; before, they are two things.
+    const bool empty_is_none = series() >= 19;
+    if (is_unset(value) || (empty_is_none && value == "" && op == "=")) {
       if (op == "=") {
-        return leaf([get](Slot slot) {
+        return leaf([get, empty_is_none](Slot slot) {
           std::string_view text;
-          return !get(slot, text);
+          return !get(slot, text) || (empty_is_none && text.empty());
         });
       }
       return leaf([](Slot) { return false; });
     }
+    if (value == "" && (op == "like" || op == "ilike")) return leaf([](Slot) { return true; });
     std::string wanted = value.is_string() ? value.get<std::string>() : python_repr(value);
     const auto holds = [get](auto check) {
       return leaf([get, check](Slot slot) {
@@ -491,10 +518,21 @@ class Compiler {
       });
     };
     if (op == "=") return holds([wanted](std::string_view text) { return text == wanted; });
-    if (op == "<") return holds([wanted](std::string_view text) { return text < wanted; });
-    if (op == "<=") return holds([wanted](std::string_view text) { return text <= wanted; });
-    if (op == ">") return holds([wanted](std::string_view text) { return text > wanted; });
-    if (op == ">=") return holds([wanted](std::string_view text) { return text >= wanted; });
+    if (op == "<" || op == "<=" || op == ">" || op == ">=") {
+      const bool less = op[0] == '<';
+      const bool equal = op.size() == 2;
+      // 19 takes a missing text for an empty one here; before, it satisfies no comparison.
+      const bool missing_is_empty = series() >= 19;
+      return leaf([get, wanted, less, equal, missing_is_empty](Slot slot) {
+        std::string_view text;
+        if (!get(slot, text)) {
+          if (!missing_is_empty) return false;
+          text = {};
+        }
+        const int order = text.compare(wanted);
+        return order == 0 ? equal : (order < 0) == less;
+      });
+    }
     const bool fold = op.find("ilike") != std::string::npos;
     if (op == "=like" || op == "=ilike") {
       return holds([wanted, fold](std::string_view text) { return like(text, wanted, fold); });
@@ -532,6 +570,10 @@ class Compiler {
         } else {
           set->insert(item.is_string() ? item.get<std::string>() : python_repr(item));
         }
+      }
+      if (series() >= 19 && (empty || set->contains(""))) {
+        empty = true;
+        set->insert("");
       }
       const Column* column = &table.column(field.column);
       return leaf([column, set, empty](Slot slot) {
