@@ -6,9 +6,19 @@
 #include "base/error.h"
 
 namespace dragoman::pipeline {
+namespace {
+
+// A record may have twenty fields or two hundred: a thousand of the latter would keep a worker for many seconds.
+constexpr std::int64_t kFirstPage = 100;
+
+}  // namespace
 
 PullProgress::PullProgress(std::int64_t last_id, std::int64_t count, std::int64_t page_records, Time started)
-    : last_id_(last_id), page_(page_records), page_max_(page_records), total_(count), started_(started) {
+    : last_id_(last_id),
+      page_(std::min(page_records, kFirstPage)),
+      page_max_(page_records),
+      total_(count),
+      started_(started) {
   // Ids have gaps: as many ids as hold a page on average.
   width_ = count > 0 ? std::max<std::int64_t>(
                            1, static_cast<std::int64_t>(static_cast<double>(last_id) / static_cast<double>(count) *
@@ -57,7 +67,10 @@ std::optional<Range> PullProgress::claim() {
   if (tail_given_) return std::nullopt;
   Range range{frontier_, std::nullopt};
   if (frontier_ < last_id_) {
-    range.upto = width_ < last_id_ - frontier_ ? frontier_ + width_ : last_id_;
+    // The last stretches get smaller, so that no fetcher is left alone with a whole one while the others have ended.
+    const std::int64_t left = last_id_ - frontier_;
+    const std::int64_t taken = std::min(width_, std::max({std::int64_t(1), width_ / 4, left / 4}));
+    range.upto = taken < left ? frontier_ + taken : last_id_;
     frontier_ = *range.upto;
   } else {
     tail_given_ = true;
@@ -80,16 +93,18 @@ void PullProgress::release_all() {
 }
 
 void PullProgress::adapt(std::int64_t width, std::int64_t records, std::int64_t bytes, Micros took) {
-  // A page is small enough to answer in about a second and fit in 4 MB, so that nobody else waits long behind it.
+  // A page is small enough to be answered well within a second and to fit in 4 MB, so that nobody else waits long
+  // behind it; larger pages would save next to nothing.
   constexpr std::int64_t kBytes = 4 << 20;
-  constexpr Micros kTime = std::chrono::seconds(1);
+  constexpr Micros kTime = std::chrono::milliseconds(700);
   if (records >= 20) {
-    const double slow = std::max(static_cast<double>(bytes) / kBytes,
-                                 static_cast<double>(took.count()) / static_cast<double>(kTime.count()));
-    if (slow > 1.0)
-      page_ = std::max<std::int64_t>(20, static_cast<std::int64_t>(static_cast<double>(records) / slow));
-    else if (slow < 0.5)
-      page_ = std::min(page_max_, page_ * 2);
+    const double share = std::max({static_cast<double>(bytes) / kBytes,
+                                   static_cast<double>(took.count()) / static_cast<double>(kTime.count()), 0.01});
+    const auto right = static_cast<std::int64_t>(static_cast<double>(records) / share);
+    if (share > 1.0)
+      page_ = std::max<std::int64_t>(20, right);
+    else  // what a part of it took says something about four times as many, not about ten times
+      page_ = std::min(page_max_, std::max(page_, std::min(right, records * 4)));
   }
   const double density =
       static_cast<double>(std::max<std::int64_t>(records, 1)) / static_cast<double>(std::max<std::int64_t>(width, 1));

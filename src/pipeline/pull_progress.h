@@ -21,7 +21,8 @@ namespace dragoman::pipeline {
 class PullProgress {
  public:
   PullProgress() = default;
-  /// `count` records with ids up to `last_id`; `page` of them are wanted per stretch.
+  /// `count` records with ids up to `last_id`; at most `page_records` of them are wanted per stretch, and fewer until
+  /// the first ones have shown how long they take.
   PullProgress(std::int64_t last_id, std::int64_t count, std::int64_t page_records, Time started);
   /// From `json()`; nullopt if the text is no state (`{}`: no pull was begun).
   static std::optional<PullProgress> parse(std::string_view text);

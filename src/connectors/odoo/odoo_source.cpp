@@ -296,7 +296,7 @@ std::optional<std::string> OdooSource::binary(const std::string& model, std::int
 
 std::string OdooSource::learnt() const {
   const auto stats = client_.stats();
-  return json{{"places", stats.places}, {"bulk_places", stats.bulk_places}}.dump();
+  return json{{"workers", stats.learnt_workers}, {"places", stats.places}, {"bulk_places", stats.bulk_places}}.dump();
 }
 
 int OdooSource::places() const {
@@ -375,7 +375,10 @@ pipeline::Connector connector() {
   };
   connector.secret_doc = "password or API key";
   connector.make_source = [](const pipeline::Connection& connection, const Secret& secret, Clock& clock) {
-    return std::make_unique<OdooSource>(OdooSettings::parse(connection.settings, secret), clock);
+    OdooSettings settings = OdooSettings::parse(connection.settings, secret);
+    // What an earlier run learnt need not be found out again by letting a call more in than there may be room for.
+    if (connection.learnt.is_object()) settings.client.learnt_workers = connection.learnt.value("workers", 0);
+    return std::make_unique<OdooSource>(std::move(settings), clock);
   };
   connector.test = test;
   return connector;
