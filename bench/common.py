@@ -1,5 +1,6 @@
 """What the groups of ./dev bench share: figures and their intervals, programs, servers. Nothing here measures by itself."""
 import json
+import math
 import os
 import pathlib
 import random
@@ -58,7 +59,7 @@ def median(values):
 def percentile(values, share):
     """The smallest value that at least `share` of them do not exceed."""
     ordered = sorted(values)
-    return ordered[max(0, min(len(ordered) - 1, -(-len(ordered) * share // 1).__int__() - 1))]
+    return ordered[max(0, math.ceil(len(ordered) * share) - 1)]
 
 
 def interval(values):
