@@ -293,6 +293,69 @@ def run_python_tests(patterns, environment, results):
             say(f"python {script.name}: {len(lines)} ok")
 
 
+def contract_names(patterns):
+    """The cases of contract/odoo by server, as they report themselves: {"Odoo19": {case id: name}, …}."""
+    names = {server: {} for server in ("Odoo19", "Odoo14", "StandIn19", "StandIn14")}
+    for path in sorted(ROOT.glob("contract/odoo/cases/*.json")):
+        for case in json.loads(path.read_text())["cases"]:
+            for server, cases in names.items():
+                name = f"Contract.{case['id']}/{server}"
+                wanted = not patterns or any(p.lower() in name.lower() for p in patterns)
+                if wanted and int(server[-2:]) in case.get("series", [14, 19]):
+                    cases[case["id"]] = name
+    return names
+
+
+def run_contract(names, environment, results):
+    """One suite of cases on real 19, real 14, and the stand-in as each: what a stand-in does, a real server did first."""
+    for server, cases in names.items():
+        if not cases:
+            continue
+        log = RESULTS / f"contract-{server}.log"
+        log.unlink(missing_ok=True)
+        standin = None
+        env_file = environment.get(f"DRAGOMAN_TEST_{server.upper()}_ENV")
+        if server.startswith("StandIn"):
+            standin, env_file = start_standin(server[-2:], environment)
+        if not env_file:
+            for name in cases.values():
+                results.add(name, "contract", "skipped", 0, f"{server} is not up")
+            continue
+        command = [sys.executable, "contract/odoo/run.py", "--env", env_file]
+        for case in cases:
+            command += ["--case", case]
+        begin = time.monotonic()
+        try:
+            run_quiet(command, log, env=environment, timeout=TEST_MINUTES_MAX * 60)
+        except subprocess.TimeoutExpired:
+            say(f"contract {server}: killed: too slow")
+        finally:
+            if standin:
+                standin.terminate()
+                standin.wait()
+        said = dict((name, (word, why)) for word, name, why in
+                    re.findall(r"^(ok|FAIL) +([^\s:]+):? ?(.*)$", log.read_text(errors="replace"), re.M))
+        failed = 0
+        for name in cases.values():
+            word, why = said.get(name, ("FAIL", "did not run"))
+            results.add(name, "contract", "passed" if word == "ok" else "failed", 0, why)
+            if word != "ok":
+                failed += 1
+                say(f"contract {name}: {why[:500]}")
+        say(f"contract {server}: {len(cases) - failed} of {len(cases)} in {time.monotonic() - begin:.0f} s")
+
+
+def start_standin(series, environment):
+    ready = RESULTS / f"stand-in-{series}.env"
+    ready.unlink(missing_ok=True)
+    with open(RESULTS / f"stand-in-{series}.log", "wb") as out:
+        process = subprocess.Popen([str(ROOT / "build/asan/sandbox/sandbox-odoo"), "--series", series, "--ready-file", str(ready)],
+                                   cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=environment)
+    while not ready.exists() and process.poll() is None:
+        time.sleep(0.05)
+    return process, str(ready) if ready.exists() else None
+
+
 def run_fuzzers(seconds, patterns, environment, results):
     """libFuzzer on every target of the fuzz build, from the committed corpus, findings kept in build/fuzz-findings."""
     if not any(ROOT.glob("fuzz/*_fuzz.cpp")):
@@ -407,12 +470,16 @@ def run_all(options, results, environment, servers):
         return
     found = programs("asan", "_test")
     selected = select(found, options.names, environment, results, "asan")
+    contract = contract_names(options.names)
     if not whole:
-        names = [name for chosen, _ in selected.values() for name in chosen]
+        names = [name for chosen, _ in selected.values() for name in chosen] + [n for cases in contract.values() for n in cases.values()]
         needed = [version for version in ("19", "14") if any(f"Odoo{version}" in name for name in names)]
         servers.start(needed, postgres=any(POSTGRES.search(name) for name in names))
-    wait = run_programs("asan", found, selected, environment, servers, results,
-                        then=lambda there: run_python_tests(options.names, there, results))
+    def scripts(there):
+        run_contract(contract, there, results)
+        run_python_tests(options.names, there, results)
+
+    wait = run_programs("asan", found, selected, environment, servers, results, then=scripts)
     if not whole:
         wait()
         return
@@ -457,9 +524,10 @@ def report(options, results):
         mine = [test for test in results.tests if test["kind"] == kind]
         passed = [test for test in mine if test["outcome"] == "passed"]
         line = f"{kind:13} {len(passed):5} passed {sum(t['outcome'] == 'failed' for t in mine):4} failed"
-        if kind == "asan":
+        if kind in ("asan", "contract"):
             real = {version: sum(1 for test in passed if f"Odoo{version}" in test["name"]) for version in ("19", "14")}
             line += f"   of them on real Odoo 19: {real['19']}, on real 14: {real['14']}"
+        if kind == "asan":
             line += f", on PostgreSQL: {sum(1 for test in passed if POSTGRES.search(test['name']))}"
         print(line)
     for outcome in ("skipped", "failed"):
