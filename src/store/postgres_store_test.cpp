@@ -296,7 +296,7 @@ TEST_F(PostgresStoreTest, ADeadlockIsRunAgain) {
   std::jthread other([&] { swap("b", "a"); });
   swap("a", "b");
   other.join();
-  EXPECT_EQ(runs, 3);
+  EXPECT_GE(runs, 3) << "a loaded server may end one of them twice";
   store->read(
       [](Session& s) { s.query("SELECT size FROM thing", {}, [](const Row& row) { EXPECT_EQ(row.int64(0), 2); }); });
 }
