@@ -371,6 +371,7 @@ TEST_F(HttpClient, ManyThreadsShareOneClient) {
   });
   const auto client = make_client({});
   std::vector<std::thread> threads;
+  threads.reserve(8);
   for (int t = 0; t < 8; ++t)
     threads.emplace_back([&, t] {
       for (int i = 0; i < 50; ++i) {

@@ -147,7 +147,10 @@ void put_object(Out& out, Scanner& scanner) {
     } while (scanner.take(','));
     scanner.expect('}');
   }
-  std::stable_sort(members.begin(), members.end(), [](const Member& a, const Member& b) { return a.key < b.key; });
+  std::sort(members.begin(), members.end(), [](const Member& a, const Member& b) {
+    const int order = a.key.compare(b.key);
+    return order < 0 || (order == 0 && a.value.data() < b.value.data());
+  });
   out.put('{');
   for (std::size_t i = 0; i < members.size(); ++i) {
     if (i) out.put(',');
@@ -411,6 +414,7 @@ class PageReader::Impl {
     }
     scanner.leave();
     std::vector<std::size_t> order;
+    order.reserve(layout.size());
     for (std::size_t i = 0; i < layout.size(); ++i) order.push_back(i);
     std::sort(order.begin(), order.end(),
               [&](std::size_t a, std::size_t b) { return layout[a].name < layout[b].name; });

@@ -120,8 +120,9 @@ GateCore::Step GateCore::next(Micros now) {
   };
   // The lane whose turn it is: a higher one, unless a lower one was passed over too often.
   std::array<std::size_t, 3> order{0, 1, 2};
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return (passed_over_[a] >= kPassOver) > (passed_over_[b] >= kPassOver);
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    const bool due_a = passed_over_[a] >= kPassOver, due_b = passed_over_[b] >= kPassOver;
+    return due_a != due_b ? due_a : a < b;
   });
   for (const std::size_t lane : order) {
     if (!may_enter(static_cast<Lane>(lane))) {

@@ -329,6 +329,7 @@ TEST(GateThreads, NeverMoreInsideThanPlaces) {
   Gate gate({.workers = 3, .bulk_share_all = true}, clock);
   std::atomic<int> inside = 0, most = 0;
   std::vector<std::thread> threads;
+  threads.reserve(8);
   for (int t = 0; t < 8; ++t)
     threads.emplace_back([&, t] {
       for (int i = 0; i < 200; ++i) {

@@ -448,6 +448,7 @@ TEST_F(OdooBadDayStandIn, StopsACallInFlightAndOneThatWaits) {
                   {{"match", {{"method", "search_read"}}}, {"action", {{"kind", "slow"}, {"ms", 3000}}}});
   std::stop_source source;
   std::vector<std::thread> threads;
+  threads.reserve(8);
   std::atomic<int> cancelled = 0;
   for (int i = 0; i < 4; ++i)
     threads.emplace_back([&] {
@@ -483,6 +484,7 @@ TEST_P(GateLiveStandIn, LearnsItsWorkers) {
   Client one(std::move(settings), clock);
   std::stop_source source;
   std::vector<std::thread> threads;
+  threads.reserve(8);
   for (int i = 0; i < GetParam() + 3; ++i)
     threads.emplace_back([&] {
       while (!source.stop_requested()) one.search_read("res.country", {}, {.limit = 5}, {.lane = Lane::bulk});
