@@ -171,7 +171,8 @@ void GateCore::probed(std::uint64_t ticket, Ending ending, Micros now) {
     return;
   }
   const bool first = quickest_probe_ == 0;
-  const bool slow = !first && took > std::max(4 * quickest_probe_, 20'000.0);
+  // Beside long calls a probe may take longer: what else the server's machine does is not meant here.
+  const bool slow = !first && took > std::max({4 * quickest_probe_, 20'000.0, 1.5 * probe_.patience});
   quickest_probe_ = quickest_probe_ == 0 ? took : std::min(quickest_probe_ * 1.01, took);
   if (slow || probe_.void_) {
     probing_ = false;

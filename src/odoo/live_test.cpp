@@ -474,7 +474,7 @@ TEST_P(GateLiveStandIn, LearnsItsWorkers) {
   sandbox::odoo::Server server(options);
   server.start();
   server.control("POST", "/faults",
-                 {{"match", {{"method", "search_read"}}}, {"action", {{"kind", "slow"}, {"ms", 150}}}});
+                 {{"match", {{"method", "search_read"}}}, {"action", {{"kind", "slow"}, {"ms", 400}}}});
   SystemClock clock;
   Settings settings;
   settings.url = server.url();
