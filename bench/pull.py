@@ -1,8 +1,10 @@
 """Figures of the pull, P1 to P8: a real Odoo 19 with partners of its own, and the stand-in for sizes that would take it hours."""
+import contextlib
 import json
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import threading
 import time
@@ -18,28 +20,38 @@ ODOO_AWAIT = "odoo-await@3.4.1"
 
 def run(options):
     partners = 5000 if options.quick else 50000
-    odoo = Odoo("bench-quick" if options.quick else "bench")
-    try:
-        with Work() as work:
+    failed = []
+
+    def part(what, figures, measure):
+        """One part; if it fails, the others are still measured."""
+        if not any(options.wants(name) for name in figures):
+            return
+        try:
+            with Work() as work:
+                measure(work)
+        except Exception as error:  # said as a figure that is missing
+            missing(what, str(error))
+            failed.append(what)
+
+    real = ("P1", "P1b", "P2", "P3", "P4", "P6")
+    if any(options.wants(name) for name in (*real, "P8")):
+        odoo = Odoo("bench-quick" if options.quick else "bench")
+        try:
             fill(odoo, partners)
             say(f"Odoo: {odoo.versions}; 2 HTTP workers, no cron; {partners:,} invented partners beside its demo data, {len(FIELDS)} fields")
-            pulls = Pulls(odoo, work, options, partners)
-            if any(options.wants(name) for name in ("P1", "P1b", "P2", "P3", "P4", "P6")):
-                pulls.measure()
-            if options.wants("P8"):
-                others_latency(odoo, work, options)
-    finally:
-        odoo.down()
-    if options.wants("P5"):
-        with Work() as work:
-            memory(work, options)
+            part("P1 to P4, P6", real, lambda work: Pulls(odoo, work, options).measure())
+            part("P8", ("P8",), lambda work: others_latency(odoo, work, options))
+        finally:
+            odoo.down()
+    part("P5", ("P5",), lambda work: memory(work, options))
     if options.wants("P7"):
         odoo = Odoo("bench-live")
         try:
-            with Work() as work:
-                latency(odoo, work, options)
+            part("P7", ("P7",), lambda work: latency(odoo, work, options))
         finally:
             odoo.down()
+    if failed:
+        raise RuntimeError(f"not measured: {', '.join(failed)}")
 
 
 def fill(odoo, partners):
@@ -64,8 +76,8 @@ def fill(odoo, partners):
 class Pulls:
     """P1 to P4 and P6: rounds of everything that is compared, in turn, each round in the other direction."""
 
-    def __init__(self, odoo, work, options, partners):
-        self.odoo, self.work, self.options, self.partners = odoo, work, options, partners
+    def __init__(self, odoo, work, options):
+        self.odoo, self.work, self.options = odoo, work, options
         self.last_id = int(odoo.sql("SELECT max(id) FROM res_partner"))
         self.records = int(odoo.sql("SELECT count(*) FROM res_partner"))
         self.results = {}
@@ -136,6 +148,7 @@ class Pulls:
     def print_walls(self, odoorpc):
         options, workers = self.options, self.odoo.workers
         self.ratio("P1 wall / floor, names mode, all workers", "names", "floor", 1.05, setting=f"--bulk-share all, {workers} connections")
+        self.ratio("P1 the whole run with the sweep that ends it / floor", "names", "floor", None, part="run_wall")
         if options.wants("P1b"):
             self.ratio("P1b wall / floor, names mode, default share of the workers", "names, fewer", "floor, fewer", 1.05,
                        setting=f"default, {max(1, workers - 1)} connection on both sides")
@@ -150,10 +163,9 @@ class Pulls:
             if not options.wants("P1"):
                 continue
             try:
-                times = 1 if options.quick else 2
-                self.results[library] = [self.peer("xmlrpc" if library == "xmlrpc.client" else library) for _ in range(times)]
+                self.results[library] = [self.peer("xmlrpc" if library == "xmlrpc.client" else library)]
                 figure(f"P1 peer: {library} / floor", median(self.walls(library)) / median(self.walls("floor")), "ratio",
-                       seconds=median(self.walls(library)), runs=times, note="for scale: few runs, after the rounds")
+                       seconds=median(self.walls(library)), runs=1, note="for scale: one run, after the rounds")
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:
                 missing(f"P1 peer: {library} / floor", str(error))
 
@@ -325,12 +337,17 @@ ORDER_FIELDS = ("name partner_id partner_invoice_id partner_shipping_id date_ord
 
 def others_latency(odoo, work, options):
     """P8: somebody else's calls while the hub pulls everything at default settings, and while it is not there."""
+    problems = []
+
     def one_call(times):
         began = time.monotonic()
-        rows = odoo.call("sale.order", "search_read", domain=[], fields=ORDER_FIELDS, limit=80)
-        times.append(time.monotonic() - began)
-        if len(rows) != 80:
-            raise RuntimeError(f"{len(rows)} orders instead of 80")
+        try:
+            rows = odoo.call("sale.order", "search_read", domain=[], fields=ORDER_FIELDS, limit=80)
+            times.append(time.monotonic() - began)
+            if len(rows) != 80:
+                problems.append(f"{len(rows)} orders instead of 80")
+        except (OSError, RuntimeError) as error:
+            problems.append(str(error))
 
     def segment(seconds, times):
         end = time.monotonic() + seconds
@@ -341,6 +358,8 @@ def others_latency(odoo, work, options):
             time.sleep(max(0.0, 0.5 - (time.monotonic() - now)))
         for thread in threads:
             thread.join()
+        if problems:
+            raise RuntimeError(f"somebody else's call failed: {problems[0]}")
 
     rounds, seconds = (2, 10) if options.quick else (4, 40)
     idle, busy, pulled = [], [], []
@@ -368,10 +387,8 @@ def others_latency(odoo, work, options):
 
 
 def captured(folder):
-    import sqlite3
-
     try:
-        with sqlite3.connect(f"file:{folder / 'dragoman.db'}?mode=ro", uri=True, timeout=5) as store:
+        with contextlib.closing(sqlite3.connect(f"file:{folder / 'dragoman.db'}?mode=ro", uri=True, timeout=5)) as store:
             return store.execute("SELECT last FROM feed").fetchone()[0]
-    except sqlite3.Error:
+    except sqlite3.Error:  # not made yet
         return 0
