@@ -473,7 +473,11 @@ def run_all(options, results, environment, servers):
     contract = contract_names(options.names)
     if not whole:
         names = [name for chosen, _ in selected.values() for name in chosen] + [n for cases in contract.values() for n in cases.values()]
-        needed = [version for version in ("19", "14") if any(f"Odoo{version}" in name for name in names)]
+        # A script does not list its tests: one that holds the name and speaks of a real server gets it.
+        scripts_text = "".join(text for text in (path.read_text() for path in ROOT.glob("tests/**/*_test.py"))
+                               if any(p.lower().split("/")[0] in text.lower() for p in options.names))
+        needed = [version for version in ("19", "14")
+                  if any(f"Odoo{version}" in name for name in names) or f"ODOO{version}_ENV" in scripts_text]
         servers.start(needed, postgres=any(POSTGRES.search(name) for name in names))
     def scripts(there):
         run_contract(contract, there, results)
