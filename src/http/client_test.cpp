@@ -4,6 +4,8 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/resource.h>
 
 #include <chrono>
@@ -421,6 +423,11 @@ struct Certificate {
 };
 
 void serve_tls(Peer& peer, const Certificate& certificate) {
+  // OpenSSL writes with write(), and to a client that has gone; the client under test must do without this.
+  sigset_t pipe;
+  sigemptyset(&pipe);
+  sigaddset(&pipe, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &pipe, nullptr);
   SSL_CTX* context = SSL_CTX_new(TLS_server_method());
   SSL_CTX_use_certificate(context, certificate.x509);
   SSL_CTX_use_PrivateKey(context, certificate.key);
