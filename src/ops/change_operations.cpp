@@ -90,6 +90,7 @@ std::vector<Operation> change_operations() {
       .run = list,
       .follow = follow,
       .resume = "since",
+      .slow = true,
   }};
 }
 

@@ -193,6 +193,7 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
           [](Context& context, const json& input) {
             return dump(probe_shape(context.services.sync.test(input.at("name"), context.stop)));
           },
+      .slow = true,
   });
   all.push_back({
       .name = "connection pause",
@@ -255,6 +256,7 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
             services.sync.refresh(connection.name);
             return dump({{"removed", connection.name}});
           },
+      .slow = true,
   });
   return all;
 }

@@ -75,6 +75,7 @@ std::vector<Operation> store_operations() {
             context.services.store.backup(input.at("path"));
             return dump({{"path", input.at("path")}});
           },
+      .slow = true,
   });
   all.push_back({
       .name = "store rotate-key",
@@ -90,6 +91,7 @@ std::vector<Operation> store_operations() {
           [](Context& context, const json&) {
             return dump({{"secrets", context.services.rotate_key()}});
           },
+      .slow = true,
   });
   return all;
 }

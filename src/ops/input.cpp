@@ -188,13 +188,19 @@ json parse_body(std::string_view text) {
   }
   std::vector<std::set<std::string>> open;
   std::string twice;
-  const json parsed = json::parse(text, [&](int, json::parse_event_t event, json& value) {
-    if (event == json::parse_event_t::object_start) open.emplace_back();
-    if (event == json::parse_event_t::object_end && !open.empty()) open.pop_back();
-    if (event == json::parse_event_t::key && !open.back().insert(value.get<std::string>()).second)
-      twice = value.get<std::string>();
-    return true;
-  });
+  json parsed;
+  try {
+    parsed = json::parse(text, [&](int, json::parse_event_t event, json& value) {
+      if (event == json::parse_event_t::object_start) open.emplace_back();
+      if (event == json::parse_event_t::object_end && !open.empty()) open.pop_back();
+      if (event == json::parse_event_t::key && !open.back().insert(value.get<std::string>()).second)
+        twice = value.get<std::string>();
+      return true;
+    });
+  } catch (const json::exception&) {
+    // Its grammar was checked, so this is a number such as 1e999 that no double holds.
+    refuse("The body has a number that is too large.", "json");
+  }
   if (!twice.empty()) refuse(fmt::format("The body has `{}` twice in one object.", twice), "duplicate");
   return parsed;
 }

@@ -103,6 +103,8 @@ struct Operation {
   std::function<void(Context&, const nlohmann::json&, const Emit&)> follow;
   /// Of `follow`: the input that says from where on, set from a reader's last event id.
   std::string resume;
+  /// May take long, or waits on purpose (an input `wait` that is not 0): the API lets only some run at once.
+  bool slow = false;
   bool changes() const { return method != "GET"; }
 };
 

@@ -147,6 +147,7 @@ std::vector<Operation> sync_operations() {
                          {"milliseconds", result.took.count() / 1000},
                          {"errors", result.errors}});
           },
+      .slow = true,
   });
   all.push_back({
       .name = "sync status",
@@ -255,6 +256,7 @@ std::vector<Operation> sync_operations() {
             }
             return dump({{"certificates", rows}, {"differences", differences}});
           },
+      .slow = true,
   });
   return all;
 }

@@ -1,0 +1,312 @@
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/error.h"
+#include "fakes/fake_hub.h"
+#include "ops/operation.h"
+
+namespace dragoman::ops {
+namespace {
+
+using nlohmann::json;
+using tests::FakeHub;
+
+std::string refusal(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind, Error::Kind::invalid) << error.message;
+    return error.message;
+  }
+  return "(accepted)";
+}
+
+const Operation& sample() {
+  static const Operation operation{
+      .name = "sample run",
+      .inputs = {{.name = "name", .doc = "its name", .required = true},
+                 {.name = "limit", .type = Type::integer, .fallback = "10", .min = 1, .max = 100},
+                 {.name = "full", .type = Type::boolean},
+                 {.name = "at", .type = Type::time},
+                 {.name = "models", .type = Type::list},
+                 {.name = "settings", .type = Type::object},
+                 {.name = "kind", .choices = {"all", "none"}},
+                 {.name = "secret", .secret = true}}};
+  return operation;
+}
+
+TEST(OperationInput, FillsDefaultsAndKeepsWhatFits) {
+  const json checked = check_input(sample(), {{"name", "a"},
+                                              {"at", "2026-11-20 10:05:48"},
+                                              {"models", {"x", 7}},
+                                              {"kind", nullptr},
+                                              {"settings", {{"b", {}}}}});
+  EXPECT_EQ(checked, json({{"name", "a"},
+                           {"limit", 10},
+                           {"at", "2026-11-20T10:05:48.000000Z"},
+                           {"models", {"x", 7}},
+                           {"settings", {{"b", {}}}}}));
+}
+
+TEST(OperationInput, RefusesByNameWithTheNearestThatThereIs) {
+  const auto check = [](json input) { return refusal([&] { check_input(sample(), std::move(input)); }); };
+  EXPECT_EQ(check({{"name", "a"}, {"limti", 3}}), "`sample run` takes no `limti`. Did you mean `limit`?");
+  EXPECT_EQ(check(json::object()), "`sample run` needs `name`: its name.");
+  EXPECT_EQ(check({{"name", ""}}), "`name` must not be empty.");
+  EXPECT_EQ(check({{"name", 7}}), "`name` takes a text, and `7` is none.");
+  EXPECT_EQ(check({{"name", "a"}, {"limit", "3"}}), "`limit` takes a whole number, and `\"3\"` is none.");
+  EXPECT_EQ(check({{"name", "a"}, {"limit", 1.5}}), "`limit` takes a whole number, and `1.5` is none.");
+  EXPECT_EQ(check({{"name", "a"}, {"limit", 101}}), "`limit` is from 1 to 100, and 101 is outside.");
+  EXPECT_EQ(check({{"name", "a"}, {"limit", 18446744073709551615u}}),
+            "`limit` takes a whole number, and `18446744073709551615` is none.");
+  EXPECT_EQ(check({{"name", "a"}, {"full", 1}}), "`full` takes true or false, and `1` is none.");
+  EXPECT_EQ(check({{"name", "a"}, {"at", "soon"}}),
+            "`at` takes a time such as 2026-11-20T10:05:48Z, and `\"soon\"` is none.");
+  EXPECT_EQ(check({{"name", "a"}, {"models", "x"}}), "`models` takes a list, and `\"x\"` is none.");
+  EXPECT_EQ(check({{"name", "a"}, {"models", {json::object()}}}), "`models` takes a list of texts or whole numbers.");
+  EXPECT_EQ(check({{"name", "a"}, {"kind", "some"}}), "`kind` is one of all, none, and `\"some\"` is none of them.");
+  EXPECT_EQ(check({{"name", std::string("a\0b", 3)}}), "`name` holds a NUL character.");
+  EXPECT_EQ(check({{"name", "a"}, {"secret", 12345}}), "`secret` takes a text, and what was given is none.");
+  EXPECT_EQ(check(json::array()), "The input is a JSON object.");
+}
+
+TEST(OperationInput, ReadsTextsOfQueriesAndCommands) {
+  const auto value = [](const char* name, const std::string& text) {
+    for (const auto& field : sample().inputs)
+      if (field.name == name) return value_of(field, text);
+    return json();
+  };
+  EXPECT_EQ(value("limit", "42"), json(42));
+  EXPECT_EQ(value("full", "true"), json(true));
+  EXPECT_EQ(value("full", "no"), json(false));
+  EXPECT_EQ(value("models", "a,b,,c"), json({"a", "b", "c"}));
+  EXPECT_EQ(value("models", "[\"a\",2]"), json({"a", 2}));
+  EXPECT_EQ(value("models", ""), json::array());
+  EXPECT_EQ(value("settings", "{\"a\":1}"), json({{"a", 1}}));
+  for (const auto& [name, text] : {std::pair{"limit", "4x"},
+                                   {"limit", ""},
+                                   {"limit", "99999999999999999999"},
+                                   {"full", "maybe"},
+                                   {"settings", "{"},
+                                   {"settings", "[]"},
+                                   {"at", "x"},
+                                   {"kind", "x"}})
+    EXPECT_NE(refusal([&, n = name, t = text] { value(n, t); }), "(accepted)") << name << " " << text;
+}
+
+TEST(OperationInput, BodiesThatAreNoGoodJsonAreRefused) {
+  const auto code = [](const std::string& text) {
+    try {
+      parse_body(text);
+    } catch (const Error& error) {
+      return error.code;
+    }
+    return std::string("(accepted)");
+  };
+  EXPECT_EQ(code("{\"a\":[1,2]}"), "(accepted)");
+  EXPECT_EQ(code("{\"a\":1,\"a\":2}"), "duplicate");
+  EXPECT_EQ(code("{\"x\":{\"a\":1},\"y\":{\"a\":2}}"), "(accepted)");
+  EXPECT_EQ(code("{"), "json");
+  EXPECT_EQ(code("{} {}"), "json");
+  EXPECT_EQ(code("{\"a\":\"\xff\"}"), "json_utf8");
+  EXPECT_EQ(code("{\"a\":1e999}"), "json");
+  EXPECT_EQ(code(std::string(100'000, '[')), "json_depth");
+  EXPECT_EQ(code(std::string(33, '[') + std::string(33, ']')), "json_depth");
+}
+
+TEST(Catalog, NamesRoutesAndCommandsAreEachUsedOnce) {
+  const FakeHub hub;
+  std::set<std::string> names, routes;
+  for (const auto& operation : hub.operations) {
+    EXPECT_TRUE(names.insert(operation.name).second) << operation.name;
+    EXPECT_TRUE(routes.insert(operation.method + " " + operation.path).second) << operation.path;
+    EXPECT_FALSE(operation.summary.empty());
+    EXPECT_NE(operation.summary.back(), '.') << operation.summary;
+    EXPECT_TRUE(operation.run) << operation.name;
+    std::set<std::string> fields;
+    for (const auto& field : operation.inputs) {
+      EXPECT_TRUE(fields.insert(field.name).second) << operation.name << " " << field.name;
+      EXPECT_FALSE(field.doc.empty()) << operation.name << " " << field.name;
+    }
+    for (auto at = operation.path.find('{'); at != std::string::npos; at = operation.path.find('{', at + 1)) {
+      const std::string name = operation.path.substr(at + 1, operation.path.find('}', at) - at - 1);
+      EXPECT_TRUE(fields.count(name)) << operation.path;
+    }
+    EXPECT_TRUE(!operation.follow || fields.count(operation.resume));
+  }
+}
+
+// Every value that an operation answers is one that its description names, and of that type.
+void expect_described(const Operation& operation, const json& answer) {
+  const auto object = [&](const std::vector<Field>& fields, const json& value, const std::string& rows) {
+    for (const auto& field : fields) {
+      if (!value.contains(field.name)) {
+        EXPECT_FALSE(field.required) << operation.name << " lacks " << field.name;
+        continue;
+      }
+      const json& one = value[field.name];
+      if (one.is_null() && !field.required) continue;
+      const bool fits = field.type == Type::integer   ? one.is_number_integer()
+                        : field.type == Type::boolean ? one.is_boolean()
+                        : field.type == Type::list    ? one.is_array()
+                        : field.type == Type::object  ? one.is_object()
+                                                      : one.is_string() || one.is_number();
+      EXPECT_TRUE(fits) << operation.name << "." << field.name << " is " << one.dump();
+    }
+    for (const auto& [name, _] : value.items()) {
+      if (name == rows) continue;
+      EXPECT_TRUE(
+          std::any_of(fields.begin(), fields.end(), [&, n = name](const Field& field) { return field.name == n; }))
+          << operation.name << " answers `" << name << "`, which is not described";
+    }
+  };
+  object(operation.output.fields, answer, operation.output.rows);
+  if (!operation.output.rows.empty())
+    for (const auto& row : answer.at(operation.output.rows)) object(operation.output.columns, row, {});
+}
+
+class OperationsTest : public testing::Test {
+ protected:
+  json ask(std::string_view name, json input = json::object()) {
+    const auto& operation = hub_.operation(name);
+    Context context{hub_.services, "tester", {}};
+    const json answer = json::parse(operation.run(context, check_input(operation, std::move(input))));
+    expect_described(operation, answer);
+    return answer;
+  }
+  void connect() { ask("connection add", {{"name", "main"}, {"url", "x"}, {"secret", "open sesame"}}); }
+
+  FakeHub hub_;
+};
+
+TEST_F(OperationsTest, ConnectionsComeAndGo) {
+  EXPECT_EQ(ask("connection list")["connections"], json::array());
+  connect();
+  const json shown = ask("connection show", {{"name", "main"}});
+  EXPECT_EQ(shown["settings"], json({{"url", "x"}, {"size", 7}, {"companies", json::array()}}));
+  EXPECT_EQ(shown.dump().find("sesame"), std::string::npos);
+  EXPECT_EQ(ask("connection update", {{"name", "main"}, {"size", 8}, {"companies", {"1", 2}}})["settings"],
+            json({{"url", "x"}, {"size", 8}, {"companies", {1, 2}}}));
+  EXPECT_TRUE(hub_.connections.secret(hub_.connections.get("main")).equals("open sesame")) << "not given, so kept";
+  EXPECT_EQ(ask("connection test", {{"name", "main"}})["ok"], true);
+  EXPECT_EQ(ask("connection pause", {{"name", "main"}})["reason"], "paused by tester");
+  EXPECT_EQ(ask("connection resume", {{"name", "main"}})["state"], "active");
+  EXPECT_THROW(ask("connection remove", {{"name", "main"}, {"confirm", "yes"}}), Error);
+  EXPECT_EQ(ask("connection remove", {{"name", "main"}, {"confirm", "main"}})["removed"], "main");
+  EXPECT_THROW(ask("connection show", {{"name", "main"}}), Error);
+}
+
+TEST_F(OperationsTest, ASettingThatTheConnectorDoesNotTakeIsRefused) {
+  EXPECT_EQ(refusal([&] {
+              ask("connection add", {{"name", "main"}, {"ulr", "x"}});
+            }),
+            "`connection add` takes no `ulr`. Did you mean `url`?");
+  EXPECT_THROW(ask("connection add", {{"name", "main"}}), Error) << "its url is missing";
+}
+
+TEST_F(OperationsTest, SyncBringsRecordsThatCanBeReadEveryWay) {
+  connect();
+  const json run = ask("sync run", {{"connection", "main"}});
+  EXPECT_EQ(run["created"], 3) << run;
+  EXPECT_EQ(run["errors"], json::array());
+  const json models = ask("model list");
+  ASSERT_EQ(models["models"].size(), 1u);
+  EXPECT_EQ(models["models"][0]["live"], 2);
+  EXPECT_EQ(models["models"][0]["archived"], 1);
+  EXPECT_EQ(ask("model show", {{"connection", "main"}, {"model", "thing"}})["fields"],
+            json({"active", "id", "value", "write_date"}));
+  ask("sync status");
+
+  json page = ask("record list", {{"connection", "main"}, {"model", "thing"}, {"limit", 2}, {"bodies", true}});
+  EXPECT_EQ(page["records"].size(), 2u);
+  EXPECT_EQ(page["records"][0]["body"]["value"], "one");
+  EXPECT_EQ(page["next"], 2);
+  page = ask("record list", {{"connection", "main"}, {"model", "thing"}, {"limit", 2}, {"after", 2}});
+  EXPECT_EQ(page["records"].size(), 1u);
+  EXPECT_EQ(page["next"], nullptr);
+
+  const json record = {{"connection", "main"}, {"model", "thing"}, {"id", 1}};
+  EXPECT_EQ(ask("record show", record)["body"]["value"], "one");
+  EXPECT_EQ(ask("record history", record)["versions"].size(), 1u);
+  EXPECT_THROW(ask("record show", {{"connection", "main"}, {"model", "thing"}, {"id", 99}}), Error);
+  EXPECT_THROW(ask("record show", {{"connection", "main"}, {"model", "other"}, {"id", 1}}), Error);
+  EXPECT_EQ(ask("schema show", {{"connection", "main"}, {"model", "thing"}})["number"], 1);
+  const json difference = ask("schema diff", {{"connection", "main"}, {"model", "thing"}});
+  EXPECT_EQ(difference["from"], 0);
+  EXPECT_EQ(difference["removed"], json::object());
+
+  const json changes = ask("change list", {{"limit", 2}});
+  EXPECT_EQ(changes["changes"].size(), 2u);
+  EXPECT_EQ(changes["next"], 2);
+  EXPECT_EQ(changes["last"], 3);
+  EXPECT_EQ(ask("change list", {{"since", 3}})["changes"], json::array());
+
+  const json certificate = ask("certify", {{"connection", "main"}, {"bodies", "all"}});
+  EXPECT_EQ(certificate["differences"], 0) << certificate;
+  EXPECT_EQ(certificate["certificates"][0]["there"], 3);
+}
+
+TEST_F(OperationsTest, CapturedBodiesGoOutByteForByte) {
+  connect();
+  ask("sync run", {{"connection", "main"}});
+  const std::string odd = R"({"id":1,"price":10.10,"big":123456789012345678901234567890, "a":1e400})";
+  hub_.store->write([&](store::Session& session) {
+    session.execute("UPDATE change SET body = $1 WHERE number = 1", {store::Param(store::Bytes{odd})});
+  });
+  Context context{hub_.services, "tester", {}};
+  const auto& show = hub_.operation("record show");
+  const std::string text =
+      show.run(context, check_input(show, {{"connection", "main"}, {"model", "thing"}, {"id", 1}}));
+  EXPECT_NE(text.find("\"body\":" + odd), std::string::npos) << text;
+  const auto& list = hub_.operation("change list");
+  EXPECT_NE(list.run(context, check_input(list, {{"bodies", true}})).find("\"body\":" + odd), std::string::npos);
+}
+
+TEST_F(OperationsTest, FollowingTheFeedEmitsEveryNumberOnceAndGoesOn) {
+  connect();
+  ask("sync run", {{"connection", "main"}});
+  const auto& operation = hub_.operation("change list");
+  Context context{hub_.services, "tester", {}};
+  std::vector<std::string> ids;
+  operation.follow(context, check_input(operation, {{"since", 1}, {"limit", 1}}),
+                   [&](std::string_view id, std::string_view event, std::string_view data) {
+                     EXPECT_EQ(event, "create");
+                     EXPECT_TRUE(json::accept(data));
+                     ids.emplace_back(id);
+                     return ids.size() < 2;
+                   });
+  EXPECT_EQ(ids, (std::vector<std::string>{"2", "3"}));
+}
+
+TEST_F(OperationsTest, TheHubTellsOfItself) {
+  EXPECT_EQ(ask("status")["version"], "1.2.3");
+  EXPECT_EQ(ask("store info")["engine"], "sqlite");
+  EXPECT_EQ(ask("config show")["settings"][0]["value"], "postgres://hub:***@db");
+  EXPECT_EQ(ask("store rotate-key")["secrets"], 0);
+  const std::string path = hub_.folder / "copy.db";
+  ask("store backup", {{"path", path}});
+  EXPECT_TRUE(std::filesystem::exists(path));
+  EXPECT_THROW(ask("store backup", {{"path", path}}), Error);
+}
+
+TEST_F(OperationsTest, TokensAreShownOnce) {
+  const json made = ask("token create", {{"name", "wall screen"}, {"role", "viewer"}});
+  EXPECT_TRUE(hub_.tokens.check(made["token"].get<std::string>()));
+  const json listed = ask("token list");
+  EXPECT_EQ(listed.dump().find(made["token"].get<std::string>()), std::string::npos);
+  EXPECT_EQ(ask("token revoke", {{"token", made["prefix"]}})["state"], "revoked");
+  EXPECT_THROW(ask("token create", {{"name", "x"}, {"role", "king"}}), Error);
+}
+
+TEST_F(OperationsTest, PausingAllPausesAllThatAreActive) {
+  connect();
+  EXPECT_EQ(ask("sync pause")["connections"][0]["state"], "paused");
+  EXPECT_EQ(ask("sync resume", {{"connection", "main"}})["connections"][0]["state"], "active");
+  EXPECT_THROW(ask("sync pause", {{"connection", "other"}}), Error);
+}
+
+}  // namespace
+}  // namespace dragoman::ops
