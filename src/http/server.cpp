@@ -675,11 +675,11 @@ void Server::Impl::stop(std::chrono::milliseconds grace) {
     for (const auto& session : all()) session->wind_down();
   });
   stop_streams_.request_stop();
+  stop_requests_.request_stop();
   {
     std::unique_lock lock(mutex_);
     emptied_.wait_for(lock, grace, [&] { return open_sessions_ == 0; });
   }
-  stop_requests_.request_stop();
   asio::post(io_, [all] {
     for (const auto& session : all()) session->close();
   });

@@ -37,7 +37,7 @@ struct Exchange {
   Request request;
   std::string peer;  ///< the address it came from: `127.0.0.1`
   bool peer_is_loopback = false;
-  /// Asked when the server doesn't want to wait for the answer any more.
+  /// Asked when the server stops: what takes long should end with what it has, or with `cancelled`.
   std::stop_token stop;
 };
 
@@ -51,7 +51,7 @@ struct Handler {
 struct ServerSettings {
   std::string address = "127.0.0.1";  ///< an IP address; `0.0.0.0` and `::` are every interface
   std::uint16_t port = 8480;          ///< 0: any free one
-  int request_threads = 8;
+  int request_threads = 16;
   /// Requests that wait for a thread; one more is answered 503 with Retry-After.
   std::size_t waiting_max = 256;
   std::size_t connections_max = 1024;
@@ -83,8 +83,8 @@ class Server {
   /// `http://127.0.0.1:8480`
   std::string url() const;
 
-  /// Takes no more connections, ends the streams, closes what is idle, and waits up to `grace` for the answers under
-  /// way. What is not done by then is asked to stop and closed.
+  /// Takes no more connections, ends the streams, closes what is idle, asks the handlers under way to end, and waits up
+  /// to `grace` for their answers to be read. Then closes the rest; returns when every handler has returned.
   void stop(std::chrono::milliseconds grace);
 
   struct Stats {

@@ -288,7 +288,7 @@ TEST(HttpServer, StopsAfterTheAnswersUnderWay) {
   EXPECT_THROW(RawHttp again(server.port()), std::runtime_error);
 }
 
-TEST(HttpServer, AsksWhatIsUnderWayToStopWhenTheGraceIsOver) {
+TEST(HttpServer, AsksWhatIsUnderWayToEndAndSendsItsAnswer) {
   std::latch arrived(1);
   Server server(quick(), {[&](Exchange exchange) {
                             std::mutex mutex;
@@ -302,8 +302,24 @@ TEST(HttpServer, AsksWhatIsUnderWayToStopWhenTheGraceIsOver) {
   RawHttp client(server.port());
   client.send(kGet);
   arrived.wait();
-  server.stop(1ms);
+  std::jthread stopper([&] { server.stop(60s); });
+  EXPECT_EQ(client.answer().status, 200);
   EXPECT_EQ(client.to_end(), "");
+}
+
+TEST(HttpServer, WithoutGraceItClosesWhatIsUnderWay) {
+  Gate gate;
+  Server server(quick(), {[&](Exchange exchange) {
+                            gate.wait();
+                            return echo(std::move(exchange));
+                          },
+                          {}});
+  RawHttp client(server.port());
+  client.send(kGet);
+  gate.await_arrivals(1);
+  std::jthread stopper([&] { server.stop(0ms); });
+  EXPECT_EQ(client.to_end(), "");
+  gate.open();
 }
 
 Reply streaming(std::function<void(Sink&)> body) {
