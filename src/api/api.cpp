@@ -38,6 +38,14 @@ bool wants_events(const Call& call) {
   return accept && accept->find("text/event-stream") != std::string_view::npos;
 }
 
+// Counts a slow request down when it is over, however it ends.
+struct Leave {
+  std::atomic<int>* count;
+  ~Leave() {
+    if (count) --*count;
+  }
+};
+
 const ops::Field* field_of(const ops::Operation& operation, std::string_view name) {
   for (const auto& field : operation.inputs)
     if (field.name == name) return &field;
@@ -142,8 +150,18 @@ Reply Api::run(const ops::Operation& operation, Call& call) {
             {}};
   json input = input_of(operation, call);
   if (operation.follow && wants_events(call)) return follow(operation, call, std::move(input), token->name);
+  input = ops::check_input(operation, std::move(input));
+  const bool slow = operation.slow && input.value("wait", 1) != 0;
+  const Leave leave{slow ? &slow_ : nullptr};
+  if (slow && slow_.fetch_add(1) >= settings_.slow_max) {
+    Error error(Error::Kind::busy,
+                "As many requests that take long are under way as the hub takes at once; try again in a moment.");
+    error.code = "slow_requests";
+    error.retry_in(std::chrono::seconds(2));
+    throw error;
+  }
   ops::Context context{services_, token->name, call.exchange.stop};
-  return json_reply(operation.run(context, ops::check_input(operation, std::move(input))));
+  return json_reply(operation.run(context, input));
 }
 
 Reply Api::follow(const ops::Operation& operation, Call& call, json input, std::string caller) {

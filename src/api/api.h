@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
@@ -20,6 +21,8 @@ struct Settings {
   access::RateLimit::Settings per_address{.per_second = 5, .burst = 50};
   /// Who may read /metrics: `loopback` (this machine without a token, others with one) or `token`.
   std::string metrics = "loopback";
+  /// Slow operations at once, fewer than the server's request threads: others must get through.
+  int slow_max = 4;
 };
 
 /// The REST face of the operations: `/api/v1/…`, `openapi.json`, and what machines ask: `/healthz`, `/readyz`,
@@ -48,6 +51,7 @@ class Api {
   access::RateLimit per_token_;
   access::RateLimit per_address_;
   const std::string openapi_;
+  std::atomic<int> slow_ = 0;
 
   struct Readiness {
     Micros checked{};
