@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/text.h"
 
 namespace dragoman::cli {
 namespace {
@@ -62,6 +63,22 @@ void add_field(CLI::App& command, const ops::Field& field, Values& values) {
   else
     option = command.add_option(name, values.texts[field.name], doc_of(field));
   if (field.required) option->required();
+}
+
+// The command that somebody who typed these words most likely meant, or empty.
+std::string meant(int argc, const char* const* argv, const std::vector<std::string>& names) {
+  std::string first, typed;
+  for (int i = 1; i < argc && typed.empty(); ++i) {
+    const std::string word(argv[i]);
+    if (word.starts_with('-')) return {};
+    const std::string whole = first.empty() ? word : first + " " + word;
+    const auto known = [&](const std::string& name) { return name == whole || name.starts_with(whole + " "); };
+    if (std::any_of(names.begin(), names.end(), known))
+      first = whole;
+    else
+      typed = whole;
+  }
+  return typed.empty() ? std::string() : nearest(typed, names);
 }
 
 std::string read_secret(const std::string& file) {
@@ -159,6 +176,18 @@ Command parse(int argc, const char* const* argv, const std::vector<ops::Operatio
     const bool help = error.get_exit_code() == 0;
     const int code = app.exit(error, std::cout, std::cerr);
     command.exit_code = help ? code : kUsage;
+    if (!help) {
+      std::vector<std::string> names;
+      for (const auto& builtin : builtins) names.push_back(builtin.name);
+      for (const auto& operation : operations) {
+        names.push_back(operation.name);
+        // A noun alone is what a misspelt noun is near to.
+        if (const auto space = operation.name.find(' '); space != std::string::npos)
+          names.push_back(operation.name.substr(0, space));
+      }
+      if (const std::string near = meant(argc, argv, names); !near.empty())
+        std::cerr << "Did you mean `dragoman " << near << "`?\n";
+    }
     return command;
   }
 

@@ -164,6 +164,14 @@ std::string render(const ops::Operation& operation, std::string_view answer) {
   return out;
 }
 
+std::vector<std::string_view> rows_of(const ops::Operation& operation, std::string_view answer) {
+  return items(find(members(answer), operation.output.rows));
+}
+
+std::string_view value_of(std::string_view answer, std::string_view name) {
+  return find(members(answer), name);
+}
+
 std::string render_row(const ops::Operation& operation, std::string_view row) {
   std::string out;
   const auto object = members(row);
@@ -177,7 +185,7 @@ std::string render_row(const ops::Operation& operation, std::string_view row) {
 
 bool is_well(const ops::Operation& operation, std::string_view answer) {
   if (operation.output.verdict.empty()) return true;
-  const auto value = find(members(answer), operation.output.verdict);
+  const auto value = value_of(answer, operation.output.verdict);
   return value == "true" || value == "0" || value == "[]";
 }
 

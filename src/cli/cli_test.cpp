@@ -1,0 +1,123 @@
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "cli/command_line.h"
+#include "cli/remote.h"
+#include "cli/render.h"
+#include "fakes/fake_hub.h"
+
+namespace dragoman::cli {
+namespace {
+
+using nlohmann::json;
+using ops::Type;
+
+class CommandLineTest : public testing::Test {
+ protected:
+  Command read(std::vector<const char*> words) {
+    words.insert(words.begin(), "dragoman");
+    return parse(static_cast<int>(words.size()), words.data(), hub_.operations, {{"run", "Runs", {}}},
+                 {{"--data-dir", "hub.data_dir", "where"}}, "1.2.3");
+  }
+  tests::FakeHub hub_;
+};
+
+TEST_F(CommandLineTest, ArgumentsOptionsAndSettingsFindTheirPlaces) {
+  const Command command =
+      read({"sync", "run", "main", "res.partner", "sale.order", "--full", "--data-dir", "/d", "--json"});
+  ASSERT_FALSE(command.exit_code);
+  EXPECT_EQ(command.operation->name, "sync run");
+  EXPECT_EQ(command.settings.at("hub.data_dir"), "/d");
+  EXPECT_TRUE(command.json);
+  EXPECT_EQ(input_of(command),
+            json({{"connection", "main"}, {"models", {"res.partner", "sale.order"}}, {"full", true}}));
+  EXPECT_EQ(input_of(read({"--data-dir", "/d", "record", "list", "main", "thing", "--no-archived", "--limit", "5"})),
+            json({{"connection", "main"},
+                  {"model", "thing"},
+                  {"limit", 5},
+                  {"archived", false},
+                  {"deleted", false},
+                  {"bodies", false}}));
+  EXPECT_EQ(read({"run"}).builtin, "run");
+  EXPECT_TRUE(read({"change", "list", "--follow"}).follow);
+  EXPECT_EQ(input_of(read({"change", "list", "--since", "7"}))["since"], 7);
+}
+
+TEST_F(CommandLineTest, WrongUsageIsToldApartFromHelp) {
+  EXPECT_EQ(read({}).exit_code, 64);
+  EXPECT_EQ(read({"connection"}).exit_code, 64);
+  EXPECT_EQ(read({"connection", "ad"}).exit_code, 64);
+  EXPECT_EQ(read({"record", "show", "main"}).exit_code, 64);
+  EXPECT_EQ(read({"status", "--nonsense"}).exit_code, 64);
+  EXPECT_EQ(read({"sync", "run", "--help"}).exit_code, 0);
+  EXPECT_THROW(input_of(read({"change", "list", "--since", "x"})), Error);
+}
+
+TEST_F(CommandLineTest, EveryOperationIsACommand) {
+  for (const auto& operation : hub_.operations) {
+    std::vector<std::string> words;
+    std::istringstream in(operation.name);
+    for (std::string word; in >> word;) words.push_back(word);
+    words.push_back("--help");
+    std::vector<const char*> pointers;
+    for (const auto& word : words) pointers.push_back(word.c_str());
+    EXPECT_EQ(read(pointers).exit_code, 0) << operation.name;
+  }
+}
+
+TEST(RequestOf, FillsThePathAndPutsTheRestWhereItBelongs) {
+  const tests::FakeHub hub;
+  auto request =
+      request_of(hub.operation("record show"), {{"connection", "a b"}, {"model", "x/y"}, {"id", 7}, {"version", 2}});
+  EXPECT_EQ(request.method, "GET");
+  EXPECT_EQ(request.target, "/api/v1/connections/a%20b/models/x%2Fy/records/7?version=2");
+  EXPECT_EQ(request.body, "");
+  request = request_of(hub.operation("sync run"), {{"connection", "main"}, {"models", {"a"}}, {"full", false}});
+  EXPECT_EQ(request.target, "/api/v1/connections/main/sync");
+  EXPECT_EQ(json::parse(request.body), json({{"models", {"a"}}, {"full", false}}));
+}
+
+const ops::Operation kSample{
+    .name = "sample",
+    .output = {.fields = {{.name = "total", .type = Type::integer}, {.name = "errors", .type = Type::list}},
+               .rows = "rows",
+               .columns = {{.name = "name"},
+                           {.name = "count", .type = Type::integer},
+                           {.name = "seen_at", .type = Type::time},
+                           {.name = "never"},
+                           {.name = "differences", .type = Type::list, .hidden = true}},
+               .details = "differences",
+               .verdict = "total"}};
+
+TEST(Render, TablesLineUpAndLeaveOutEmptyColumns) {
+  EXPECT_EQ(
+      render(
+          kSample,
+          R"({"total":2,"errors":["one failed"],"rows":[{"name":"é","count":12345678901234567890,"seen_at":"2026-11-20T10:05:48.113847Z",)"
+          R"("differences":[{"id":7,"what":"missing here","healed":true}]},{"name":"longer","count":1,"seen_at":null,"never":null}]})"),
+      "total   2\n"
+      "errors  one failed\n"
+      "\n"
+      "name                   count  seen at\n"
+      "é       12345678901234567890  2026-11-20 10:05:48\n"
+      "longer                     1\n"
+      "é: id 7 missing here (healed)\n");
+  EXPECT_EQ(render(kSample, R"({"total":0,"rows":[]})"), "total   0\n\n(none)\n");
+}
+
+TEST(Render, NoControlCharacterReachesTheTerminal) {
+  const std::string out = render(kSample, R"({"total":1,"rows":[{"name":"a\u001b[2Jb\nc\u0007","count":1}]})");
+  EXPECT_EQ(out.find('\x1b'), std::string::npos);
+  EXPECT_NE(out.find("a [2Jb c "), std::string::npos) << out;
+}
+
+TEST(Render, TheVerdictIsTrueZeroOrEmpty) {
+  EXPECT_TRUE(is_well(kSample, R"({"total":0})"));
+  EXPECT_FALSE(is_well(kSample, R"({"total":1})"));
+  EXPECT_TRUE(is_well({}, R"({"total":1})"));
+}
+
+}  // namespace
+}  // namespace dragoman::cli
