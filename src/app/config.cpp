@@ -383,6 +383,7 @@ Config load_config(const std::string& file, const std::map<std::string, std::str
     one.apply(config, given.value);
     config.lines.push_back({one.key, shown(one, given.value), given.origin, docs.at(one.key)});
   }
+  config.api.slow_max = std::max(1, config.http.request_threads / 2);
   if (config.data_dir.empty()) config.data_dir = default_data_dir(environment);
   if (config.key_file.empty()) config.key_file = config.data_dir + "/secret.key";
   if (config.store.url.empty()) config.store.url = config.data_dir + "/dragoman.db";

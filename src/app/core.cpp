@@ -26,14 +26,15 @@ namespace {
 
 const std::string& made(const std::string& path) {
   std::error_code code;
-  std::filesystem::create_directories(path, code);
+  const bool fresh = std::filesystem::create_directories(path, code);
   if (code)
     unusable(fmt::format("The data folder {} can't be made: {}. Name another with --data-dir.", path, code.message()));
   if (::access(path.c_str(), R_OK | W_OK | X_OK) != 0)
     unusable(fmt::format("The data folder {} can't be written to by this user: {}. Name another with --data-dir.", path,
                          std::strerror(errno)));
-  // Holds the key of the secrets: nobody else's business. A folder that was given to us may belong to others.
-  ::chmod(path.c_str(), 0700);
+  // Holds the key of the secrets: nobody else's business. A folder that was there before keeps its rights; each file in
+  // it is its owner's alone in any case.
+  if (fresh) ::chmod(path.c_str(), 0700);
   return path;
 }
 

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -61,6 +63,15 @@ std::optional<Secret> ensure_local_token(Core& core, const DataFolder& folder) {
                                      access::Role::admin, {});
   write_private_file(folder.token_file(), issued.secret.reveal() + "\n");
   return std::move(issued.secret);
+}
+
+void start_log(log::Level level, const std::string& file) {
+  try {
+    log::configure(level, file);
+  } catch (const std::exception& error) {
+    throw Error(Error::Kind::invalid, fmt::format("The log file {} can't be written (`hub.log_file`).", file),
+                error.what());
+  }
 }
 
 std::string value_of(const std::map<std::string, std::string>& environment, const char* name) {
@@ -133,6 +144,14 @@ void log_served(const http::Served& served) {
               {"request", served.request_id}});
 }
 
+// A thousand connections need more files than the usual soft limit has.
+void raise_file_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, 65'536);
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 }  // namespace
 
 sigset_t block_stop_signals() {
@@ -159,8 +178,8 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
     throw error;
   }
   folder.remove_hub();  // of one that was killed
-  log::configure(config.log_level,
-                 config.log_file.empty() && console.terminal() ? folder.path("hub.log") : config.log_file);
+  raise_file_limit();
+  start_log(config.log_level, config.log_file.empty() && console.terminal() ? folder.path("hub.log") : config.log_file);
 
   Core core(config, clock, random);
   const auto operations = ops::catalog(core.connectors());

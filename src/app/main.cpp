@@ -50,23 +50,31 @@ class StopOnSignal {
 
 using Ask = std::function<std::string(const ops::Operation&, const json&)>;
 
+// Row by row, each as it stands in the answer: a body keeps its digits.
 void print_rows(const cli::Command& command, const std::string& answer) {
-  const json parsed = json::parse(answer);
-  for (const auto& row : parsed.at(command.operation->output.rows)) {
-    const std::string text = ops::dump(row);
-    std::cout << (command.json ? text : cli::render_row(*command.operation, text)) << "\n";
+  for (const auto row : cli::rows_of(*command.operation, answer)) {
+    if (command.json)
+      std::cout << row << "\n";
+    else
+      std::cout << cli::render_row(*command.operation, row) << "\n";
   }
   std::cout << std::flush;
 }
 
 // Asks again and again from where the last answer ended.
-void follow(const cli::Command& command, json input, const Ask& ask, std::stop_token stop) {
+void follow(const cli::Command& command, json input, const Ask& ask, std::stop_token stop, Clock& clock) {
   const auto& operation = *command.operation;
   input["wait"] = kFollowWaitSeconds;
   while (!stop.stop_requested()) {
-    const std::string answer = ask(operation, input);
-    print_rows(command, answer);
-    input[operation.resume] = json::parse(answer).at("next");
+    try {
+      const std::string answer = ask(operation, input);
+      print_rows(command, answer);
+      input[operation.resume] = json::parse(cli::value_of(answer, "next"));
+    } catch (const Error& error) {
+      // Nothing is lost by asking again later; a hub that is gone ends it.
+      if (error.kind == Error::Kind::cancelled) return;
+      if (error.kind != Error::Kind::busy || !clock.wait(std::chrono::seconds(2), stop)) throw;
+    }
   }
 }
 
@@ -74,7 +82,8 @@ int perform(const cli::Command& command, const Ask& ask, std::stop_token stop) {
   const auto& operation = *command.operation;
   json input = cli::input_of(command);
   if (command.follow) {
-    follow(command, std::move(input), ask, stop);
+    SystemClock clock;
+    follow(command, std::move(input), ask, stop, clock);
     return 0;
   }
   const std::string answer = ask(operation, input);

@@ -1,0 +1,269 @@
+// The real program from outside: started, asked, stopped, killed.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "fakes/raw_http.h"
+#include "store/test_store.h"
+
+extern char** environ;
+
+namespace dragoman::app {
+namespace {
+
+using nlohmann::json;
+
+std::string text_of(const std::string& path) {
+  std::ifstream in(path);
+  std::ostringstream out;
+  out << in.rdbuf();
+  return out.str();
+}
+
+// A child whose output goes to two files.
+class Child {
+ public:
+  Child(std::vector<std::string> arguments, const std::string& output, std::vector<std::string> more_environment = {})
+      : out_(output + ".out"), err_(output + ".err") {
+    std::vector<char*> argv{const_cast<char*>(DRAGOMAN_PROGRAM)};
+    for (auto& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    std::vector<char*> variables;
+    for (char** one = environ; *one; ++one) {
+      const std::string_view text(*one);
+      if (!text.starts_with("DRAGOMAN_") && !text.starts_with("ODOO_")) variables.push_back(*one);
+    }
+    for (auto& one : more_environment) variables.push_back(one.data());
+    variables.push_back(nullptr);
+    pid_ = fork();
+    if (pid_ == 0) {
+      const int out = open(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+      const int err = open(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+      const int in = open("/dev/null", O_RDONLY);
+      dup2(in, 0);
+      dup2(out, 1);
+      dup2(err, 2);
+      execve(argv[0], argv.data(), variables.data());
+      _exit(127);
+    }
+  }
+  ~Child() {
+    if (pid_ > 0) {
+      kill(pid_, SIGKILL);
+      wait();
+    }
+  }
+  void signal(int number) const { kill(pid_, number); }
+  // The exit code, or minus the signal that ended it.
+  int wait() {
+    int status = 0;
+    waitpid(std::exchange(pid_, -1), &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+  bool runs() const { return pid_ > 0 && waitpid(pid_, nullptr, WNOHANG) == 0; }
+  std::string out() const { return text_of(out_); }
+  std::string err() const { return text_of(err_); }
+
+ private:
+  std::string out_, err_;
+  pid_t pid_ = -1;
+};
+
+class ProgramTest : public testing::Test {
+ protected:
+  struct Done {
+    int code;
+    std::string out, err;
+  };
+  Done run(std::vector<std::string> arguments, std::vector<std::string> environment = {}) {
+    arguments.insert(arguments.end(), {"--data-dir", data_});
+    Child child(std::move(arguments), folder_ / ("command" + std::to_string(++count_)), std::move(environment));
+    const int code = child.wait();
+    return {code, child.out(), child.err()};
+  }
+  Child start(std::vector<std::string> environment = {}) {
+    return Child({"run", "--data-dir", data_, "--listen", "127.0.0.1:0"}, folder_ / ("hub" + std::to_string(++count_)),
+                 std::move(environment));
+  }
+  // The port of the hub, once it answers. A process outside can only be asked again and again.
+  std::uint16_t await(const Child& hub) {
+    for (int i = 0; i < 3000 && hub.runs(); ++i) {
+      const json told = json::parse(text_of(data_ + "/hub.json"), nullptr, false);
+      if (told.is_object()) {
+        const std::string url = told["url"];
+        return static_cast<std::uint16_t>(std::stoi(url.substr(url.rfind(':') + 1)));
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    ADD_FAILURE() << "the hub did not start: " << hub.out() << hub.err();
+    return 0;
+  }
+
+  store::TemporaryFolder folder_;
+  std::string data_ = folder_ / "data";
+  int count_ = 0;
+};
+
+TEST_F(ProgramTest, StartsShowsItsTokenAnswersStopsAndGoesOn) {
+  std::string token;
+  {
+    Child hub = start();
+    const auto port = await(hub);
+    token = text_of(data_ + "/token");
+    token.pop_back();
+    struct stat file {};
+    stat((data_ + "/token").c_str(), &file);
+    EXPECT_EQ(file.st_mode & 0777, 0600u);
+    EXPECT_NE(hub.out().find(token), std::string::npos) << "shown at the first start";
+    EXPECT_EQ(hub.err().find(token), std::string::npos) << "and never in the log";
+
+    tests::RawHttp client(port);
+    EXPECT_EQ(client.ask("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n").status, 200);
+    EXPECT_EQ(client.ask("GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n").status, 200);
+    EXPECT_EQ(client.ask("GET /api/v1/status HTTP/1.1\r\nHost: h\r\n\r\n").status, 401);
+    EXPECT_EQ(
+        client.ask("GET /api/v1/status HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer " + token + "\r\n\r\n").status,
+        200);
+
+    const Done made = run({"token", "create", "screen", "--json"});
+    EXPECT_EQ(made.code, 0) << made.err;
+    EXPECT_EQ(json::parse(made.out)["role"], "viewer");
+    EXPECT_NE(run({"token", "list"}).out.find("screen"), std::string::npos);
+    const Done unknown = run({"connection", "show", "nobody"});
+    EXPECT_EQ(unknown.code, 65);
+    EXPECT_EQ(unknown.out, "");
+    EXPECT_NE(unknown.err.find("There is no connection `nobody`"), std::string::npos);
+
+    const Done second = run({"run", "--listen", "127.0.0.1:0"});
+    EXPECT_EQ(second.code, 75);
+    EXPECT_NE(second.err.find("Another hub at http://127.0.0.1:" + std::to_string(port)), std::string::npos)
+        << second.err;
+
+    hub.signal(SIGTERM);
+    EXPECT_EQ(hub.wait(), 0);
+    EXPECT_NE(hub.err().find("Stopped."), std::string::npos);
+    EXPECT_THROW(tests::RawHttp gone(port), std::runtime_error);
+  }
+  {
+    Child hub = start();
+    const auto port = await(hub);
+    EXPECT_EQ(hub.out(), "") << "the token is not shown again";
+    tests::RawHttp client(port);
+    EXPECT_EQ(
+        client.ask("GET /api/v1/tokens HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer " + token + "\r\n\r\n").status,
+        200);
+    hub.signal(SIGINT);
+    EXPECT_EQ(hub.wait(), 0);
+  }
+}
+
+TEST_F(ProgramTest, StartsAgainAfterItWasKilled) {
+  {
+    Child hub = start();
+    await(hub);
+    hub.signal(SIGKILL);
+    EXPECT_EQ(hub.wait(), -SIGKILL);
+  }
+  EXPECT_EQ(run({"store", "info"}).code, 0) << "a stale hub.json doesn't matter";
+  ASSERT_EQ(unlink((data_ + "/hub.json").c_str()), 0);
+  Child hub = start();
+  await(hub);
+  hub.signal(SIGTERM);
+  EXPECT_EQ(hub.wait(), 0);
+}
+
+TEST_F(ProgramTest, WorksWithoutARunningHub) {
+  const Done info = run({"store", "info", "--json"});
+  EXPECT_EQ(info.code, 0) << info.err;
+  EXPECT_EQ(info.err, "");
+  EXPECT_EQ(json::parse(info.out)["engine"], "sqlite");
+  EXPECT_EQ(run({"connection", "list"}).out, "(none)\n");
+  EXPECT_EQ(run({"store", "rotate-key"}).code, 0);
+  const std::string copy = folder_ / "copy.db";
+  EXPECT_EQ(run({"store", "backup", copy}).code, 0);
+  EXPECT_EQ(run({"store", "backup", copy}).code, 65) << "it exists";
+}
+
+TEST_F(ProgramTest, ExitCodesTellWhatKindOfThingWentWrong) {
+  EXPECT_EQ(run({"no-such-command"}).code, 64);
+  EXPECT_EQ(run({"token", "create"}).code, 64);
+  EXPECT_EQ(run({"change", "list", "--since", "x"}).code, 65);
+  EXPECT_EQ(run({"status"}, {"DRAGOMAN_HTTP_LITSEN=1"}).code, 65);
+  EXPECT_EQ(run({"status", "--hub", "http://127.0.0.1:1", "--token-file", "/dev/null"}).code, 75);
+  EXPECT_EQ(run({"status", "--hub", "http://127.0.0.1:1", "--token-file", "/nowhere"}).code, 77);
+  EXPECT_EQ(run({"--help"}).code, 0);
+  EXPECT_EQ(run({"--version"}).code, 0);
+}
+
+TEST_F(ProgramTest, AFolderOrFileThatCannotBeUsedIsSaidSo) {
+  std::ofstream(folder_ / "plain") << "x";
+  data_ = folder_ / "plain";
+  const Done folder = run({"status"});
+  EXPECT_EQ(folder.code, 75);
+  EXPECT_NE(folder.err.find("can't be"), std::string::npos) << folder.err;
+  EXPECT_NE(folder.err.find("--data-dir"), std::string::npos);
+
+  data_ = folder_ / "data";
+  mkdir(data_.c_str(), 0700);
+  std::ofstream(data_ + "/dragoman.db") << "this is no database, and long enough to be looked at as one";
+  const Done database = run({"status"});
+  EXPECT_EQ(database.code, 65);
+  EXPECT_EQ(text_of(data_ + "/dragoman.db").substr(0, 7), "this is") << "it was left alone";
+}
+
+TEST_F(ProgramTest, SecretsOfConnectionsComeFromAFileAndAreNeverShown) {
+  std::ofstream(folder_ / "password") << "s3cret-password\n";
+  const Done added = run(
+      {"connection", "add", "main", "--url", "http://127.0.0.1:1", "--secret-file", folder_ / "password", "--json"});
+  EXPECT_EQ(added.code, 0) << added.err;
+  for (const auto& arguments :
+       {std::vector<std::string>{"connection", "list", "--json"}, {"connection", "show", "main"}, {"config", "show"}}) {
+    const Done shown = run(arguments);
+    EXPECT_EQ((shown.out + shown.err).find("s3cret"), std::string::npos);
+  }
+  EXPECT_EQ(text_of(data_ + "/dragoman.db").find("s3cret"), std::string::npos);
+  const Done tested = run({"connection", "test", "main"});
+  EXPECT_NE(tested.code, 0);
+  EXPECT_EQ((tested.out + tested.err).find("s3cret"), std::string::npos);
+}
+
+TEST_F(ProgramTest, TheEnvironmentMakesAConnectionAndChangesIt) {
+  const std::vector<std::string> first{"ODOO_URL=http://127.0.0.1:1", "ODOO_DB=a", "ODOO_USERNAME=admin",
+                                       "ODOO_API_KEY=k1-secret"};
+  auto second = first;
+  second[1] = "ODOO_DB=b";
+  for (const auto& [environment, database] : {std::pair{first, "a"}, {first, "a"}, {second, "b"}}) {
+    Child hub = start(environment);
+    await(hub);
+    const Done shown = run({"connection", "show", "main", "--json"});
+    EXPECT_EQ(json::parse(shown.out)["settings"]["database"], database);
+    hub.signal(SIGTERM);
+    EXPECT_EQ(hub.wait(), 0);
+    EXPECT_EQ((hub.out() + hub.err()).find("k1-secret"), std::string::npos);
+  }
+  const Done lacking = run({"run", "--listen", "127.0.0.1:0"}, {"ODOO_URL=http://127.0.0.1:1"});
+  EXPECT_EQ(lacking.code, 65);
+  EXPECT_NE(lacking.err.find("ODOO_API_KEY"), std::string::npos);
+}
+
+TEST_F(ProgramTest, APortInUseIsSaidWithItsOwner) {
+  Child hub = start();
+  const auto port = await(hub);
+  const std::string other = folder_ / "other";
+  Child second({"run", "--data-dir", other, "--listen", "127.0.0.1:" + std::to_string(port)}, folder_ / "second");
+  EXPECT_EQ(second.wait(), 65);
+  EXPECT_NE(second.err().find("port " + std::to_string(port) + " is in use by dragoman (pid "), std::string::npos)
+      << second.err();
+}
+
+}  // namespace
+}  // namespace dragoman::app
