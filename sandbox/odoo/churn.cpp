@@ -7,7 +7,9 @@ namespace sandbox::odoo {
 Churn::Churn(Service& service, int per_second, std::uint64_t seed)
     : service_(service), per_second_(per_second), state_(seed * 0x9E3779B97F4A7C15ULL + 77) {}
 
-Churn::~Churn() { stop(); }
+Churn::~Churn() {
+  stop();
+}
 
 void Churn::start() {
   thread_ = std::thread([this] { run(); });
@@ -64,15 +66,18 @@ void Churn::step() {
   const std::size_t dice = below(100);
   try {
     if (mine_.size() < 5 || dice < 25) {
-      const Json values = {{"name", "Walk-in " + std::to_string(below(1'000'000))}, {"email", "walkin@example.com"}, {"city", "Porto"}};
-      mine_.push_back(service_.call(2, "res.partner", "create", Json::array({values}), Json::object()).get<std::int64_t>());
+      const Json values = {
+          {"name", "Walk-in " + std::to_string(below(1'000'000))}, {"email", "walkin@example.com"}, {"city", "Porto"}};
+      mine_.push_back(
+          service_.call(2, "res.partner", "create", Json::array({values}), Json::object()).get<std::int64_t>());
       count("create");
       return;
     }
     const std::size_t at = below(mine_.size());
     const Json one = Json::array({mine_[at]});
     if (dice < 75) {
-      service_.call(2, "res.partner", "write", Json::array({one, Json{{"phone", "+32 2 " + std::to_string(below(1'000'000))}}}), Json::object());
+      service_.call(2, "res.partner", "write",
+                    Json::array({one, Json{{"phone", "+32 2 " + std::to_string(below(1'000'000))}}}), Json::object());
       count("write");
     } else if (dice < 82) {
       service_.call(2, "res.partner", "write", Json::array({one, Json{{"active", below(2) == 0}}}), Json::object());

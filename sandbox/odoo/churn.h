@@ -31,7 +31,7 @@ class Churn {
   Service& service_;
   int per_second_;
   std::uint64_t state_;
-  std::vector<std::int64_t> mine_;   // records made here, free to change and delete
+  std::vector<std::int64_t> mine_;                  // records made here, free to change and delete
   std::vector<std::pair<std::int64_t, int>> late_;  // open transactions and the steps until their commit
   std::map<std::string, std::uint64_t> counts_;
   mutable std::mutex mutex_;

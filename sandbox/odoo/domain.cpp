@@ -57,13 +57,15 @@ class Not final : public Predicate {
   Test a_;
 };
 
-bool is_unset(const Json& value) { return value.is_null() || (value.is_boolean() && !value.get<bool>()); }
+bool is_unset(const Json& value) {
+  return value.is_null() || (value.is_boolean() && !value.get<bool>());
+}
 
 bool is_known_operator(const std::string& op) {
   static const std::unordered_set<std::string> kKnown = {
-      "=",     "!=",       "<>",        "==",     "<=",       "<",         ">",           ">=",     "=?",
-      "=like", "=ilike",   "like",      "ilike",  "not like", "not ilike", "in",          "not in", "child_of",
-      "parent_of", "any",  "not any",   "not =like", "not =ilike"};
+      "=",      "!=",       "<>",        "==",   "<=",      "<",         ">",         ">=",
+      "=?",     "=like",    "=ilike",    "like", "ilike",   "not like",  "not ilike", "in",
+      "not in", "child_of", "parent_of", "any",  "not any", "not =like", "not =ilike"};
   return kKnown.contains(op);
 }
 
@@ -93,7 +95,8 @@ class Compiler {
 
   /// `negated`: a "!" stands before. It is carried down to the leaves, as Odoo does it: there "not <"
   /// becomes ">=", which records without a value satisfy no more than "<".
-  Test term(const std::vector<const Json*>& parts, std::size_t& at, CompiledDomain& hints, bool conjunct, bool negated) {
+  Test term(const std::vector<const Json*>& parts, std::size_t& at, CompiledDomain& hints, bool conjunct,
+            bool negated) {
     if (at >= parts.size()) {
       throw value_error(series() >= 17 ? "Domain() missing terms" : "Invalid domain: missing operand");
     }
@@ -133,10 +136,20 @@ class Compiler {
   }
 
   static std::string opposite_of(const std::string& op) {
-    static const std::map<std::string, std::string> kOpposite = {
-        {"=", "!="}, {"==", "!="}, {"!=", "="}, {"<>", "="}, {"<", ">="}, {">", "<="}, {"<=", ">"}, {">=", "<"},
-        {"in", "not in"}, {"not in", "in"}, {"like", "not like"}, {"not like", "like"}, {"ilike", "not ilike"},
-        {"not ilike", "ilike"}};
+    static const std::map<std::string, std::string> kOpposite = {{"=", "!="},
+                                                                 {"==", "!="},
+                                                                 {"!=", "="},
+                                                                 {"<>", "="},
+                                                                 {"<", ">="},
+                                                                 {">", "<="},
+                                                                 {"<=", ">"},
+                                                                 {">=", "<"},
+                                                                 {"in", "not in"},
+                                                                 {"not in", "in"},
+                                                                 {"like", "not like"},
+                                                                 {"not like", "like"},
+                                                                 {"ilike", "not ilike"},
+                                                                 {"not ilike", "ilike"}};
     const auto found = kOpposite.find(op);
     return found == kOpposite.end() ? std::string() : found->second;
   }
@@ -195,7 +208,8 @@ class Compiler {
       Test differs = std::make_unique<Not>(positive(table, *field, "=", value, part));
       if (series() < 19 && value == "" && field->cells == Cells::text) {
         // Up to 18 this one comparison does not hold for a record without a value.
-        return std::make_unique<Both>(std::move(differs), std::make_unique<Not>(positive(table, *field, "=", false, part)));
+        return std::make_unique<Both>(std::move(differs),
+                                      std::make_unique<Not>(positive(table, *field, "=", false, part)));
       }
       return differs;
     }
@@ -360,9 +374,11 @@ class Compiler {
       case FieldType::datetime:
         if (field.cells == Cells::time) return time_condition(table, field, op, value, part);
         break;
-      case FieldType::many2one: return link_condition(table, field, op, value, part);
+      case FieldType::many2one:
+        return link_condition(table, field, op, value, part);
       case FieldType::one2many:
-      case FieldType::many2many: return list_condition(table, field, op, value, part);
+      case FieldType::many2many:
+        return list_condition(table, field, op, value, part);
       case FieldType::text:
       case FieldType::choice:
       case FieldType::json:
@@ -431,8 +447,11 @@ class Compiler {
         return has(at) && at >= from && at <= to;
       });
     }
-    if (op == "<") return leaf([column, from, has](Slot slot) { return has(column->integer(slot)) && column->integer(slot) < from; });
-    if (op == "<=") return leaf([column, to, has](Slot slot) { return has(column->integer(slot)) && column->integer(slot) <= to; });
+    if (op == "<")
+      return leaf(
+          [column, from, has](Slot slot) { return has(column->integer(slot)) && column->integer(slot) < from; });
+    if (op == "<=")
+      return leaf([column, to, has](Slot slot) { return has(column->integer(slot)) && column->integer(slot) <= to; });
     if (op == ">") return leaf([column, to](Slot slot) { return column->integer(slot) > to; });
     if (op == ">=") return leaf([column, from](Slot slot) { return column->integer(slot) >= from; });
     throw invalid_leaf(part);
@@ -452,8 +471,9 @@ class Compiler {
     const Id wanted = is_unset(value) ? 0 : (value.is_number() ? value.get<Id>() : -1);
     if (op == "=") return leaf([column, wanted](Slot slot) { return column->integer(slot) == wanted; });
     if (op == "<" || op == ">" || op == "<=" || op == ">=") {
-      return compare(op, part, [column](Slot slot) { return static_cast<double>(column->integer(slot)); },
-                     static_cast<double>(wanted));
+      return compare(
+          op, part, [column](Slot slot) { return static_cast<double>(column->integer(slot)); },
+          static_cast<double>(wanted));
     }
     throw invalid_leaf(part);
   }

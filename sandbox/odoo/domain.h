@@ -17,9 +17,9 @@ class Predicate {
 
 /// A parsed domain, with what the search can use to look at fewer records.
 struct CompiledDomain {
-  std::unique_ptr<Predicate> predicate;   // null: every record
-  Id id_above = 0;                        // every match has an id above this
-  std::optional<std::vector<Id>> among;   // every match is one of these (ascending)
+  std::unique_ptr<Predicate> predicate;  // null: every record
+  Id id_above = 0;                       // every match has an id above this
+  std::optional<std::vector<Id>> among;  // every match is one of these (ascending)
   bool mentions_active = false;
 };
 

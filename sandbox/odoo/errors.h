@@ -19,14 +19,26 @@ class OdooError : public std::runtime_error {
   std::string json2_name;
 };
 
-inline OdooError user_error(const std::string& message) { return {"odoo.exceptions.UserError", message}; }
-inline OdooError access_error(const std::string& message) { return {"odoo.exceptions.AccessError", message}; }
+inline OdooError user_error(const std::string& message) {
+  return {"odoo.exceptions.UserError", message};
+}
+inline OdooError access_error(const std::string& message) {
+  return {"odoo.exceptions.AccessError", message};
+}
 inline OdooError validation_error(const std::string& message) {
   return {"odoo.exceptions.ValidationError", message};
 }
-inline OdooError missing_error(const std::string& message) { return {"odoo.exceptions.MissingError", message}; }
-inline OdooError value_error(const std::string& message) { return {"builtins.ValueError", message}; }
-inline OdooError key_error(const std::string& message) { return {"builtins.KeyError", message}; }
-inline OdooError type_error(const std::string& message) { return {"builtins.TypeError", message}; }
+inline OdooError missing_error(const std::string& message) {
+  return {"odoo.exceptions.MissingError", message};
+}
+inline OdooError value_error(const std::string& message) {
+  return {"builtins.ValueError", message};
+}
+inline OdooError key_error(const std::string& message) {
+  return {"builtins.KeyError", message};
+}
+inline OdooError type_error(const std::string& message) {
+  return {"builtins.TypeError", message};
+}
 
 }  // namespace sandbox::odoo

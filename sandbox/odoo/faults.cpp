@@ -19,9 +19,9 @@ double next_random(std::uint64_t& state) {
 }  // namespace
 
 std::int64_t FaultRules::add(const Json& rule) {
-  static constexpr std::array kKinds = {"slow", "cut", "reset_before", "reset_after_commit", "worker_killed", "status",
-                                        "truncated", "wrong_json", "redirect", "giant", "deep", "invalid_utf8", "big_ids",
-                                        "replace"};
+  static constexpr std::array kKinds = {
+      "slow",     "cut",   "reset_before", "reset_after_commit", "worker_killed", "status", "truncated", "wrong_json",
+      "redirect", "giant", "deep",         "invalid_utf8",       "big_ids",       "replace"};
   FaultRule made;
   const Json match = rule.value("match", Json::object());
   made.model = match.value("model", "");
@@ -47,7 +47,8 @@ std::int64_t FaultRules::add(const Json& rule) {
 
 void FaultRules::remove(std::int64_t id) {
   const std::lock_guard lock(mutex_);
-  rules_.erase(std::remove_if(rules_.begin(), rules_.end(), [id](const FaultRule& r) { return r.id == id; }), rules_.end());
+  rules_.erase(std::remove_if(rules_.begin(), rules_.end(), [id](const FaultRule& r) { return r.id == id; }),
+               rules_.end());
 }
 
 void FaultRules::clear() {
@@ -59,8 +60,13 @@ Json FaultRules::list() const {
   const std::lock_guard lock(mutex_);
   Json result = Json::array();
   for (const auto& rule : rules_) {
-    result.push_back({{"id", rule.id}, {"model", rule.model}, {"method", rule.method}, {"path", rule.path},
-                      {"seen", rule.seen}, {"fired", rule.fired}, {"action", rule.action}});
+    result.push_back({{"id", rule.id},
+                      {"model", rule.model},
+                      {"method", rule.method},
+                      {"path", rule.path},
+                      {"seen", rule.seen},
+                      {"fired", rule.fired},
+                      {"action", rule.action}});
   }
   return result;
 }

@@ -13,12 +13,12 @@ namespace sandbox::odoo {
 /// One rule: for which calls, how often, and what goes wrong.
 struct FaultRule {
   std::int64_t id = 0;
-  std::string model;   // empty: any
-  std::string method;  // empty: any
-  std::string path;    // prefix of the URL path; empty: any
-  std::int64_t nth = 0;          // only the n-th matching call (from 1); 0: each
-  std::int64_t after = 0;        // not before so many matching calls have passed
-  std::int64_t times = -1;       // at most so often; -1: without end
+  std::string model;        // empty: any
+  std::string method;       // empty: any
+  std::string path;         // prefix of the URL path; empty: any
+  std::int64_t nth = 0;     // only the n-th matching call (from 1); 0: each
+  std::int64_t after = 0;   // not before so many matching calls have passed
+  std::int64_t times = -1;  // at most so often; -1: without end
   double probability = 1;
   std::uint64_t random_state = 1;
   std::int64_t seen = 0;

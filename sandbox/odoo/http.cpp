@@ -149,32 +149,54 @@ std::optional<HttpRequest> read_request(int fd, std::size_t body_bytes_max, bool
 
 std::string_view reason_phrase(int status) {
   switch (status) {
-    case 200: return "OK";
-    case 301: return "MOVED PERMANENTLY";
-    case 302: return "FOUND";
-    case 303: return "SEE OTHER";
-    case 307: return "TEMPORARY REDIRECT";
-    case 308: return "PERMANENT REDIRECT";
-    case 400: return "BAD REQUEST";
-    case 401: return "UNAUTHORIZED";
-    case 403: return "FORBIDDEN";
-    case 404: return "NOT FOUND";
-    case 405: return "METHOD NOT ALLOWED";
-    case 413: return "REQUEST ENTITY TOO LARGE";
-    case 415: return "UNSUPPORTED MEDIA TYPE";
-    case 422: return "UNPROCESSABLE ENTITY";
-    case 429: return "TOO MANY REQUESTS";
-    case 500: return "INTERNAL SERVER ERROR";
-    case 502: return "Bad Gateway";
-    case 503: return "Service Unavailable";
-    case 504: return "Gateway Time-out";
-    default: return "UNKNOWN";
+    case 200:
+      return "OK";
+    case 301:
+      return "MOVED PERMANENTLY";
+    case 302:
+      return "FOUND";
+    case 303:
+      return "SEE OTHER";
+    case 307:
+      return "TEMPORARY REDIRECT";
+    case 308:
+      return "PERMANENT REDIRECT";
+    case 400:
+      return "BAD REQUEST";
+    case 401:
+      return "UNAUTHORIZED";
+    case 403:
+      return "FORBIDDEN";
+    case 404:
+      return "NOT FOUND";
+    case 405:
+      return "METHOD NOT ALLOWED";
+    case 413:
+      return "REQUEST ENTITY TOO LARGE";
+    case 415:
+      return "UNSUPPORTED MEDIA TYPE";
+    case 422:
+      return "UNPROCESSABLE ENTITY";
+    case 429:
+      return "TOO MANY REQUESTS";
+    case 500:
+      return "INTERNAL SERVER ERROR";
+    case 502:
+      return "Bad Gateway";
+    case 503:
+      return "Service Unavailable";
+    case 504:
+      return "Gateway Time-out";
+    default:
+      return "UNKNOWN";
   }
 }
 
 HttpServer::HttpServer(Options options, Handler handler) : options_(std::move(options)), handler_(std::move(handler)) {}
 
-HttpServer::~HttpServer() { stop(); }
+HttpServer::~HttpServer() {
+  stop();
+}
 
 int HttpServer::start() {
   listen_fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -345,7 +367,8 @@ void HttpServer::serve(int fd) {
     std::string block;
     const std::string unit = response.body.empty() ? std::string(" ") : response.body;
     while (block.size() < (1U << 20)) block += unit;
-    std::uint64_t left = response.endless_bytes > response.prefix.size() ? response.endless_bytes - response.prefix.size() : 0;
+    std::uint64_t left =
+        response.endless_bytes > response.prefix.size() ? response.endless_bytes - response.prefix.size() : 0;
     while (left > 0 && !stopping_) {
       const auto part = static_cast<std::size_t>(std::min<std::uint64_t>(left, block.size()));
       if (!send_all(fd, std::string_view(block).substr(0, part))) return;

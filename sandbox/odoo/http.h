@@ -18,8 +18,8 @@ namespace sandbox::odoo {
 
 struct HttpRequest {
   std::string method;
-  std::string path;   // without the query
-  std::string query;  // without the question mark
+  std::string path;                            // without the query
+  std::string query;                           // without the question mark
   std::map<std::string, std::string> headers;  // names in lower case
   std::string body;
 
@@ -40,9 +40,9 @@ struct HttpResponse {
 
   enum class Delivery { whole, nothing, reset, cut, endless };
   Delivery delivery = Delivery::whole;
-  std::size_t cut_at = 0;            // bytes of the body sent before the connection is closed (cut)
-  bool short_content_length = false; // the header announces what was cut, not what was meant
-  std::uint64_t endless_bytes = 0;   // body length of `endless`: the body is repeated up to it
+  std::size_t cut_at = 0;             // bytes of the body sent before the connection is closed (cut)
+  bool short_content_length = false;  // the header announces what was cut, not what was meant
+  std::uint64_t endless_bytes = 0;    // body length of `endless`: the body is repeated up to it
 };
 
 /// Counters of the connections themselves, as a client's politeness is judged by them.

@@ -19,8 +19,9 @@ void write_ready_file(const std::string& path, const sandbox::odoo::Server& serv
   {
     std::ofstream out(temporary, std::ios::trunc);
     const auto& options = server.options();
-    out << "ODOO_URL=" << server.url() << "\nODOO_DB=" << options.db << "\nODOO_USERNAME=admin\nODOO_PASSWORD=" << options.admin_password
-        << "\nODOO_API_KEY=" << options.admin_key << "\nODOO_VERSION=" << options.series << "\nODOO_WORKERS=" << options.workers
+    out << "ODOO_URL=" << server.url() << "\nODOO_DB=" << options.db
+        << "\nODOO_USERNAME=admin\nODOO_PASSWORD=" << options.admin_password << "\nODOO_API_KEY=" << options.admin_key
+        << "\nODOO_VERSION=" << options.series << "\nODOO_WORKERS=" << options.workers
         << "\nODOO_LIMITED_USERNAME=limited\nODOO_LIMITED_PASSWORD=" << options.limited_password
         << "\nODOO_LIMITED_API_KEY=" << options.limited_key << "\nODOO_SANDBOX=1\nODOO_PID=" << ::getpid() << "\n";
     if (!out) throw std::runtime_error("cannot write " + temporary);
@@ -41,7 +42,8 @@ int main(int argc, char** argv) {
   app.add_option("--bind", options.bind, "address to listen on")->capture_default_str();
   app.add_option("--port", options.port, "port; 0 takes a free one")->capture_default_str();
   app.add_option("--workers", options.workers, "HTTP workers: requests served at once")->capture_default_str();
-  app.add_option("--socket-timeout-ms", timeout_ms, "how long a silent connection keeps its worker")->capture_default_str();
+  app.add_option("--socket-timeout-ms", timeout_ms, "how long a silent connection keeps its worker")
+      ->capture_default_str();
   app.add_option("--seed-data", options.seed_data, "small (a trading company) or none")->capture_default_str();
   app.add_option("--seed", options.seed, "seed of everything generated")->capture_default_str();
   app.add_option("--fill", fills, "MODEL=N generated records, may be repeated");
@@ -67,7 +69,8 @@ int main(int argc, char** argv) {
     }
     sandbox::odoo::Server server(options);
     server.start();
-    std::cout << "sandbox-odoo listening on " << server.url() << " db=" << options.db << " series=" << options.series << std::endl;
+    std::cout << "sandbox-odoo listening on " << server.url() << " db=" << options.db << " series=" << options.series
+              << std::endl;
     if (!ready_file.empty()) write_ready_file(ready_file, server);
     int received = 0;
     sigwait(&signals, &received);

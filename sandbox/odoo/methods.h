@@ -39,7 +39,7 @@ struct Method {
   bool on_records = false;          // takes ids; else @api.model
   bool writes = false;              // runs alone in the database
   std::vector<Parameter> parameters = {};
-  bool any_keyword = false;         // **kwargs
+  bool any_keyword = false;  // **kwargs
   int from_series = 14;
   int to_series = 99;
   std::function<void(Call&, Sink&)> run;

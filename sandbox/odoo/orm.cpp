@@ -14,20 +14,28 @@ namespace {
 
 const char* access_column(Access access) {
   switch (access) {
-    case Access::read: return "perm_read";
-    case Access::write: return "perm_write";
-    case Access::create: return "perm_create";
-    case Access::unlink: break;
+    case Access::read:
+      return "perm_read";
+    case Access::write:
+      return "perm_write";
+    case Access::create:
+      return "perm_create";
+    case Access::unlink:
+      break;
   }
   return "perm_unlink";
 }
 
 const char* access_verb(Access access) {
   switch (access) {
-    case Access::read: return "access";
-    case Access::write: return "modify";
-    case Access::create: return "create";
-    case Access::unlink: break;
+    case Access::read:
+      return "access";
+    case Access::write:
+      return "modify";
+    case Access::create:
+      return "create";
+    case Access::unlink:
+      break;
   }
   return "delete";
 }
@@ -39,7 +47,8 @@ Orm::Orm(Database& database, Env env, Transaction* transaction)
       env_(std::move(env)),
       transaction_(transaction),
       domain_context_{database_, env_, [this](const Table& table, Slot slot) { return display_name(table, slot); },
-                      [this](const Table& table, const Field& field, Slot slot) { return value(table, field, slot); }} {}
+                      [this](const Table& table, const Field& field, Slot slot) { return value(table, field, slot); }} {
+}
 
 // ---------------------------------------------------------------- rights
 
@@ -67,7 +76,9 @@ bool Orm::has_access(const Model& model, Access access) const {
   if (env_.su) return true;
   const Table& rights = database_.table("ir.model.access");
   const Table& models = database_.table("ir.model");
-  const auto column = [&](const char* name) -> const Column& { return rights.column(rights.model().find(name)->column); };
+  const auto column = [&](const char* name) -> const Column& {
+    return rights.column(rights.model().find(name)->column);
+  };
   const Column& of_model = column("model_id");
   const Column& of_group = column("group_id");
   const Column& allowed = column(access_column(access));
@@ -145,15 +156,19 @@ void Orm::check_records(const Table& table, const std::vector<Id>& ids, Access a
     if (series() >= 17) {
       throw access_error("Uh-oh! Looks like you have stumbled upon some top-secret records.\n\nSorry, " + who +
                          " (id=" + std::to_string(env_.uid) + ") doesn't have '" +
-                         (access == Access::read ? "read" : access == Access::write ? "write" : access == Access::create ? "create" : "unlink") +
+                         (access == Access::read     ? "read"
+                          : access == Access::write  ? "write"
+                          : access == Access::create ? "create"
+                                                     : "unlink") +
                          "' access to:\n- " + table.model().label + ", " + display_name(table, slot) + " (" +
                          table.model().name + ": " + std::to_string(id) +
-                         ")\n\nIf you really, really need access, perhaps you can win over your friendly administrator with a batch of freshly baked cookies.");
+                         ")\n\nIf you really, really need access, perhaps you can win over your friendly administrator "
+                         "with a batch of freshly baked cookies.");
     }
-    throw access_error(
-        "Due to security restrictions, you are not allowed to access '" + table.model().label + "' (" + table.model().name +
-        ") records.\n\nRecords: " + display_name(table, slot) + " (id=" + std::to_string(id) + ")\nUser: " + who + " (id=" +
-        std::to_string(env_.uid) + ")\n\nContact your administrator to request access if necessary.");
+    throw access_error("Due to security restrictions, you are not allowed to access '" + table.model().label + "' (" +
+                       table.model().name + ") records.\n\nRecords: " + display_name(table, slot) +
+                       " (id=" + std::to_string(id) + ")\nUser: " + who + " (id=" + std::to_string(env_.uid) +
+                       ")\n\nContact your administrator to request access if necessary.");
   }
 }
 
@@ -168,7 +183,8 @@ std::vector<Id> Orm::filtered(const Table& table, const CompiledDomain& domain, 
   std::vector<Id> result;
   const bool only_active = drop_inactive(table) && !domain.mentions_active;
   const Column* active = only_active ? &table.column(table.model().find("active")->column) : nullptr;
-  const bool ruled = !env_.su && !env_.companies.empty() && (table.model().company_rule || table.model().name == "res.company");
+  const bool ruled =
+      !env_.su && !env_.companies.empty() && (table.model().company_rule || table.model().name == "res.company");
   const auto take = [&](Id id, Slot slot) {
     if (active != nullptr && !active->boolean(slot)) return true;
     if (domain.predicate && !domain.predicate->test(slot)) return true;
@@ -228,22 +244,28 @@ struct Orm::Sorter {
       }
       if (words.empty()) {
         if (at > order.size()) break;
-        throw user_error("Invalid \"order\" specified (" + order + "). A valid \"order\" specification is a comma-separated list of valid field names (optionally followed by asc/desc for the direction)");
+        throw user_error("Invalid \"order\" specified (" + order +
+                         "). A valid \"order\" specification is a comma-separated list of valid field names "
+                         "(optionally followed by asc/desc for the direction)");
       }
       OrderKey key;
       const auto lower = [](std::string text) {
-        std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+        std::transform(text.begin(), text.end(), text.begin(),
+                       [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
         return text;
       };
       if (words.size() > 1) {
         const std::string direction = lower(words[1]);
         if (direction != "asc" && direction != "desc" && direction != "nulls") {
-          throw user_error("Invalid \"order\" specified (" + order + "). A valid \"order\" specification is a comma-separated list of valid field names (optionally followed by asc/desc for the direction)");
+          throw user_error("Invalid \"order\" specified (" + order +
+                           "). A valid \"order\" specification is a comma-separated list of valid field names "
+                           "(optionally followed by asc/desc for the direction)");
         }
         key.descending = direction == "desc";
       }
       key.nulls_first = key.descending;
-      if (words.size() >= 3 && lower(words[words.size() - 2]) == "nulls") key.nulls_first = lower(words.back()) == "first";
+      if (words.size() >= 3 && lower(words[words.size() - 2]) == "nulls")
+        key.nulls_first = lower(words.back()) == "first";
       std::string name = words[0];
       const auto dot = name.find_first_of(".:");
       if (dot != std::string::npos) name.resize(dot);
@@ -372,7 +394,10 @@ std::string Orm::display_name(const Table& table, Slot slot) const {
     if (parent_id != 0 && !table.column(company->column).boolean(slot)) {
       if (name.empty()) {
         const std::string type = text("type");
-        const std::string label = type == "invoice" ? "Invoice" : type == "delivery" ? "Delivery" : type == "contact" ? "Contact" : "Other";
+        const std::string label = type == "invoice"    ? "Invoice"
+                                  : type == "delivery" ? "Delivery"
+                                  : type == "contact"  ? "Contact"
+                                                       : "Other";
         name = label + (type == "contact" ? "" : series() >= 17 && type == "other" ? "" : " Address");
       }
       const Slot at = table.find(parent_id);
@@ -446,7 +471,8 @@ std::vector<Id> Orm::list_ids(const Table& table, const Field& field, Slot slot)
   const Field* active = other->model().find("active");
   if ((env_.active_test || field.active_only) && active != nullptr && active->cells == Cells::boolean) {
     const Column& flags = other->column(active->column);
-    ids.erase(std::remove_if(ids.begin(), ids.end(), [&](Id id) { return !flags.boolean(other->find(id)); }), ids.end());
+    ids.erase(std::remove_if(ids.begin(), ids.end(), [&](Id id) { return !flags.boolean(other->find(id)); }),
+              ids.end());
   }
   if (ids.size() > 1) sort(*other, ids, other->model().order, ids.size());
   return ids;
@@ -483,7 +509,9 @@ Cell Orm::value(const Table& table, const Field& field, Slot slot) const {
     const Table& quants = database_.table("stock.quant");
     const Table& locations = database_.table("stock.location");
     const Table& products = database_.table("product.product");
-    const auto column = [](const Table& of, const char* name) -> const Column& { return of.column(of.model().find(name)->column); };
+    const auto column = [](const Table& of, const char* name) -> const Column& {
+      return of.column(of.model().find(name)->column);
+    };
     double sum = 0;
     const auto add_product = [&](Id product) {
       quants.each([&](Id, Slot quant) {
@@ -507,10 +535,14 @@ Cell Orm::value(const Table& table, const Field& field, Slot slot) const {
     return sum;
   }
   switch (field.type) {
-    case FieldType::boolean: return false;
-    case FieldType::integer: return std::int64_t{0};
-    case FieldType::floating: return 0.0;
-    default: return {};
+    case FieldType::boolean:
+      return false;
+    case FieldType::integer:
+      return std::int64_t{0};
+    case FieldType::floating:
+      return 0.0;
+    default:
+      return {};
   }
 }
 
@@ -519,9 +551,15 @@ void Orm::write_value(const Table& table, const Field& field, Slot slot, Id id, 
   if (field.column >= 0 && field.cells != Cells::none) {
     const Column& column = table.column(field.column);
     switch (field.cells) {
-      case Cells::boolean: out.boolean(column.boolean(slot)); return;
-      case Cells::integer: out.integer(column.integer(slot)); return;
-      case Cells::real: out.floating(column.real(slot)); return;
+      case Cells::boolean:
+        out.boolean(column.boolean(slot));
+        return;
+      case Cells::integer:
+        out.integer(column.integer(slot));
+        return;
+      case Cells::real:
+        out.floating(column.real(slot));
+        return;
       case Cells::time: {
         const auto at = column.integer(slot);
         if (at == kNoTime) {
@@ -566,7 +604,8 @@ void Orm::write_value(const Table& table, const Field& field, Slot slot, Id id, 
         if (!column.text(slot, text)) {
           out.boolean(false);
         } else if (env_.bin_size) {
-          const auto padding = static_cast<std::size_t>(std::count(text.end() - std::min<std::ptrdiff_t>(2, static_cast<std::ptrdiff_t>(text.size())), text.end(), '='));
+          const auto padding = static_cast<std::size_t>(std::count(
+              text.end() - std::min<std::ptrdiff_t>(2, static_cast<std::ptrdiff_t>(text.size())), text.end(), '='));
           out.string(human_size(text.size() / 4 * 3 - padding));
         } else {
           out.string(text);
@@ -574,7 +613,8 @@ void Orm::write_value(const Table& table, const Field& field, Slot slot, Id id, 
         return;
       }
       case Cells::ids:
-      case Cells::none: break;
+      case Cells::none:
+        break;
     }
   }
   if (field.name == "id") {

@@ -16,7 +16,9 @@ bool is_log_field(std::string_view name) {
   return name == "create_uid" || name == "create_date" || name == "write_uid" || name == "write_date";
 }
 
-bool is_unset(const Json& value) { return value.is_null() || (value.is_boolean() && !value.get<bool>()); }
+bool is_unset(const Json& value) {
+  return value.is_null() || (value.is_boolean() && !value.get<bool>());
+}
 
 bool affects_rights(const std::string& model) {
   return model == "res.users" || model == "res.groups" || model == "ir.model.access" || model == "ir.model";
@@ -136,7 +138,8 @@ void Orm::apply_commands(Table& table, Id id, const Field& field, const Json& co
     }
     for (const Id target : wanted) link(target);
   };
-  if (!commands.empty() && std::all_of(commands.begin(), commands.end(), [](const Json& c) { return c.is_number_integer(); })) {
+  if (!commands.empty() &&
+      std::all_of(commands.begin(), commands.end(), [](const Json& c) { return c.is_number_integer(); })) {
     replace(commands);
     return;
   }
@@ -154,15 +157,26 @@ void Orm::apply_commands(Table& table, Id id, const Field& field, const Json& co
         if (!one2many) link(made);
         break;
       }
-      case 1: write(*other, {target}, command.at(2)); break;
-      case 2: unlink_one(target, true); break;
-      case 3: unlink_one(target, false); break;
-      case 4: link(target); break;
+      case 1:
+        write(*other, {target}, command.at(2));
+        break;
+      case 2:
+        unlink_one(target, true);
+        break;
+      case 3:
+        unlink_one(target, false);
+        break;
+      case 4:
+        link(target);
+        break;
       case 5:
         for (const Id at : current()) unlink_one(at, false);
         break;
-      case 6: replace(command.size() > 2 && command[2].is_array() ? command[2] : Json::array()); break;
-      default: throw value_error("Wrong value for " + table.model().name + "." + field.name + ": " + python_repr(commands));
+      case 6:
+        replace(command.size() > 2 && command[2].is_array() ? command[2] : Json::array());
+        break;
+      default:
+        throw value_error("Wrong value for " + table.model().name + "." + field.name + ": " + python_repr(commands));
     }
   }
 }
@@ -197,14 +211,16 @@ void Orm::assign(Table& table, Id id, const Field& field, const Json& value) {
           const Json& label = field.attributes.value("string", Json(field.name));
           throw validation_error(
               "The operation cannot be completed: Another model is using the record you are trying to delete.\n\nThe "
-              "troublemaker is: '" + model.label + "' (" + model.name + ")\nThanks to the following constraint: '" +
-              label.get<std::string>() + "' (" + field.name + ")\nHow about archiving the record instead?");
+              "troublemaker is: '" +
+              model.label + "' (" + model.name + ")\nThanks to the following constraint: '" + label.get<std::string>() +
+              "' (" + field.name + ")\nHow about archiving the record instead?");
         }
         std::string sql = model.name;
         std::replace(sql.begin(), sql.end(), '.', '_');
         throw validation_error(
             "The operation cannot be completed: another model requires the record being deleted. If possible, archive "
-            "it instead.\n\nModel: " + model.label + " (" + model.name + "), Constraint: " + sql + "_" + field.name + "_fkey");
+            "it instead.\n\nModel: " +
+            model.label + " (" + model.name + "), Constraint: " + sql + "_" + field.name + "_fkey");
       }
     }
   }
@@ -220,15 +236,15 @@ void Orm::check_constraints(Table& table, Id id, bool created) {
       if (field == nullptr || !std::holds_alternative<std::monostate>(value(table, *field, slot))) continue;
       const std::string label = field->attributes.value("string", field->name);
       if (series() >= 17) {
-        throw validation_error("The operation cannot be completed: Missing required value for the field '" + label + "' (" +
-                               name + ").\nModel: '" + model.label + "' (" + model.name +
+        throw validation_error("The operation cannot be completed: Missing required value for the field '" + label +
+                               "' (" + name + ").\nModel: '" + model.label + "' (" + model.name +
                                ")\n- create/update: a mandatory field is not set\n- delete: another model requires the "
                                "record being deleted, you can archive it instead\n");
       }
       throw validation_error(
           "The operation cannot be completed:\n- Create/update: a mandatory field is not set.\n- Delete: another model "
-          "requires the record being deleted. If possible, archive it instead.\n\nModel: " + model.label + " (" + model.name +
-          "), Field: " + label + " (" + name + ")");
+          "requires the record being deleted. If possible, archive it instead.\n\nModel: " +
+          model.label + " (" + model.name + "), Field: " + label + " (" + name + ")");
     }
   }
   if (model.name == "res.partner") {
@@ -248,24 +264,29 @@ void Orm::check_constraints(Table& table, Id id, bool created) {
       if (field == nullptr) continue;
       cells.emplace_back(field, value(table, *field, slot));
     }
-    if (std::any_of(cells.begin(), cells.end(), [](const auto& c) { return std::holds_alternative<std::monostate>(c.second); })) continue;
+    if (std::any_of(cells.begin(), cells.end(),
+                    [](const auto& c) { return std::holds_alternative<std::monostate>(c.second); }))
+      continue;
     bool clash = false;
     Id clashing = 0;
     table.each([&](Id other, Slot at) {
       if (other == id) return true;
       clashing = other;
-      clash = std::all_of(cells.begin(), cells.end(), [&](const auto& c) { return table.column(c.first->column).get(at) == c.second; });
+      clash = std::all_of(cells.begin(), cells.end(),
+                          [&](const auto& c) { return table.column(c.first->column).get(at) == c.second; });
       return !clash;
     });
     if (clash && rule.at("message") == "barcode" && series() >= 17) {
       const auto& code = std::get<std::string>(cells.front().second);
-      throw validation_error("Barcode(s) already assigned:\n\n- Barcode \"" + code + "\" already assigned to product(s): " +
-                             display_name(table, table.find(clashing)) + " and " + display_name(table, slot) +
+      throw validation_error("Barcode(s) already assigned:\n\n- Barcode \"" + code +
+                             "\" already assigned to product(s): " + display_name(table, table.find(clashing)) +
+                             " and " + display_name(table, slot) +
                              "\n\nNote: products that you don't have access to will not be shown above.");
     }
     if (clash) {
-      throw validation_error(series() >= 17 ? "The operation cannot be completed: " + rule.at("message").get<std::string>()
-                                            : rule.value("message14", rule.at("constraint").get<std::string>()));
+      throw validation_error(series() >= 17
+                                 ? "The operation cannot be completed: " + rule.at("message").get<std::string>()
+                                 : rule.value("message14", rule.at("constraint").get<std::string>()));
     }
   }
 }
@@ -294,7 +315,8 @@ Json Orm::creation_defaults(const Table& table, const Json& values) {
   const Field* currency = model.find("currency_id");
   if (currency != nullptr && currency->cells == Cells::link && !full.contains("currency_id")) {
     const Table& companies = database_.table("res.company");
-    const Id own = full.contains("company_id") && full["company_id"].is_number_integer() ? full["company_id"].get<Id>() : env_.company();
+    const Id own = full.contains("company_id") && full["company_id"].is_number_integer() ? full["company_id"].get<Id>()
+                                                                                         : env_.company();
     const Slot at = companies.find(own);
     if (at != kNoSlot) fill("currency_id", companies.column(companies.model().find("currency_id")->column).integer(at));
   }
@@ -311,7 +333,8 @@ Json Orm::creation_defaults(const Table& table, const Json& values) {
       full["name"] = name;
     }
     const Id own = full["company_id"].is_number_integer() ? full["company_id"].get<Id>() : 1;
-    if (const Table* warehouses = database_.find("stock.warehouse"); warehouses != nullptr && !full.contains("warehouse_id")) {
+    if (const Table* warehouses = database_.find("stock.warehouse");
+        warehouses != nullptr && !full.contains("warehouse_id")) {
       const Column& owner = warehouses->column(warehouses->model().find("company_id")->column);
       warehouses->each([&](Id id, Slot slot) {
         if (owner.integer(slot) != own) return true;
@@ -332,7 +355,8 @@ Json Orm::creation_defaults(const Table& table, const Json& values) {
       const Cell price = of("list_price");
       if (const auto* number = std::get_if<double>(&price)) fill("price_unit", *number);
       const Cell unit = of("uom_id");
-      if (const auto* id = std::get_if<std::int64_t>(&unit)) fill(series() >= 19 ? "product_uom_id" : "product_uom", *id);
+      if (const auto* id = std::get_if<std::int64_t>(&unit))
+        fill(series() >= 19 ? "product_uom_id" : "product_uom", *id);
       const Cell taxes = of("taxes_id");
       if (const auto* ids = std::get_if<std::vector<Id>>(&taxes)) {
         fill(series() >= 19 ? "tax_ids" : "tax_id", Json::array({Json::array({6, 0, *ids})}));
@@ -359,7 +383,8 @@ Id Orm::create(Table& table, const Json& given, Id reserved) {
     Json own = Json::object();
     for (const auto& [name, value] : values.items()) {
       const Field* field = model.find(name);
-      const bool passed = field != nullptr && field->cells == Cells::none && field->related.starts_with(std::string(link) + ".");
+      const bool passed =
+          field != nullptr && field->cells == Cells::none && field->related.starts_with(std::string(link) + ".");
       (passed ? theirs : own)[name] = value;
     }
     Table& other = database_.table(other_model);
@@ -438,9 +463,10 @@ void Orm::unlink(Table& table, const std::vector<Id>& ids) {
     for (const Id id : ids) {
       std::string_view text;
       if (state.text(table.find(id), text) && text != "draft" && text != "cancel") {
-        throw user_error(series() >= 17
-                             ? "You can not delete a sent quotation or a confirmed sales order. You must first cancel it."
-                             : "You can not delete a sent quotation or a confirmed sales order. You must first cancel it.");
+        throw user_error(
+            series() >= 17
+                ? "You can not delete a sent quotation or a confirmed sales order. You must first cancel it."
+                : "You can not delete a sent quotation or a confirmed sales order. You must first cancel it.");
       }
     }
   }
@@ -448,7 +474,8 @@ void Orm::unlink(Table& table, const std::vector<Id>& ids) {
     Table& other = database_.table(other_model->name);
     for (const auto& field : other_model->fields) {
       if (field->cells != Cells::link || field->relation != model.name || is_log_field(field->name)) continue;
-      const bool cascades = std::find(other_model->cascade.begin(), other_model->cascade.end(), field->name) != other_model->cascade.end();
+      const bool cascades = std::find(other_model->cascade.begin(), other_model->cascade.end(), field->name) !=
+                            other_model->cascade.end();
       std::vector<Id> holders;
       const Column& column = other.column(field->column);
       if (column.has_index()) {
@@ -472,15 +499,19 @@ void Orm::unlink(Table& table, const std::vector<Id>& ids) {
           env_.su = su;
         } else if (field->required) {
           if (series() >= 17) {
-            throw validation_error("The operation cannot be completed: Another model is using the record you are trying to delete.\n\nThe troublemaker is: '" +
-                                   other_model->label + "' (" + other_model->name + ")\nThanks to the following constraint: '" +
-                                   field->attributes.value("string", field->name) + "' (" + field->name +
-                                   ")\nHow about archiving the record instead?");
+            throw validation_error(
+                "The operation cannot be completed: Another model is using the record you are trying to delete.\n\nThe "
+                "troublemaker is: '" +
+                other_model->label + "' (" + other_model->name + ")\nThanks to the following constraint: '" +
+                field->attributes.value("string", field->name) + "' (" + field->name +
+                ")\nHow about archiving the record instead?");
           }
           std::string sql = other_model->name;
           std::replace(sql.begin(), sql.end(), '.', '_');
-          throw validation_error("The operation cannot be completed: another model requires the record being deleted. If possible, archive it instead.\n\nModel: " +
-                                 other_model->label + " (" + other_model->name + "), Constraint: " + sql + "_" + field->name + "_fkey");
+          throw validation_error(
+              "The operation cannot be completed: another model requires the record being deleted. If possible, "
+              "archive it instead.\n\nModel: " +
+              other_model->label + " (" + other_model->name + "), Constraint: " + sql + "_" + field->name + "_fkey");
         } else {
           set_cell(other, holder, *field, Cell());  // SQL's ON DELETE SET NULL: no write_date
         }
@@ -497,7 +528,8 @@ void Orm::unlink(Table& table, const std::vector<Id>& ids) {
       const Cell name = value(table, *model.find("name"), slot);
       const std::string xml_id = std::get<std::string>(module) + "." + std::get<std::string>(name);
       database_.external_ids.erase(xml_id);
-      if (transaction_ != nullptr) transaction_->on_rollback([this, xml_id, id] { database_.external_ids[xml_id] = id; });
+      if (transaction_ != nullptr)
+        transaction_->on_rollback([this, xml_id, id] { database_.external_ids[xml_id] = id; });
     } else {
       std::vector<Id> rows;
       external.each([&](Id row, Slot slot) {
@@ -526,7 +558,8 @@ void Orm::after_write(Table& table, Id id, const Json& values, bool created) {
   if (model.name == "res.partner") {
     const auto refresh = [&](Id partner) {
       const Slot at = table.find(partner);
-      if (const Field* complete = model.find("complete_name")) set_cell(table, partner, *complete, display_name(table, at));
+      if (const Field* complete = model.find("complete_name"))
+        set_cell(table, partner, *complete, display_name(table, at));
       if (const Field* stored = model.find("display_name"); stored != nullptr && stored->cells == Cells::text) {
         set_cell(table, partner, *stored, display_name(table, at));
       }
@@ -548,6 +581,14 @@ void Orm::after_write(Table& table, Id id, const Json& values, bool created) {
       }
     }
   }
+  if (values.contains("image_1920")) {
+    // The real one makes smaller sizes; here the small one is the same picture.
+    const Field* large = model.find("image_1920");
+    const Field* small = model.find("image_128");
+    if (large != nullptr && small != nullptr && large->cells == Cells::blob && small->cells == Cells::blob) {
+      set_cell(table, id, *small, table.column(large->column).get(slot));
+    }
+  }
   if (model.name == "ir.model.data" && created) {
     const Cell module = value(table, *model.find("module"), slot);
     const Cell name = value(table, *model.find("name"), slot);
@@ -559,7 +600,8 @@ void Orm::after_write(Table& table, Id id, const Json& values, bool created) {
   }
   if (model.name == "product.category" || model.name == "stock.location") {
     if (const Field* complete = model.find("complete_name")) {
-      const Id parent = table.column(model.find(model.name == "stock.location" ? "location_id" : "parent_id")->column).integer(slot);
+      const Id parent =
+          table.column(model.find(model.name == "stock.location" ? "location_id" : "parent_id")->column).integer(slot);
       std::string_view name;
       table.column(model.find("name")->column).text(slot, name);
       std::string full(name);
@@ -584,12 +626,15 @@ void Orm::after_write(Table& table, Id id, const Json& values, bool created) {
   if (model.name == "product.template" && !created && values.contains("default_code")) {
     Table& products = database_.table("product.product");
     const auto& variants = products.column(products.model().find("product_tmpl_id")->column).slots_of(id);
-    if (variants.size() == 1) set_cell(products, products.id_of(variants.front()), "default_code", table.column(model.find("default_code")->column).get(slot));
+    if (variants.size() == 1)
+      set_cell(products, products.id_of(variants.front()), "default_code",
+               table.column(model.find("default_code")->column).get(slot));
   }
   if (model.name == "product.template" && series() >= 17 && !created) {
     // On 17 to 19 a write of the template moves its variants' write_date too; on 14 it does not.
     Table& products = database_.table("product.product");
-    for (const Slot at : std::vector<Slot>(products.column(products.model().find("product_tmpl_id")->column).slots_of(id))) {
+    for (const Slot at :
+         std::vector<Slot>(products.column(products.model().find("product_tmpl_id")->column).slots_of(id))) {
       touch(products, products.id_of(at), false);
     }
   }
@@ -618,7 +663,8 @@ void Orm::after_write(Table& table, Id id, const Json& values, bool created) {
     if (order_slot != kNoSlot) {
       const auto copy = [&](const char* from, const char* to) {
         const Field* source = orders.model().find(from);
-        if (source != nullptr && model.find(to) != nullptr) set_cell(table, id, to, orders.column(source->column).get(order_slot));
+        if (source != nullptr && model.find(to) != nullptr)
+          set_cell(table, id, to, orders.column(source->column).get(order_slot));
       };
       if (created) {
         copy("company_id", "company_id");
@@ -664,8 +710,11 @@ void Orm::add_external_id(const std::string& xml_id, const std::string& model, I
   const auto dot = xml_id.find('.');
   const bool su = env_.su;
   env_.su = true;
-  create(database_.table("ir.model.data"), Json{{"module", xml_id.substr(0, dot)}, {"name", xml_id.substr(dot + 1)},
-                                                {"model", model}, {"res_id", id}, {"noupdate", false}});
+  create(database_.table("ir.model.data"), Json{{"module", xml_id.substr(0, dot)},
+                                                {"name", xml_id.substr(dot + 1)},
+                                                {"model", model},
+                                                {"res_id", id},
+                                                {"noupdate", false}});
   env_.su = su;
 }
 
@@ -712,7 +761,11 @@ Json Orm::load(Table& table, const Json& fields, const Json& rows) {
     return text.find('.') == std::string::npos ? "__import__." + text : text;
   };
   const auto problem = [&](std::size_t from, std::size_t to, const std::string& field, const std::string& text) {
-    return LoadProblem{Json{{"rows", {{"from", from}, {"to", to}}}, {"type", "error"}, {"record", from}, {"field", field}, {"message", text}}};
+    return LoadProblem{Json{{"rows", {{"from", from}, {"to", to}}},
+                            {"type", "error"},
+                            {"record", from},
+                            {"field", field},
+                            {"message", text}}};
   };
   // One value of a column that is not a list.
   const auto simple = [&](const Model& of, const Field& field, const std::string& sub, const std::string& text,
@@ -725,17 +778,22 @@ Json Orm::load(Table& table, const Json& fields, const Json& rows) {
         if (sub == ".id") {
           const Id id = std::strtoll(text.c_str(), nullptr, 10);
           if (other == nullptr || other->find(id) == kNoSlot) {
-            throw problem(from, to, field.name, "No matching record found for database id '" + text + "' in field '" + label + "'");
+            throw problem(from, to, field.name,
+                          "No matching record found for database id '" + text + "' in field '" + label + "'");
           }
           return id;
         }
         if (sub == "id") {
           const auto id = find_external_id(xml_name(text), field.relation);
-          if (!id) throw problem(from, to, field.name, "No matching record found for external id '" + text + "' in field '" + label + "'");
+          if (!id)
+            throw problem(from, to, field.name,
+                          "No matching record found for external id '" + text + "' in field '" + label + "'");
           return *id;
         }
         const Json found = name_search(*other, text, Json::array(), "=", 2);
-        if (found.empty()) throw problem(from, to, field.name, "No matching record found for name '" + text + "' in field '" + label + "'");
+        if (found.empty())
+          throw problem(from, to, field.name,
+                        "No matching record found for name '" + text + "' in field '" + label + "'");
         return found[0][0];
       }
       case FieldType::many2many: {
@@ -750,16 +808,21 @@ Json Orm::load(Table& table, const Json& fields, const Json& rows) {
             const Id id = std::strtoll(part.c_str(), nullptr, 10);
             const Table* other = database_.find(field.relation);
             if (other == nullptr || other->find(id) == kNoSlot) {
-              throw problem(from, to, field.name, "No matching record found for database id '" + part + "' in field '" + label + "'");
+              throw problem(from, to, field.name,
+                            "No matching record found for database id '" + part + "' in field '" + label + "'");
             }
             ids.push_back(id);
           } else if (sub == "id") {
             const auto id = find_external_id(xml_name(part), field.relation);
-            if (!id) throw problem(from, to, field.name, "No matching record found for external id '" + part + "' in field '" + label + "'");
+            if (!id)
+              throw problem(from, to, field.name,
+                            "No matching record found for external id '" + part + "' in field '" + label + "'");
             ids.push_back(*id);
           } else {
             const Json found = name_search(*database_.find(field.relation), part, Json::array(), "=", 2);
-            if (found.empty()) throw problem(from, to, field.name, "No matching record found for name '" + part + "' in field '" + label + "'");
+            if (found.empty())
+              throw problem(from, to, field.name,
+                            "No matching record found for name '" + part + "' in field '" + label + "'");
             ids.push_back(found[0][0]);
           }
         }
@@ -767,14 +830,16 @@ Json Orm::load(Table& table, const Json& fields, const Json& rows) {
       }
       case FieldType::boolean: {
         std::string lower = text;
-        std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+        std::transform(lower.begin(), lower.end(), lower.begin(),
+                       [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
         return !(lower == "0" || lower == "false" || lower == "no");
       }
       case FieldType::integer:
         try {
           return std::get<std::int64_t>(to_cell(of, field, text));
         } catch (const OdooError&) {
-          throw problem(from, to, field.name, "'" + text + "' does not seem to be an integer for field '" + label + "'");
+          throw problem(from, to, field.name,
+                        "'" + text + "' does not seem to be an integer for field '" + label + "'");
         }
       case FieldType::floating:
         try {
@@ -792,14 +857,18 @@ Json Orm::load(Table& table, const Json& fields, const Json& rows) {
         return text;
       }
       case FieldType::date:
-        if (!parse_date(text)) throw problem(from, to, field.name, "'" + text + "' does not seem to be a valid date for field '" + label + "'");
+        if (!parse_date(text))
+          throw problem(from, to, field.name,
+                        "'" + text + "' does not seem to be a valid date for field '" + label + "'");
         return text;
       case FieldType::datetime:
         if (!parse_written_datetime(text)) {
-          throw problem(from, to, field.name, "'" + text + "' does not seem to be a valid datetime for field '" + label + "'");
+          throw problem(from, to, field.name,
+                        "'" + text + "' does not seem to be a valid datetime for field '" + label + "'");
         }
         return text;
-      default: return text;
+      default:
+        return text;
     }
   };
 
@@ -861,8 +930,10 @@ Json Orm::load(Table& table, const Json& fields, const Json& rows) {
                 continue;
               }
               const Field* sub = other.model().find(paths[k].steps[1]);
-              if (sub == nullptr) throw value_error("Invalid field name '" + field->name + "/" + paths[k].steps[1] + "'");
-              const Json value = simple(other.model(), *sub, paths[k].steps.size() > 2 ? paths[k].steps[2] : "", part, from, to);
+              if (sub == nullptr)
+                throw value_error("Invalid field name '" + field->name + "/" + paths[k].steps[1] + "'");
+              const Json value =
+                  simple(other.model(), *sub, paths[k].steps.size() > 2 ? paths[k].steps[2] : "", part, from, to);
               if (!value.is_null() && !(part.empty() && sub->type != FieldType::text)) line[sub->name] = value;
             }
             if (any) at->second.emplace_back(line_xml, line);
@@ -898,7 +969,8 @@ Json Orm::load(Table& table, const Json& fields, const Json& rows) {
           }
         }
       } catch (const OdooError& error) {
-        throw LoadProblem{Json{{"rows", {{"from", from}, {"to", to}}}, {"type", "error"}, {"record", from}, {"message", error.what()}}};
+        throw LoadProblem{Json{
+            {"rows", {{"from", from}, {"to", to}}}, {"type", "error"}, {"record", from}, {"message", error.what()}}};
       }
       ids.push_back(id);
       row = end;

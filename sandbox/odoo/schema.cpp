@@ -94,7 +94,8 @@ Field& Model::add_field(const std::string& field, const Json& attributes) {
   for (const char* own : {"_compute", "_mirror", "_free", "_cells", "_active_only"}) made->attributes.erase(own);
   made->type_name = text(attributes, "type");
   const auto row = kTypes.find(made->type_name);
-  if (row == kTypes.end()) throw std::runtime_error("field " + name + "." + field + ": unknown type " + made->type_name);
+  if (row == kTypes.end())
+    throw std::runtime_error("field " + name + "." + field + ": unknown type " + made->type_name);
   made->type = row->second.type;
   made->store = flag(attributes, "store");
   made->readonly = flag(attributes, "readonly");

@@ -17,36 +17,49 @@ using Id = std::int64_t;
 enum class Cells { none, boolean, integer, real, text, choice, time, link, ids, blob };
 
 /// How a field is answered and compared.
-enum class FieldType { boolean, integer, floating, text, choice, date, datetime, many2one, one2many, many2many, binary, json };
+enum class FieldType {
+  boolean,
+  integer,
+  floating,
+  text,
+  choice,
+  date,
+  datetime,
+  many2one,
+  one2many,
+  many2many,
+  binary,
+  json
+};
 
 struct Field {
   std::string name;
   FieldType type = FieldType::text;
-  std::string type_name;        // Odoo's word: char, html, monetary, …
-  Json attributes;              // what fields_get answers, recorded on a real server
+  std::string type_name;  // Odoo's word: char, html, monetary, …
+  Json attributes;        // what fields_get answers, recorded on a real server
   bool store = true;
   bool readonly = false;
   bool required = false;
-  std::string relation;         // comodel of a relation
-  std::string relation_field;   // one2many: the many2one at the other end
-  std::string related;          // "product_tmpl_id.name": read and written through that record
-  std::string mirror;           // many2many kept by the other model: "res.users.group_ids"
-  std::string compute;          // name of a computation in Orm
-  bool active_only = false;     // a list that never shows archived records, whatever the context says
+  std::string relation;        // comodel of a relation
+  std::string relation_field;  // one2many: the many2one at the other end
+  std::string related;         // "product_tmpl_id.name": read and written through that record
+  std::string mirror;          // many2many kept by the other model: "res.users.group_ids"
+  std::string compute;         // name of a computation in Orm
+  bool active_only = false;    // a list that never shows archived records, whatever the context says
   std::vector<std::string> choices;
   Cells cells = Cells::none;
-  int column = -1;              // index in the table when cells != none
-  bool indexed = false;         // a link that some one2many reads backwards
+  int column = -1;       // index in the table when cells != none
+  bool indexed = false;  // a link that some one2many reads backwards
 };
 
 struct Model {
   std::string name;
-  std::string label;     // "Contact": how error messages call it
-  std::string order;     // default order
-  std::string rec_name;  // field of the display name
-  std::string display;   // name of a special display name rule
-  Json defaults;         // literal defaults of create
-  Json unique;           // [{"fields": [...], "constraint": name, "message": text}]
+  std::string label;                  // "Contact": how error messages call it
+  std::string order;                  // default order
+  std::string rec_name;               // field of the display name
+  std::string display;                // name of a special display name rule
+  Json defaults;                      // literal defaults of create
+  Json unique;                        // [{"fields": [...], "constraint": name, "message": text}]
   std::vector<std::string> enforced;  // required fields that have no default
   std::vector<std::string> cascade;   // many2one fields that take this record with their target
   bool company_rule = false;

@@ -19,9 +19,13 @@ struct Server::Parts {
   int port = 0;
 };
 
-Server::Server(Options options) : parts_(std::make_unique<Parts>()) { parts_->options = std::move(options); }
+Server::Server(Options options) : parts_(std::make_unique<Parts>()) {
+  parts_->options = std::move(options);
+}
 
-Server::~Server() { stop(); }
+Server::~Server() {
+  stop();
+}
 
 int Server::start() {
   Parts& parts = *parts_;
@@ -44,7 +48,8 @@ int Server::start() {
   http.socket_timeout = options.socket_timeout;
   http.announces_close = options.series >= 17;
   http.server_name = options.series >= 17 ? "Werkzeug/3.1.3 Python/3.13.5" : "Werkzeug/1.0.1 Python/3.9.2";
-  parts.http = std::make_unique<HttpServer>(http, [&parts](const HttpRequest& request) { return parts.service->handle(request); });
+  parts.http = std::make_unique<HttpServer>(
+      http, [&parts](const HttpRequest& request) { return parts.service->handle(request); });
   HttpServer& server = *parts.http;
   parts.service = std::make_unique<Service>(
       *parts.database, [&server](std::chrono::milliseconds time) { return server.wait(time); },
@@ -62,19 +67,27 @@ void Server::stop() {
   if (parts_->http) parts_->http->stop();
 }
 
-int Server::port() const { return parts_->port; }
+int Server::port() const {
+  return parts_->port;
+}
 
-std::string Server::url() const { return "http://" + parts_->options.bind + ":" + std::to_string(parts_->port); }
+std::string Server::url() const {
+  return "http://" + parts_->options.bind + ":" + std::to_string(parts_->port);
+}
 
-const Options& Server::options() const { return parts_->options; }
+const Options& Server::options() const {
+  return parts_->options;
+}
 
-nlohmann::ordered_json Server::control(const std::string& method, const std::string& path, const nlohmann::ordered_json& body) {
+nlohmann::ordered_json Server::control(const std::string& method, const std::string& path,
+                                       const nlohmann::ordered_json& body) {
   if (!parts_->service) throw std::runtime_error("the server is not started");
   return parts_->service->control(method, path, body);
 }
 
-nlohmann::ordered_json Server::call(const std::string& model, const std::string& method, const nlohmann::ordered_json& args,
-                                    const nlohmann::ordered_json& kwargs, std::int64_t uid) {
+nlohmann::ordered_json Server::call(const std::string& model, const std::string& method,
+                                    const nlohmann::ordered_json& args, const nlohmann::ordered_json& kwargs,
+                                    std::int64_t uid) {
   if (!parts_->service) throw std::runtime_error("the server is not started");
   return parts_->service->call(uid, model, method, args, kwargs);
 }

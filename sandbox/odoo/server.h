@@ -51,7 +51,8 @@ class Server {
 
   /// The control interface without HTTP: `path` as "/faults", "/tx/begin", "/state".
   /// Throws std::runtime_error with what is wrong.
-  nlohmann::ordered_json control(const std::string& method, const std::string& path, const nlohmann::ordered_json& body);
+  nlohmann::ordered_json control(const std::string& method, const std::string& path,
+                                 const nlohmann::ordered_json& body);
   /// Calls a model method as user `uid` without HTTP, faults or log.
   nlohmann::ordered_json call(const std::string& model, const std::string& method, const nlohmann::ordered_json& args,
                               const nlohmann::ordered_json& kwargs, std::int64_t uid = 2);

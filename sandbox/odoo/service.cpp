@@ -32,7 +32,9 @@ Json error_data(const OdooError& error, int series, const std::string& name, boo
   return data;
 }
 
-Json parse_json(const std::string& text) { return Json::parse(text, nullptr, false); }
+Json parse_json(const std::string& text) {
+  return Json::parse(text, nullptr, false);
+}
 
 std::string limited(const std::string& text, std::size_t most) {
   return text.size() <= most ? text : text.substr(0, most) + "…";
@@ -98,11 +100,13 @@ HttpResponse Service::handle(const HttpRequest& request) {
     if (path == "/web/health" && series >= 17) {
       response.content_type = "application/json";
       Json status = {{"status", "pass"}};
-      if (request.query.find("db_server_status=1") != std::string::npos && series >= 19) status["db_server_status"] = true;
+      if (request.query.find("db_server_status=1") != std::string::npos && series >= 19)
+        status["db_server_status"] = true;
       return json_answer(status);
     }
     if (series >= 19 && (path == "/web/version" || path == "/json/version")) {
-      return json_answer({{"version_info", version()["server_version_info"]}, {"version", version()["server_version"]}});
+      return json_answer(
+          {{"version_info", version()["server_version_info"]}, {"version", version()["server_version"]}});
     }
     if (path.starts_with("/json/")) {
       if (series >= 19 && path.starts_with("/json/2/")) return json_2(request);
@@ -117,8 +121,10 @@ HttpResponse Service::handle(const HttpRequest& request) {
                         "please check your spelling and try again.");
         response.status = 404;
         Json data = error_data(error, series, error.name, false, 0);
-        return json_answer({{"jsonrpc", "2.0"}, {"id", nullptr},
-                            {"error", {{"code", 404}, {"message", "404: Not Found"}, {"data", data}, {"http_status", 404}}}});
+        return json_answer(
+            {{"jsonrpc", "2.0"},
+             {"id", nullptr},
+             {"error", {{"code", 404}, {"message", "404: Not Found"}, {"data", data}, {"http_status", 404}}}});
       }
     }
     if (path == "/web/login" || path == "/") {
@@ -136,8 +142,8 @@ HttpResponse Service::html(int status, const std::string& title, const std::stri
   HttpResponse response;
   response.status = status;
   response.content_type = "text/html; charset=utf-8";
-  response.body = "<!doctype html>\n<html lang=en>\n<title>" + std::to_string(status) + " " + title + "</title>\n<h1>" + title +
-                  "</h1>\n<p>" + text + "</p>\n";
+  response.body = "<!doctype html>\n<html lang=en>\n<title>" + std::to_string(status) + " " + title + "</title>\n<h1>" +
+                  title + "</h1>\n<p>" + text + "</p>\n";
   return response;
 }
 
@@ -224,12 +230,14 @@ Env Service::environment(Id uid, const Json& context) const {
 Json Service::common(const std::string& method, const Json& args) {
   if (method == "version") return version();
   if (method == "about") return "See http://openerp.com";
-  if (method != "authenticate" && method != "login") throw OdooError("builtins.Exception", "Method not found: " + method);
+  if (method != "authenticate" && method != "login")
+    throw OdooError("builtins.Exception", "Method not found: " + method);
   if (args.size() < 3) throw type_error("exp_authenticate() missing required positional arguments");
   const auto word = [&](std::size_t i) { return args[i].is_string() ? args[i].get<std::string>() : std::string(); };
   if (word(0) != database_.name()) {
     throw OdooError("psycopg2.OperationalError",
-                    "connection to server at \"127.0.0.1\", port 5432 failed: FATAL:  database \"" + word(0) + "\" does not exist\n");
+                    "connection to server at \"127.0.0.1\", port 5432 failed: FATAL:  database \"" + word(0) +
+                        "\" does not exist\n");
   }
   const std::shared_lock lock(database_.mutex);
   const Id uid = login(word(1), word(2));
@@ -248,9 +256,16 @@ bool Service::execute(Rpc& rpc, const std::string& database, Sink& out) {
     const std::lock_guard lock(log_mutex_);
     ++method_counts_[rpc.model + "." + rpc.method];
     ++log_count_;
-    log_.push_back({{"n", log_count_}, {"at_us", start_us}, {"transport", rpc.transport}, {"uid", rpc.uid}, {"model", rpc.model},
-                    {"method", rpc.method}, {"args", limited(rpc.shown.dump(-1, ' ', false, Json::error_handler_t::replace), 2000)},
-                    {"outcome", outcome}, {"took_us", took.count()}, {"open_connections", counters.open_now}});
+    log_.push_back({{"n", log_count_},
+                    {"at_us", start_us},
+                    {"transport", rpc.transport},
+                    {"uid", rpc.uid},
+                    {"model", rpc.model},
+                    {"method", rpc.method},
+                    {"args", limited(rpc.shown.dump(-1, ' ', false, Json::error_handler_t::replace), 2000)},
+                    {"outcome", outcome},
+                    {"took_us", took.count()},
+                    {"open_connections", counters.open_now}});
     if (log_.size() > log_max_) log_.pop_front();
   };
   rpc.fault = faults_.match(rpc.path, rpc.model, rpc.method);
@@ -272,7 +287,8 @@ bool Service::execute(Rpc& rpc, const std::string& database, Sink& out) {
     }
     if (database != database_.name()) {
       throw OdooError("psycopg2.OperationalError",
-                      "connection to server at \"127.0.0.1\", port 5432 failed: FATAL:  database \"" + database + "\" does not exist\n");
+                      "connection to server at \"127.0.0.1\", port 5432 failed: FATAL:  database \"" + database +
+                          "\" does not exist\n");
     }
     Table* table = nullptr;
     const Method* method = nullptr;
@@ -283,7 +299,8 @@ bool Service::execute(Rpc& rpc, const std::string& database, Sink& out) {
     const int series = database_.series();
     if (table == nullptr) {
       OdooError error = user_error("Object " + rpc.model + " doesn't exist");
-      if (rpc.transport == "json2") error = OdooError("werkzeug.exceptions.NotFound", "the model '" + rpc.model + "' does not exist");
+      if (rpc.transport == "json2")
+        error = OdooError("werkzeug.exceptions.NotFound", "the model '" + rpc.model + "' does not exist");
       error.json2_status = 404;
       error.json2_name = "werkzeug.exceptions.NotFound";
       throw error;
@@ -292,7 +309,8 @@ bool Service::execute(Rpc& rpc, const std::string& database, Sink& out) {
     if (method == nullptr) {
       const bool is_private = rpc.method.starts_with("_") || (series >= 19 && rpc.method == "exists");
       if (is_private) {
-        throw access_error(series >= 17 ? "Private methods (such as '" + rpc.model + "." + rpc.method + "') cannot be called remotely."
+        throw access_error(series >= 17 ? "Private methods (such as '" + rpc.model + "." + rpc.method +
+                                              "') cannot be called remotely."
                                         : "Private methods (such as " + rpc.method + ") cannot be called remotely.");
       }
       OdooError error("builtins.AttributeError",
@@ -362,19 +380,23 @@ HttpResponse Service::apply_fault(Rpc& rpc, HttpResponse response) const {
   } else if (kind == "status") {
     const int status = fault.value("status", 500);
     std::string title(reason_phrase(status));
-    std::string body = fault.value("body", "<html>\r\n<head><title>" + std::to_string(status) + " " + title +
-                                               "</title></head>\r\n<body>\r\n<center><h1>" + std::to_string(status) + " " + title +
-                                               "</h1></center>\r\n<hr><center>nginx/1.22.1</center>\r\n</body>\r\n</html>\r\n");
+    std::string body =
+        fault.value("body", "<html>\r\n<head><title>" + std::to_string(status) + " " + title +
+                                "</title></head>\r\n<body>\r\n<center><h1>" + std::to_string(status) + " " + title +
+                                "</h1></center>\r\n<hr><center>nginx/1.22.1</center>\r\n</body>\r\n</html>\r\n");
     response = plain(status, fault.value("content_type", "text/html"), std::move(body));
     if (fault.contains("retry_after")) {
-      response.headers.emplace_back("Retry-After", fault["retry_after"].is_string() ? fault["retry_after"].get<std::string>()
-                                                                                  : fault["retry_after"].dump());
+      response.headers.emplace_back("Retry-After", fault["retry_after"].is_string()
+                                                       ? fault["retry_after"].get<std::string>()
+                                                       : fault["retry_after"].dump());
     }
   } else if (kind == "redirect") {
-    response = plain(fault.value("status", 303), "text/html; charset=utf-8", "<!doctype html>\n<title>Redirecting...</title>\n");
+    response = plain(fault.value("status", 303), "text/html; charset=utf-8",
+                     "<!doctype html>\n<title>Redirecting...</title>\n");
     response.headers.emplace_back("Location", fault.value("location", "/web/login"));
   } else if (kind == "wrong_json") {
-    response = plain(200, "application/json; charset=utf-8", fault.value("body", "{\"jsonrpc\": \"2.0\", \"id\": 1, \"result\": [{\"id\": }]}"));
+    response = plain(200, "application/json; charset=utf-8",
+                     fault.value("body", "{\"jsonrpc\": \"2.0\", \"id\": 1, \"result\": [{\"id\": }]}"));
   } else if (kind == "replace") {
     response = plain(fault.value("status", 200), fault.value("content_type", "text/html; charset=utf-8"),
                      fault.value("body", "<!doctype html><title>Welcome</title><p>It works!"));
@@ -424,7 +446,8 @@ HttpResponse Service::json_rpc(const HttpRequest& request) {
     response.status = 400;
     response.content_type = "text/html; charset=utf-8";
     response.body = database_.series() >= 17 ? "Invalid JSON data"
-                                             : "<!DOCTYPE HTML PUBLIC \"-//W3C//DTD HTML 3.2 Final//EN\">\n<title>400 Bad Request</title>\n<h1>Bad Request</h1>\n<p>Invalid JSON data</p>\n";
+                                             : "<!DOCTYPE HTML PUBLIC \"-//W3C//DTD HTML 3.2 Final//EN\">\n<title>400 "
+                                               "Bad Request</title>\n<h1>Bad Request</h1>\n<p>Invalid JSON data</p>\n";
     return response;
   }
   if (!body.is_object()) {
@@ -450,16 +473,21 @@ HttpResponse Service::json_rpc(const HttpRequest& request) {
       rpc.model = "common";
       rpc.method = method;
       rpc.fault = faults_.match(rpc.path, rpc.model, rpc.method);
-      if (rpc.fault && rpc.fault->value("kind", "") == "slow") pause_(std::chrono::milliseconds(rpc.fault->value("ms", 1000)));
+      if (rpc.fault && rpc.fault->value("kind", "") == "slow")
+        pause_(std::chrono::milliseconds(rpc.fault->value("ms", 1000)));
       write_json(sink, common(method, args));
       response.prefix += ", \"result\": ";
       return apply_fault(rpc, std::move(response));
     }
     if (service == "db") {
-      if (method == "list") write_json(sink, Json::array({database_.name()}));
-      else if (method == "db_exist") sink.boolean(!args.empty() && args[0] == database_.name());
-      else if (method == "server_version") sink.string(version()["server_version"].get<std::string>());
-      else throw OdooError("odoo.exceptions.AccessDenied", "Access Denied");
+      if (method == "list")
+        write_json(sink, Json::array({database_.name()}));
+      else if (method == "db_exist")
+        sink.boolean(!args.empty() && args[0] == database_.name());
+      else if (method == "server_version")
+        sink.string(version()["server_version"].get<std::string>());
+      else
+        throw OdooError("odoo.exceptions.AccessDenied", "Access Denied");
       response.prefix += ", \"result\": ";
       return response;
     }
@@ -467,7 +495,8 @@ HttpResponse Service::json_rpc(const HttpRequest& request) {
     if (method != "execute_kw" && method != "execute") {
       throw OdooError("builtins.NameError", "Method not available " + method);
     }
-    if (args.size() < 5 || !args[0].is_string() || !args[1].is_number_integer() || !args[3].is_string() || !args[4].is_string()) {
+    if (args.size() < 5 || !args[0].is_string() || !args[1].is_number_integer() || !args[3].is_string() ||
+        !args[4].is_string()) {
       throw type_error("dispatch() missing required positional arguments");
     }
     rpc.uid = args[1].get<Id>();
@@ -484,12 +513,14 @@ HttpResponse Service::json_rpc(const HttpRequest& request) {
     rpc.context = keywords.value("context", Json::object());
     rpc.shown = {{"args", positional}, {"kwargs", keywords}};
     const std::string password = args[2].is_string() ? args[2].get<std::string>() : "";
-    rpc.bind = [&](Orm& orm, Table& table, const Method& found) { return bind_positional(orm, table, found, positional, keywords); };
+    rpc.bind = [&](Orm& orm, Table& table, const Method& found) {
+      return bind_positional(orm, table, found, positional, keywords);
+    };
     if (args[0] == database_.name()) {
       const std::shared_lock lock(database_.mutex);
       if (database_.table("res.users").find(rpc.uid) == kNoSlot) {
-        throw missing_error("Record does not exist or has been deleted.\n(Record: res.users(" + std::to_string(rpc.uid) +
-                            ",), User: " + std::to_string(rpc.uid) + ")");
+        throw missing_error("Record does not exist or has been deleted.\n(Record: res.users(" +
+                            std::to_string(rpc.uid) + ",), User: " + std::to_string(rpc.uid) + ")");
       }
       if (!check_password(rpc.uid, password)) throw OdooError("odoo.exceptions.AccessDenied", "Access Denied");
     }
@@ -528,7 +559,9 @@ HttpResponse Service::json_2(const HttpRequest& request) {
   };
   const std::string wanted_database = request.header("x-odoo-database");
   if (!wanted_database.empty() && wanted_database != database_.name()) {
-    HttpResponse made = html(404, "Not Found", "No database is selected and the requested URL was not found in the server-wide controllers.");
+    HttpResponse made =
+        html(404, "Not Found",
+             "No database is selected and the requested URL was not found in the server-wide controllers.");
     return made;
   }
   try {
@@ -540,15 +573,19 @@ HttpResponse Service::json_2(const HttpRequest& request) {
     std::string type = request.header("content-type");
     if (!type.starts_with("application/json")) {
       return html(415, "Unsupported Media Type",
-                  "Request inferred type is compatible with [&#39;http&#39;] but &#39;/json/2/&lt;__model__&gt;/&lt;__method__&gt;&#39; is type=&#39;json2&#39;.<br><br>Please verify the Content-Type request header and try again.");
+                  "Request inferred type is compatible with [&#39;http&#39;] but "
+                  "&#39;/json/2/&lt;__model__&gt;/&lt;__method__&gt;&#39; is type=&#39;json2&#39;.<br><br>Please "
+                  "verify the Content-Type request header and try again.");
     }
     rpc.model = rest.substr(0, slash);
     rpc.method = rest.substr(slash + 1);
     const std::string authorization = request.header("authorization");
     std::string scheme = authorization.substr(0, authorization.find(' '));
-    std::transform(scheme.begin(), scheme.end(), scheme.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    std::transform(scheme.begin(), scheme.end(), scheme.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     if (scheme != "bearer") {
-      throw http_error(401, "Unauthorized", "User not authenticated, use an API Key with a Bearer Authorization header.");
+      throw http_error(401, "Unauthorized",
+                       "User not authenticated, use an API Key with a Bearer Authorization header.");
     }
     {
       const std::shared_lock lock(database_.mutex);
@@ -558,7 +595,9 @@ HttpResponse Service::json_2(const HttpRequest& request) {
     }
     Json body = parse_json(request.body);
     if (body.is_discarded()) {
-      throw http_error(400, "BadRequest", "could not parse the body as json: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)");
+      throw http_error(400, "BadRequest",
+                       "could not parse the body as json: Expecting property name enclosed in double quotes: line 1 "
+                       "column 2 (char 1)");
     }
     if (!body.is_object()) body = Json::object();
     rpc.context = body.value("context", Json::object());
@@ -591,7 +630,8 @@ Json from_xml(const pugi::xml_node& value, int depth) {
   }
   if (type == "struct") {
     Json object = Json::object();
-    for (const auto& member : inner.children("member")) object[member.child("name").text().get()] = from_xml(member.child("value"), depth + 1);
+    for (const auto& member : inner.children("member"))
+      object[member.child("name").text().get()] = from_xml(member.child("value"), depth + 1);
     return object;
   }
   return inner.text().get();
@@ -620,7 +660,8 @@ HttpResponse Service::xml_rpc(const HttpRequest& request) {
     return made;
   };
   pugi::xml_document document;
-  const auto parsed = document.load_buffer(request.body.data(), request.body.size(), pugi::parse_default | pugi::parse_ws_pcdata);
+  const auto parsed =
+      document.load_buffer(request.body.data(), request.body.size(), pugi::parse_default | pugi::parse_ws_pcdata);
   const auto root = document.child("methodCall");
   if (!parsed || !root) return html(500, "Internal Server Error", "The server encountered an internal error.");
   const std::string method = root.child("methodName").text().get();
@@ -634,8 +675,10 @@ HttpResponse Service::xml_rpc(const HttpRequest& request) {
       write_json(sink, common(method, args));
       return response;
     }
-    if (method != "execute_kw" && method != "execute") throw OdooError("builtins.NameError", "Method not available " + method);
-    if (args.size() < 5 || !args[0].is_string() || !args[1].is_number_integer() || !args[3].is_string() || !args[4].is_string()) {
+    if (method != "execute_kw" && method != "execute")
+      throw OdooError("builtins.NameError", "Method not available " + method);
+    if (args.size() < 5 || !args[0].is_string() || !args[1].is_number_integer() || !args[3].is_string() ||
+        !args[4].is_string()) {
       throw type_error("dispatch() missing required positional arguments");
     }
     rpc.uid = args[1].get<Id>();
@@ -651,7 +694,9 @@ HttpResponse Service::xml_rpc(const HttpRequest& request) {
     }
     rpc.context = keywords.value("context", Json::object());
     rpc.shown = {{"args", positional}, {"kwargs", keywords}};
-    rpc.bind = [&](Orm& orm, Table& table, const Method& found) { return bind_positional(orm, table, found, positional, keywords); };
+    rpc.bind = [&](Orm& orm, Table& table, const Method& found) {
+      return bind_positional(orm, table, found, positional, keywords);
+    };
     if (args[0] == database_.name()) {
       const std::shared_lock lock(database_.mutex);
       if (!check_password(rpc.uid, args[2].is_string() ? args[2].get<std::string>() : "")) {
@@ -697,16 +742,19 @@ HttpResponse Service::session(const HttpRequest& request) {
   try {
     if (request.path == "/web/session/authenticate") {
       if (params.value("db", "") != database_.name()) {
-        throw OdooError("psycopg2.OperationalError", "connection to server at \"127.0.0.1\", port 5432 failed: FATAL:  database \"" +
-                                                         params.value("db", "") + "\" does not exist\n");
+        throw OdooError("psycopg2.OperationalError",
+                        "connection to server at \"127.0.0.1\", port 5432 failed: FATAL:  database \"" +
+                            params.value("db", "") + "\" does not exist\n");
       }
       const std::unique_lock lock(database_.mutex);
       const Id uid = login(params.value("login", ""), params.value("password", ""));
       if (uid == 0) throw OdooError("odoo.exceptions.AccessDenied", "Access Denied");
       char token[48];
-      std::snprintf(token, sizeof token, "%040llx", static_cast<unsigned long long>(database_.now_us() * 2654435761ULL + database_.sessions.size()));
+      std::snprintf(token, sizeof token, "%040llx",
+                    static_cast<unsigned long long>(database_.now_us() * 2654435761ULL + database_.sessions.size()));
       database_.sessions[token] = uid;
-      response.headers.emplace_back("Set-Cookie", std::string("session_id=") + token + "; Max-Age=604800; HttpOnly; Path=/");
+      response.headers.emplace_back("Set-Cookie",
+                                    std::string("session_id=") + token + "; Max-Age=604800; HttpOnly; Path=/");
       const Env env = environment(uid, Json::object());
       Json companies = Json::object();
       const Table& table = database_.table("res.company");
@@ -714,9 +762,14 @@ HttpResponse Service::session(const HttpRequest& request) {
       for (const Id company : env.companies) {
         companies[std::to_string(company)] = {{"id", company}, {"name", orm.display_name(table, table.find(company))}};
       }
-      write_json(sink, {{"uid", uid}, {"is_system", uid == 2}, {"is_admin", uid == 2}, {"user_context", {{"lang", "en_US"}, {"tz", "UTC"}, {"uid", uid}}},
-                        {"db", database_.name()}, {"server_version", version()["server_version"]},
-                        {"server_version_info", version()["server_version_info"]}, {"username", params.value("login", "")},
+      write_json(sink, {{"uid", uid},
+                        {"is_system", uid == 2},
+                        {"is_admin", uid == 2},
+                        {"user_context", {{"lang", "en_US"}, {"tz", "UTC"}, {"uid", uid}}},
+                        {"db", database_.name()},
+                        {"server_version", version()["server_version"]},
+                        {"server_version_info", version()["server_version_info"]},
+                        {"username", params.value("login", "")},
                         {"user_companies", {{"current_company", env.company()}, {"allowed_companies", companies}}}});
       response.prefix += ", \"result\": ";
       return response;
@@ -741,7 +794,9 @@ HttpResponse Service::session(const HttpRequest& request) {
     const Json keywords = params.value("kwargs", Json::object());
     rpc.context = keywords.value("context", Json::object());
     rpc.shown = {{"args", positional}, {"kwargs", keywords}};
-    rpc.bind = [&](Orm& orm, Table& table, const Method& found) { return bind_positional(orm, table, found, positional, keywords); };
+    rpc.bind = [&](Orm& orm, Table& table, const Method& found) {
+      return bind_positional(orm, table, found, positional, keywords);
+    };
     if (execute(rpc, database_.name(), sink)) {
       response.prefix += ", \"result\": ";
     } else {
@@ -800,9 +855,10 @@ Json Service::control(const std::string& method, const std::string& path, const 
   };
   if (path == "/state") {
     const HttpCounters counters = counters_();
-    Json state = {{"series", database_.series()}, {"db", database_.name()}, {"now_us", database_.now_us()},
-                  {"connections", counters.connections}, {"requests", counters.requests}, {"open_now", counters.open_now},
-                  {"open_peak", counters.open_peak}, {"busy_now", counters.busy_now}, {"busy_peak", counters.busy_peak}};
+    Json state = {
+        {"series", database_.series()},        {"db", database_.name()},        {"now_us", database_.now_us()},
+        {"connections", counters.connections}, {"requests", counters.requests}, {"open_now", counters.open_now},
+        {"open_peak", counters.open_peak},     {"busy_now", counters.busy_now}, {"busy_peak", counters.busy_peak}};
     {
       const std::lock_guard lock(log_mutex_);
       state["calls"] = log_count_;
@@ -847,8 +903,9 @@ Json Service::control(const std::string& method, const std::string& path, const 
     return {{"id", faults_.add(body)}};
   }
   if (path == "/clock") {
-    database_.set_clock_offset_us(body.contains("offset_us") ? body.at("offset_us").get<std::int64_t>()
-                                                             : static_cast<std::int64_t>(body.value("offset_seconds", 0.0) * 1e6));
+    database_.set_clock_offset_us(body.contains("offset_us")
+                                      ? body.at("offset_us").get<std::int64_t>()
+                                      : static_cast<std::int64_t>(body.value("offset_seconds", 0.0) * 1e6));
     return {{"now_us", database_.now_us()}};
   }
   if (path == "/call") {
@@ -947,8 +1004,8 @@ Json Service::control(const std::string& method, const std::string& path, const 
       return {{"ok", true}};
     }
     if (model.find(name) != nullptr) throw std::runtime_error("field " + name + " is there already");
-    Json attributes = {{"type", "char"}, {"string", name}, {"store", true}, {"required", false}, {"readonly", false},
-                       {"searchable", true}, {"sortable", true}, {"manual", true}};
+    Json attributes = {{"type", "char"},    {"string", name},     {"store", true},    {"required", false},
+                       {"readonly", false}, {"searchable", true}, {"sortable", true}, {"manual", true}};
     const Json given = body.value("attributes", Json::object());
     for (const auto& [key, value] : given.items()) attributes[key] = value;
     model.add_field(name, attributes);
@@ -959,7 +1016,8 @@ Json Service::control(const std::string& method, const std::string& path, const 
   if (path == "/schema/model") {
     const std::unique_lock lock(database_.mutex);
     const std::string name = body.value("name", "");
-    if (name.empty() || database_.find(name) != nullptr) throw std::runtime_error("the model has no name, or is there already");
+    if (name.empty() || database_.find(name) != nullptr)
+      throw std::runtime_error("the model has no name, or is there already");
     Json description = {{"name", body.value("label", name)}, {"fields", body.value("fields", Json::object())}};
     add_standard_fields(description["fields"]);
     database_.add_table(database_.schema().add_model(name, description));

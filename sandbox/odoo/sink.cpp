@@ -72,14 +72,36 @@ void append_json_string(std::string& out, std::string_view text, Spelling spelli
     if (i == text.size()) break;
     const auto c = static_cast<unsigned char>(text[i]);
     switch (c) {
-      case '"': out += "\\\""; ++i; continue;
-      case '\\': out += "\\\\"; ++i; continue;
-      case '\n': out += "\\n"; ++i; continue;
-      case '\r': out += "\\r"; ++i; continue;
-      case '\t': out += "\\t"; ++i; continue;
-      case '\b': out += "\\b"; ++i; continue;
-      case '\f': out += "\\f"; ++i; continue;
-      default: break;
+      case '"':
+        out += "\\\"";
+        ++i;
+        continue;
+      case '\\':
+        out += "\\\\";
+        ++i;
+        continue;
+      case '\n':
+        out += "\\n";
+        ++i;
+        continue;
+      case '\r':
+        out += "\\r";
+        ++i;
+        continue;
+      case '\t':
+        out += "\\t";
+        ++i;
+        continue;
+      case '\b':
+        out += "\\b";
+        ++i;
+        continue;
+      case '\f':
+        out += "\\f";
+        ++i;
+        continue;
+      default:
+        break;
     }
     const unsigned point = decode_utf8(text, i);
     if (point < 0x10000) {
@@ -195,9 +217,15 @@ namespace {
 void append_xml_text(std::string& out, std::string_view text) {
   for (const char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
       default:
         // Odoo's marshaller drops the control characters that XML 1.0 cannot carry.
         if (static_cast<unsigned char>(c) >= 0x20 || c == '\n' || c == '\t' || c == '\r') out += c;
@@ -269,11 +297,19 @@ void XmlRpcSink::end_object() {
 void write_json(Sink& sink, const nlohmann::ordered_json& value) {
   using Type = nlohmann::ordered_json::value_t;
   switch (value.type()) {
-    case Type::boolean: sink.boolean(value.get<bool>()); break;
+    case Type::boolean:
+      sink.boolean(value.get<bool>());
+      break;
     case Type::number_integer:
-    case Type::number_unsigned: sink.integer(value.get<std::int64_t>()); break;
-    case Type::number_float: sink.floating(value.get<double>()); break;
-    case Type::string: sink.string(value.get_ref<const std::string&>()); break;
+    case Type::number_unsigned:
+      sink.integer(value.get<std::int64_t>());
+      break;
+    case Type::number_float:
+      sink.floating(value.get<double>());
+      break;
+    case Type::string:
+      sink.string(value.get_ref<const std::string&>());
+      break;
     case Type::array:
       sink.begin_array();
       for (const auto& item : value) write_json(sink, item);
@@ -287,7 +323,8 @@ void write_json(Sink& sink, const nlohmann::ordered_json& value) {
       }
       sink.end_object();
       break;
-    default: sink.null();
+    default:
+      sink.null();
   }
 }
 

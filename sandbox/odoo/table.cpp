@@ -49,9 +49,12 @@ const std::vector<Slot>& Column::slots_of(Id id) const {
 
 Cell Column::get(Slot slot) const {
   switch (cells_) {
-    case Cells::boolean: return boolean(slot);
-    case Cells::integer: return integer(slot);
-    case Cells::real: return real(slot);
+    case Cells::boolean:
+      return boolean(slot);
+    case Cells::integer:
+      return integer(slot);
+    case Cells::real:
+      return real(slot);
     case Cells::time: {
       const auto value = integer(slot);
       return value == kNoTime ? Cell() : Cell(value);
@@ -66,8 +69,10 @@ Cell Column::get(Slot slot) const {
       std::string_view value;
       return text(slot, value) ? Cell(std::string(value)) : Cell();
     }
-    case Cells::ids: return ids(slot);
-    case Cells::none: break;
+    case Cells::ids:
+      return ids(slot);
+    case Cells::none:
+      break;
   }
   return {};
 }
@@ -130,7 +135,9 @@ void Column::set(Slot slot, const Cell& value) {
     }
     case Cells::integer:
     case Cells::time:
-    case Cells::link: set_integer(slot, empty ? empty_number() : std::get<std::int64_t>(value)); return;
+    case Cells::link:
+      set_integer(slot, empty ? empty_number() : std::get<std::int64_t>(value));
+      return;
     case Cells::real: {
       const double number = empty ? 0.0 : std::get<double>(value);
       if (number == 0.0 && slot >= reals_.size()) return;
@@ -154,11 +161,14 @@ void Column::set(Slot slot, const Cell& value) {
         lists_[slot] = std::get<std::vector<Id>>(value);
       }
       return;
-    case Cells::none: return;
+    case Cells::none:
+      return;
   }
 }
 
-Table::Table(const Model& model) : model_(&model) { add_columns(); }
+Table::Table(const Model& model) : model_(&model) {
+  add_columns();
+}
 
 void Table::add_columns() {
   for (const auto& field : model_->fields) {

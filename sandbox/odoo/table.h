@@ -101,9 +101,9 @@ class Table {
  private:
   const Model* model_;
   std::vector<std::unique_ptr<Column>> columns_;
-  std::vector<Slot> near_;     // by id, for ids that are dense enough
-  std::map<Id, Slot> far_;     // the others, such as ids over 32 bits
-  std::vector<Id> ids_;        // by slot
+  std::vector<Slot> near_;  // by id, for ids that are dense enough
+  std::map<Id, Slot> far_;  // the others, such as ids over 32 bits
+  std::vector<Id> ids_;     // by slot
   std::vector<Slot> free_;
   std::size_t size_ = 0;
   Id next_id_ = 1;

@@ -159,10 +159,14 @@ std::optional<std::int64_t> parse_domain_datetime(std::string_view text, bool al
 std::string python_repr(const Json& value, bool tuple) {
   using Type = Json::value_t;
   switch (value.type()) {
-    case Type::null: return "None";
-    case Type::boolean: return value.get<bool>() ? "True" : "False";
-    case Type::number_float: return python_float(value.get<double>());
-    case Type::string: return python_quoted(value.get_ref<const std::string&>());
+    case Type::null:
+      return "None";
+    case Type::boolean:
+      return value.get<bool>() ? "True" : "False";
+    case Type::number_float:
+      return python_float(value.get<double>());
+    case Type::string:
+      return python_quoted(value.get_ref<const std::string&>());
     case Type::array: {
       std::string out = tuple ? "(" : "[";
       bool first = true;
@@ -184,7 +188,8 @@ std::string python_repr(const Json& value, bool tuple) {
       }
       return out + "}";
     }
-    default: return value.dump();
+    default:
+      return value.dump();
   }
 }
 
@@ -246,14 +251,17 @@ Cell to_cell(const Model& model, const Field& field, const Json& value) {
       if (value.is_number()) return value.get<double>() != 0;
       return !unset;
     }
-    case FieldType::integer: return unset ? Cell(std::int64_t{0}) : Cell(to_integer(value));
-    case FieldType::floating: return unset ? Cell(0.0) : Cell(to_real(value));
+    case FieldType::integer:
+      return unset ? Cell(std::int64_t{0}) : Cell(to_integer(value));
+    case FieldType::floating:
+      return unset ? Cell(0.0) : Cell(to_real(value));
     case FieldType::text:
     case FieldType::binary:
       if (unset) return {};
       return value.is_string() ? value.get<std::string>()
                                : (value.is_number() || value.is_boolean() ? python_repr(value) : python_repr(value));
-    case FieldType::json: return unset ? Cell() : Cell(value.dump());
+    case FieldType::json:
+      return unset ? Cell() : Cell(value.dump());
     case FieldType::choice: {
       if (unset || (value.is_string() && value.get_ref<const std::string&>().empty())) return {};
       std::string text = value.is_string() ? value.get<std::string>() : python_repr(value);
@@ -298,7 +306,8 @@ Cell to_cell(const Model& model, const Field& field, const Json& value) {
       throw wrong_value(model, field, value);
     }
     case FieldType::one2many:
-    case FieldType::many2many: break;
+    case FieldType::many2many:
+      break;
   }
   throw wrong_value(model, field, value);
 }
