@@ -46,7 +46,11 @@ void Churn::run() {
     }
     step();
   }
-  for (const auto& [tx, steps] : late_) service_.control("POST", "/tx/commit", {{"tx", tx}});
+  for (const auto& [tx, steps] : late_) {
+    service_.control("POST", "/tx/commit", {{"tx", tx}});
+    const std::lock_guard lock(mutex_);
+    ++counts_["late commit"];
+  }
 }
 
 void Churn::step() {

@@ -1,5 +1,7 @@
 #include "sandbox/odoo/server.h"
 
+#include <mutex>
+#include <optional>
 #include <stdexcept>
 
 #include "sandbox/odoo/churn.h"
@@ -15,8 +17,28 @@ struct Server::Parts {
   std::unique_ptr<Database> database;
   std::unique_ptr<Service> service;
   std::unique_ptr<HttpServer> http;
+  std::mutex churn_mutex;
   std::unique_ptr<Churn> churn;
   int port = 0;
+
+  /// POST starts people at work, DELETE lets them finish, all answer what they have done.
+  Json churn_control(const std::string& method, const Json& body) {
+    const std::lock_guard lock(churn_mutex);
+    if (method == "POST") {
+      if (churn) throw std::runtime_error("people are at work already: DELETE first");
+      const int per_second = body.value("per_second", 20);
+      if (per_second < 1) throw std::runtime_error("per_second must be 1 or more");
+      churn = std::make_unique<Churn>(*service, per_second, body.value("seed", options.seed));
+      churn->start();
+    }
+    Json counts = Json::object();
+    if (churn) {
+      if (method == "DELETE") churn->stop();
+      for (const auto& [what, count] : churn->counts()) counts[what] = count;
+      if (method == "DELETE") churn.reset();
+    }
+    return {{"counts", counts}};
+  }
 };
 
 Server::Server(Options options) : parts_(std::make_unique<Parts>()) {
@@ -54,16 +76,21 @@ int Server::start() {
   parts.service = std::make_unique<Service>(
       *parts.database, [&server](std::chrono::milliseconds time) { return server.wait(time); },
       [&server] { return server.counters(); }, [&server] { server.reset_counters(); });
+  parts.service->extend_control(
+      [&parts](const std::string& method, const std::string& path, const Json& body) -> std::optional<Json> {
+        if (path != "/churn") return std::nullopt;
+        return parts.churn_control(method, body);
+      });
   parts.port = server.start();
-  if (options.churn_per_second > 0) {
-    parts.churn = std::make_unique<Churn>(*parts.service, options.churn_per_second, options.seed);
-    parts.churn->start();
-  }
+  if (options.churn_per_second > 0) parts.churn_control("POST", {{"per_second", options.churn_per_second}});
   return parts.port;
 }
 
 void Server::stop() {
-  if (parts_->churn) parts_->churn->stop();
+  {
+    const std::lock_guard lock(parts_->churn_mutex);
+    parts_->churn.reset();
+  }
   if (parts_->http) parts_->http->stop();
 }
 

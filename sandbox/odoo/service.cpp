@@ -1047,6 +1047,9 @@ Json Service::control(const std::string& method, const std::string& path, const 
     });
     return {{"times", times}};
   }
+  if (extension_) {
+    if (auto answer = extension_(method, path, body)) return *answer;
+  }
   throw std::runtime_error("no control " + method + " " + path);
 }
 

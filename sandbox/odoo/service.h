@@ -39,6 +39,12 @@ class Service {
   /// a message for the caller if it cannot be done.
   Json control(const std::string& method, const std::string& path, const Json& body);
 
+  /// Control paths that belong to the server around this service: an answer, or nullopt for the others.
+  /// Set before requests come.
+  using Extension =
+      std::function<std::optional<Json>(const std::string& method, const std::string& path, const Json& body)>;
+  void extend_control(Extension extension) { extension_ = std::move(extension); }
+
   Methods& methods() { return methods_; }
   FaultRules& faults() { return faults_; }
 
@@ -74,6 +80,7 @@ class Service {
   std::function<void()> reset_counters_;
   Methods methods_;
   FaultRules faults_;
+  Extension extension_;
 
   std::mutex log_mutex_;
   std::deque<Json> log_;

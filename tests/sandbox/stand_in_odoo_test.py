@@ -247,6 +247,18 @@ def churn_writes_and_stops(odoo):
         busy.stop()
 
 
+def churn_counts_what_it_did(odoo):
+    odoo.control("/churn", {"per_second": 300, "seed": 4})
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and sum(odoo.control("/churn", method="GET")["counts"].values()) < 200:
+        time.sleep(0.05)
+    counts = odoo.control("/churn", method="DELETE")["counts"]
+    assert counts["late begin"] == counts["late commit"] and counts["create"] > 0 and "refused" not in counts, counts
+    made = odoo.call("res.partner", "search_count", ["|", ["name", "=like", "Walk-in %"], ["name", "=like", "Late %"]], context={"active_test": False})
+    assert made == counts["create"] + counts["late commit"] - counts.get("unlink", 0), (made, counts)
+    assert odoo.control("/churn", method="GET")["counts"] == {}
+
+
 TESTS = [value for name, value in list(globals().items()) if callable(value) and getattr(value, "__code__", None)
          and value.__code__.co_varnames[:1] == ("odoo",) and value.__code__.co_argcount == 1]
 
