@@ -136,7 +136,7 @@ pipeline::ConnectorList watched(Watch& watch) {
   return pipeline::ConnectorList(std::move(connectors));
 }
 
-// A hub on a fresh folder with one connection.
+// A hub with one connection; a folder that is not fresh goes on where it was.
 struct Hub {
   Hub(const std::string& dir, const json& settings)
       : store(store::open({.url = dir + "/dragoman.db"}, clock)),
@@ -146,7 +146,8 @@ struct Hub {
         sync(std::make_unique<pipeline::SyncService>(*store, connections, connectors, clock, random,
                                                      pipeline::SyncSettings{})) {
     const char* secret = std::getenv("ODOO_API_KEY");
-    connections.add("main", "odoo", connectors.check_settings("odoo", settings), Secret(secret ? secret : ""));
+    if (!connections.find("main"))
+      connections.add("main", "odoo", connectors.check_settings("odoo", settings), Secret(secret ? secret : ""));
   }
 
   SystemClock clock;

@@ -281,7 +281,7 @@ class Worker {
     counts["calls"] = result.calls;
     capture_.log_run({connection_.id, wanted.size() == 1 ? wanted.front() : "", full ? "full" : "run",
                       result.errors.empty() ? "ok" : "errors", started, counts, result.errors});
-    connections_.set_learnt(connection_.id, source().learnt());
+    keep_learnt();
     return result;
   }
 
@@ -362,6 +362,16 @@ class Worker {
     return applied;
   }
 
+  void keep_learnt() {
+    const std::string learnt = source().learnt();
+    {
+      std::lock_guard lock(mutex_);
+      if (learnt == learnt_) return;
+      learnt_ = learnt;
+    }
+    connections_.set_learnt(connection_.id, learnt);
+  }
+
   void set_waiting(const std::string& error, std::optional<Time> retry_at) {
     std::lock_guard lock(mutex_);
     error_ = error;
@@ -423,7 +433,7 @@ class Worker {
           std::int64_t bytes = 0;
           with_errors([&] {
             pull(chosen, errors, bytes, either.get_token());
-            connections_.set_learnt(connection_.id, source().learnt());
+            keep_learnt();
           });
         } catch (const Error& error) {
           pull_error = error;
@@ -466,6 +476,7 @@ class Worker {
       }
       capture_.set_cursors(cursors);
       if (wide) {
+        keep_learnt();  // not only when the pull has ended: a hub that is started again shall know it
         for (const auto& [name, applied] : since_log)
           if (applied.created + applied.changed + applied.deleted > 0)
             capture_.log_run({connection_.id, name, "delta", "ok", log_began, counts_of(applied), {}});
@@ -566,6 +577,7 @@ class Worker {
   std::unique_ptr<Source> source_;
   std::map<std::string, std::shared_ptr<ModelCapture>> models_;
   std::string error_;
+  std::string learnt_;  ///< as it was stored last
   std::optional<Time> retry_at_;
 
   std::jthread thread_;
