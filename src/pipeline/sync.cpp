@@ -669,13 +669,20 @@ void SyncService::refresh(const std::string& connection) {
 
 void SyncService::add_models(const std::string& connection, const std::vector<std::string>& models) {
   const auto worker = impl_->worker(connection);
+  CaptureStore capture(impl_->store_, impl_->clock_);
+  const auto defaults = worker->source().default_models({});
+  // What is captured anyway need not be asked for: it is described when it is its turn.
+  const auto captured = [&](const std::string& model) {
+    if (std::find(defaults.begin(), defaults.end(), model) != defaults.end()) return true;
+    const auto row = capture.find_model(worker->connection().id, model);
+    return row && row->asked && row->state != "unavailable";
+  };
   for (const std::string& model : models)
-    if (!worker->source().describe(model, std::nullopt, {}))
+    if (!captured(model) && !worker->source().describe(model, std::nullopt, {}))
       throw Error(
           Error::Kind::not_found,
           fmt::format("The server behind `{}` has no model `{}`; check the spelling and that its module is installed.",
                       connection, model));
-  CaptureStore capture(impl_->store_, impl_->clock_);
   for (const std::string& model : models)
     capture.open_model(worker->connection().id, model, true, impl_->settings_.overlap);
 }
