@@ -178,6 +178,40 @@ std::vector<Operation> sync_operations() {
           },
   });
   all.push_back({
+      .name = "sync log",
+      .summary = "Lists what pulls, deltas, sweeps and certificates did, newest first",
+      .method = "GET",
+      .path = "/sync/log",
+      .permission = Role::viewer,
+      .inputs = {optional_connection(), limit_field(100, 10'000)},
+      .output =
+          {.rows = "runs",
+           .columns = {{.name = "started", .type = Type::time, .required = true},
+                       {.name = "finished", .type = Type::time, .required = true, .hidden = true},
+                       {.name = "connection", .required = true},
+                       {.name = "model", .doc = "null: the whole connection"},
+                       {.name = "kind", .doc = "`run`, `pull`, `delta`, `sweep`, `full`, `certify`", .required = true},
+                       {.name = "outcome", .doc = "`ok`, `errors` or `differences`", .required = true},
+                       {.name = "took_ms", .type = Type::integer, .required = true},
+                       {.name = "counts", .type = Type::object, .required = true},
+                       {.name = "errors", .type = Type::list, .required = true}}},
+      .run =
+          [](Context& context, const json& input) {
+            json rows = json::array();
+            for (const auto& run : context.services.records.runs(input.value("connection", ""), input.at("limit")))
+              rows.push_back({{"started", format_iso(run.started)},
+                              {"finished", format_iso(run.finished)},
+                              {"connection", run.connection},
+                              {"model", run.model.empty() ? json(nullptr) : json(run.model)},
+                              {"kind", run.kind},
+                              {"outcome", run.outcome},
+                              {"took_ms", (run.finished - run.started).count() / 1000},
+                              {"counts", run.counts},
+                              {"errors", run.errors}});
+            return dump({{"runs", rows}});
+          },
+  });
+  all.push_back({
       .name = "sync pause",
       .summary = "Pauses one connection, or all that are active",
       .method = "POST",

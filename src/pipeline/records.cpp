@@ -336,6 +336,30 @@ std::vector<Records::SchemaVersion> Records::schemas(const std::string& connecti
   return out;
 }
 
+std::vector<Records::Run> Records::runs(const std::string& connection, std::int64_t limit) {
+  std::vector<Run> out;
+  store_.read([&](Session& session) {
+    out.clear();
+    session.query(
+        "SELECT c.name, l.model, l.kind, l.outcome, l.started_us, l.finished_us, l.counts, l.errors FROM sync_log l "
+        "JOIN connection c ON c.id = l.connection_id WHERE $1 = '' OR c.name = $1 ORDER BY l.started_us DESC, l.id "
+        "DESC LIMIT $2",
+        {connection, limit}, [&](const Row& row) {
+          Run run;
+          run.connection = row.text(0);
+          run.model = row.text(1);
+          run.kind = row.text(2);
+          run.outcome = row.text(3);
+          run.started = row.time(4);
+          run.finished = row.time(5);
+          run.counts = nlohmann::json::parse(row.text(6));
+          run.errors = row.text(7).empty() ? nlohmann::json::array() : nlohmann::json::parse(row.text(7));
+          out.push_back(std::move(run));
+        });
+  });
+  return out;
+}
+
 std::optional<std::string> Records::blob(const std::string& digest_hex) {
   std::string digest;
   for (std::size_t i = 0; i + 1 < digest_hex.size(); i += 2) {

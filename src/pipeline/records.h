@@ -110,6 +110,15 @@ class Records {
   };
   std::vector<SchemaVersion> schemas(const std::string& connection, const std::string& model);
 
+  /// A row of the sync log: what a pull, delta, sweep or certificate did.
+  struct Run {
+    std::string connection, model, kind, outcome;  ///< model empty: the whole connection
+    Time started{}, finished{};
+    nlohmann::json counts, errors;
+  };
+  /// Newest first. `connection` empty: of all.
+  std::vector<Run> runs(const std::string& connection, std::int64_t limit);
+
   std::optional<std::string> blob(const std::string& digest_hex);
 
  private:
