@@ -528,7 +528,7 @@ def report(options, results):
         mine = [test for test in results.tests if test["kind"] == kind]
         passed = [test for test in mine if test["outcome"] == "passed"]
         line = f"{kind:13} {len(passed):5} passed {sum(t['outcome'] == 'failed' for t in mine):4} failed"
-        if kind in ("asan", "contract"):
+        if kind in ("asan", "contract", "python"):
             real = {version: sum(1 for test in passed if f"Odoo{version}" in test["name"]) for version in ("19", "14")}
             line += f"   of them on real Odoo 19: {real['19']}, on real 14: {real['14']}"
         if kind == "asan":
