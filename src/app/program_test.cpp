@@ -231,8 +231,14 @@ TEST_F(ProgramTest, SecretsOfConnectionsComeFromAFileAndAreNeverShown) {
     EXPECT_EQ((shown.out + shown.err).find("s3cret"), std::string::npos);
   }
   EXPECT_EQ(text_of(data_ + "/dragoman.db").find("s3cret"), std::string::npos);
+  const std::string key = text_of(data_ + "/secret.key");
+  const Done rotated = run({"store", "rotate-key", "--json"});
+  EXPECT_EQ(rotated.code, 0) << rotated.err;
+  EXPECT_EQ(json::parse(rotated.out)["secrets"], 1);
+  EXPECT_NE(text_of(data_ + "/secret.key"), key);
   const Done tested = run({"connection", "test", "main"});
-  EXPECT_NE(tested.code, 0);
+  EXPECT_NE(tested.code, 0) << "nobody is there";
+  EXPECT_EQ(tested.err.find("key"), std::string::npos) << "but the secret was opened: " << tested.err;
   EXPECT_EQ((tested.out + tested.err).find("s3cret"), std::string::npos);
 }
 
