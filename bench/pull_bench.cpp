@@ -117,7 +117,6 @@ class WatchedSource final : public pipeline::Source {
   }
   std::string learnt() const override { return inner_->learnt(); }
   int places() const override { return inner_->places(); }
-  int workers() const override { return inner_->workers(); }
   std::int64_t calls() const override { return inner_->calls(); }
 
  private:

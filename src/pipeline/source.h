@@ -107,8 +107,6 @@ class Source {
   virtual std::string learnt() const = 0;
   /// How many pulls at once make sense now.
   virtual int places() const = 0;
-  /// How many calls at once the server is known to answer, ours or anybody's.
-  virtual int workers() const { return places(); }
   /// Calls made since it was opened.
   virtual std::int64_t calls() const = 0;
 };

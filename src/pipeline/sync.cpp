@@ -26,11 +26,10 @@ constexpr Micros kWideInterval = 30s;
 constexpr Micros kBackoffFirst = 1s, kBackoffMax = 60s;
 constexpr Micros kModelBackoff = 30s;
 
-// A round of polls that takes long makes the pause after it longer: polling takes at most a third of what the server
-// can do, and two thirds of one caller's time. (With half of that, 35 models on a server of two workers, at 15 ms a
-// call, would be polled every 1.6 s.)
-Micros round_length(Micros took, int workers) {
-  return workers >= 2 ? took * 3 / 2 : took * 3;
+// A round of polls that takes long makes the pause after it longer: polling takes at most two thirds of one caller's
+// time, a call at a time. (With a third of it, 35 models at 15 ms a call would be polled every 1.6 s.)
+Micros round_length(Micros took) {
+  return took * 3 / 2;
 }
 
 // Fetchers beyond the places that the client gives out wait at its gate, where waiting costs nothing.
@@ -484,7 +483,7 @@ class Worker {
         log_began = clock_.now();
       }
       const Micros took = clock_.steady() - round_began;
-      const Micros next_round = round_began + std::max(settings_.poll_interval, round_length(took, source().workers()));
+      const Micros next_round = round_began + std::max(settings_.poll_interval, round_length(took));
       sweep_until(next_round, usable, sweeps, parked, schema_due, stop);
       const Micros left = next_round - clock_.steady();
       if (left > 0us) clock_.wait(left, stop);

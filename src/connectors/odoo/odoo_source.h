@@ -53,7 +53,6 @@ class OdooSource final : public pipeline::Source {
                                     std::stop_token stop) override;
   std::string learnt() const override;
   int places() const override;
-  int workers() const override { return client_.stats().places; }
   std::int64_t calls() const override { return client_.stats().calls; }
 
   rpc::Client& client() { return client_; }
