@@ -96,6 +96,11 @@ bool ModelCapture::prepare(bool full, std::stop_token stop) {
     }
   }
   if (begin) begin_pull(stop);
+  if (following()) {
+    const std::int64_t held = store_.count(id_);
+    std::lock_guard lock(mutex_);
+    status_.done = held;
+  }
   return true;
 }
 
@@ -267,8 +272,8 @@ Applied ModelCapture::store(const Piece& piece) {
   {
     std::lock_guard lock(mutex_);
     status_.changes += applied.created + applied.changed;
+    status_.done += applied.created;
     if (done) {
-      status_.done = pull_ ? pull_->records_done() : 0;
       pull_.reset();
       row_.pull = "{}";
       row_.state = "following";
@@ -341,6 +346,7 @@ ModelCapture::Outcome ModelCapture::poll_locked(bool wide, std::stop_token stop)
   }
   status_.polled = clock_.now();
   status_.changes += outcome.applied.created + outcome.applied.changed + outcome.applied.deleted;
+  status_.done += outcome.applied.created - outcome.applied.deleted;
   return outcome;
 }
 
@@ -527,6 +533,7 @@ bool ModelCapture::sweep_step(SweepState& state, std::stop_token stop) {
   std::lock_guard lock(mutex_);
   row_.swept = swept;
   status_.swept = swept;
+  status_.done += state.outcome.applied.created - state.outcome.applied.deleted;
   status_.changes += state.outcome.applied.created + state.outcome.applied.changed + state.outcome.applied.deleted;
   return false;
 }

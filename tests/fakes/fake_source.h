@@ -97,6 +97,7 @@ class FakeSource final : public pipeline::Source {
       if (limit > 0 && static_cast<std::int64_t>(ids.size()) == limit) break;
       ids.push_back(at->first);
     }
+    bodies_paged += static_cast<std::int64_t>(ids.size());
     return answer(ids);
   }
   std::unique_ptr<pipeline::Page> read(const std::string&, const pipeline::Plan&, const std::vector<std::int64_t>& ids,
@@ -146,7 +147,7 @@ class FakeSource final : public pipeline::Source {
       R"({"active":{"type":"boolean"},"id":{"type":"integer"},"value":{"type":"char"},"write_date":{"type":"datetime"}})";
   bool has_write_date = true;
   std::int64_t nan_id = 0;  ///< this record's body is no JSON, as Python writes a NaN
-  std::int64_t bodies_read = 0;
+  std::int64_t bodies_paged = 0, bodies_read = 0;
   std::function<void()> on_call;  ///< before a call for stamps is answered
   std::optional<Error> failure;   ///< thrown by the next call
 
