@@ -303,7 +303,7 @@ def latency(odoo, work, options):
     if not follower.following:
         raise RuntimeError("the hub ended while it pulled")
     say(f"following {follower.following['following']} models, {follower.following['records']:,} records, T = 1 s")
-    targets = [("res.partner", "function"), ("sale.order", "client_order_ref"), ("product.template", "description_sale"), ("product.category", "name")]
+    targets = [("res.partner", "function"), ("sale.order", "client_order_ref"), ("product.template", "description_sale"), ("sale.order.line", "name")]
     ids = {model: odoo.call(model, "search", domain=[], limit=20) for model, _ in targets}
     answered = {}
     for number in range(40 if options.quick else 200):
@@ -319,6 +319,9 @@ def latency(odoo, work, options):
         pass  # counted below
     follower.end()
     times = [max(0.0, follower.seen[key] - at) for key, at in answered.items() if key in follower.seen]
+    unseen = sorted(answered.keys() - follower.seen.keys())
+    if unseen:
+        say(f"P7: not seen: {unseen}")
     rpc = percentile(follower.poll_ms, 0.99) / 1000
     more = {"writes": len(answered), "seen": len(times), "rpc_p99_ms": rpc * 1000, "polls": len(follower.poll_ms), "rpc_p50_ms": percentile(follower.poll_ms, 0.5)}
     figure("P7 Odoo's answer to a write → durable here, p50", percentile(times, 0.5), "s", rounded3(0.5 + 1.5 * rpc), **more)
