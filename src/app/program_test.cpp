@@ -12,6 +12,7 @@
 #include <sstream>
 #include <thread>
 
+#include "base/clock.h"
 #include "fakes/raw_http.h"
 #include "store/test_store.h"
 
@@ -102,7 +103,7 @@ class ProgramTest : public testing::Test {
         const std::string url = told["url"];
         return static_cast<std::uint16_t>(std::stoi(url.substr(url.rfind(':') + 1)));
       }
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      SystemClock().wait(std::chrono::milliseconds(10), {});
     }
     ADD_FAILURE() << "the hub did not start: " << hub.out() << hub.err();
     return 0;
