@@ -226,8 +226,9 @@ int follow(const std::string& dir, const json& settings, const std::string& toke
       if (!said) {
         const auto status = hub.sync->status("main");
         const auto& models = status.front().models;
+        // The first sweeps follow right after the pull; they are over, too.
         const auto settled = [](const auto& model) {
-          return model.phase == "following" || model.phase == "unavailable";
+          return model.phase == "unavailable" || (model.phase == "following" && model.swept);
         };
         if (!models.empty() && std::all_of(models.begin(), models.end(), settled)) {
           said = true;
