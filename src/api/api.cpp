@@ -169,6 +169,8 @@ Reply Api::follow(const ops::Operation& operation, Call& call, json input, std::
   const auto* field = field_of(operation, operation.resume);
   if (last && !last->empty() && field) input[operation.resume] = ops::value_of(*field, std::string(*last));
   input = ops::check_input(operation, std::move(input));
+  ops::Context asked{services_, caller, call.exchange.stop};
+  if (operation.check_follow) operation.check_follow(asked, input);
   Reply reply;
   reply.response.headers.add("Content-Type", "text/event-stream");
   reply.response.headers.add("Cache-Control", "no-store");

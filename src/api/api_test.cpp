@@ -174,6 +174,21 @@ TEST_F(ApiServerTest, ChangesComeAsEventsAndGoOnAfterTheLastOneSeen) {
   EXPECT_EQ(wrong.ask(request("/api/v1/changes", "Accept: text/event-stream\r\nLast-Event-ID: x\r\n")).status, 422);
 }
 
+TEST_F(ApiServerTest, AReaderWhoIsAheadOfTheFeedIsToldThatItIsAnother) {
+  for (const char* headers : {"", "Accept: text/event-stream\r\n"}) {
+    RawHttp ahead(server_.port());
+    const auto answer = ahead.ask(request("/api/v1/changes?since=999999", headers));
+    EXPECT_EQ(answer.status, 409) << headers;
+    const json error = json::parse(answer.body)["error"];
+    EXPECT_EQ(error["code"], "feed_behind");
+    EXPECT_NE(error["message"].get<std::string>().find("newest number is 3, older than yours (999999)"),
+              std::string::npos);
+    EXPECT_NE(error["message"].get<std::string>().find("Start again from 3"), std::string::npos);
+  }
+  RawHttp last(server_.port());
+  EXPECT_EQ(last.ask(request("/api/v1/changes?since=3")).status, 200) << "who has read all of it is not ahead";
+}
+
 TEST_F(ApiServerTest, AChangeReachesThoseWhoFollowAndThoseWhoWait) {
   RawHttp follower(server_.port()), waiter(server_.port());
   follower.send(request("/api/v1/changes?since=3", "Accept: text/event-stream\r\n"));

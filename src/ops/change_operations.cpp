@@ -1,5 +1,10 @@
-#include <nlohmann/json.hpp>
+#include <fmt/format.h>
 
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/error.h"
 #include "ops/catalog.h"
 #include "ops/shapes.h"
 #include "pipeline/records.h"
@@ -21,12 +26,32 @@ pipeline::Records::FeedFilter filter_of(Context& context, const json& input) {
           .bodies = input.at("bodies")};
 }
 
+// A number that this feed has not come to is another feed's: going on from there would miss all up to it.
+void refuse_ahead(const pipeline::Records::FeedFilter& filter, std::int64_t last) {
+  if (filter.since <= last) return;
+  Error error(Error::Kind::conflict,
+              fmt::format("This database's newest number is {0}, older than yours ({1}): it was restored from a backup, "
+                          "or is another. Start again from {0}, or from 0 if it is another.",
+                          last, filter.since));
+  error.code = "feed_behind";
+  throw error;
+}
+
+void check_follow(Context& context, const json& input) {
+  auto filter = filter_of(context, input);
+  const auto since = std::exchange(filter.since, std::numeric_limits<std::int64_t>::max());
+  const auto last = context.services.records.changes(filter).last;  // nothing is above it: only the head is read
+  filter.since = since;
+  refuse_ahead(filter, last);
+}
+
 std::string list(Context& context, const json& input) {
   auto& records = context.services.records;
   const auto filter = filter_of(context, input);
   const Micros patience = std::chrono::seconds(input.at("wait").get<std::int64_t>());
   const Micros until = context.services.clock.steady() + patience;
   auto feed = records.changes(filter);
+  refuse_ahead(filter, feed.last);
   while (feed.changes.empty()) {
     const Micros left = until - context.services.clock.steady();
     if (left <= Micros(0) || context.stop.stop_requested()) break;
@@ -46,6 +71,7 @@ void follow(Context& context, const json& input, const Emit& emit) {
   auto filter = filter_of(context, input);
   while (!context.stop.stop_requested()) {
     const auto feed = records.changes(filter);
+    refuse_ahead(filter, feed.last);
     for (const auto& change : feed.changes)
       if (!emit(std::to_string(change.number), pipeline::name(change.kind), change_text(change, filter.bodies))) return;
     filter.since = feed.next;
@@ -65,7 +91,8 @@ std::vector<Operation> change_operations() {
           "Every change has a number; a reader who remembers the last one it has dealt with misses nothing: ask with "
           "`since`, deal with the changes, remember `next`. With `wait`, an empty answer waits for news. As "
           "server-sent events (`Accept: text/event-stream`) the event id is the number, and `Last-Event-ID` goes on "
-          "after it.",
+          "after it. A `since` above the newest number is refused (409, code `feed_behind`): the database was restored "
+          "from a backup, or is another.",
       .method = "GET",
       .path = "/changes",
       .permission = Role::viewer,
@@ -89,6 +116,7 @@ std::vector<Operation> change_operations() {
            .columns = change_fields(false)},
       .run = list,
       .follow = follow,
+      .check_follow = check_follow,
       .resume = "since",
       .slow = true,
   }};

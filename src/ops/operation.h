@@ -101,6 +101,8 @@ struct Operation {
   std::function<std::string(Context&, const nlohmann::json&)> run;
   /// Where it can be followed: emits until nobody listens. May be empty.
   std::function<void(Context&, const nlohmann::json&, const Emit&)> follow;
+  /// Throws what `follow` would refuse, while an error can still be answered as one. May be empty.
+  std::function<void(Context&, const nlohmann::json&)> check_follow{};
   /// Of `follow`: the input that says from where on, set from a reader's last event id.
   std::string resume;
   /// May take long, or waits on purpose (an input `wait` that is not 0): the API lets only some run at once.
