@@ -144,7 +144,7 @@ class ApiServerTest : public ApiTest {
  protected:
   ApiServerTest() {
     hub_.connections.add("main", "fake", {{"url", "x"}}, Secret("open sesame"));
-    hub_.sync.run("main", {}, false, {});
+    hub_.sync.run("main", {}, {}, {});
   }
   std::string request(const std::string& target, const std::string& more = {}) {
     return "GET " + target + " HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer " + viewer_.reveal() + "\r\n" + more +
@@ -195,7 +195,7 @@ TEST_F(ApiServerTest, AChangeReachesThoseWhoFollowAndThoseWhoWait) {
   follower.until(": still here");
   waiter.send(request("/api/v1/changes?since=3&wait=60"));
   hub_.connections.add("other", "fake", {{"url", "x"}}, Secret("open sesame"));
-  hub_.sync.run("other", {}, false, {});
+  hub_.sync.run("other", {}, {}, {});
   EXPECT_NE(follower.until("id: 4\n").find("id: 4\n"), std::string::npos);
   const auto answer = waiter.answer();
   EXPECT_EQ(json::parse(answer.body)["changes"][0]["number"], 4);
@@ -212,7 +212,7 @@ TEST_F(ApiServerTest, OnlySomeMayWaitAtOnceSoThatOthersGetThrough) {
   EXPECT_EQ(other.ask(request("/api/v1/status")).status, 200);
   EXPECT_EQ(other.ask(request("/api/v1/changes?since=3")).status, 200) << "not waiting is not slow";
   hub_.connections.add("other", "fake", {{"url", "x"}}, Secret("open sesame"));
-  hub_.sync.run("other", {}, false, {});
+  hub_.sync.run("other", {}, {}, {});
   std::map<int, int> statuses;
   for (auto& waiter : waiters) ++statuses[waiter->answer().status];
   EXPECT_EQ(statuses[429] + statuses[200], settings_.slow_max + 1);

@@ -107,6 +107,10 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
     add_inputs.push_back(field);
     update_inputs.push_back(field);
   }
+  update_inputs.push_back({.name = "same_records",
+                           .type = Type::boolean,
+                           .doc = "the new address or database holds the same records: it moved",
+                           .fallback = "false"});
 
   std::vector<Operation> all;
   all.push_back({
@@ -145,7 +149,8 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
             json settings = before.settings;
             settings.update(settings_of(input, services.connectors));
             settings = services.connectors.check_settings(before.kind, settings);
-            const auto updated = services.connections.update(before.name, settings, secret_of(input));
+            const auto updated =
+                services.connections.update(before.name, settings, secret_of(input), input.at("same_records"));
             services.sync.refresh(updated.name);
             return dump(shape(updated));
           },

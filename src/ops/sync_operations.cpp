@@ -115,6 +115,10 @@ std::vector<Operation> sync_operations() {
                  {.name = "full",
                   .type = Type::boolean,
                   .doc = "read every record again, changed or not",
+                  .fallback = "false"},
+                 {.name = "accept_deletions",
+                  .type = Type::boolean,
+                  .doc = "record deletions even where a third of a model is gone, which is withheld otherwise",
                   .fallback = "false"}},
       .output = {.fields = {{.name = "connection", .required = true},
                             {.name = "created", .type = Type::integer, .required = true},
@@ -136,7 +140,9 @@ std::vector<Operation> sync_operations() {
             const auto models = texts(input, "models");
             services.connections.get(connection);
             if (!models.empty()) services.sync.add_models(connection, models);
-            const auto result = services.sync.run(connection, models, input.at("full"), context.stop);
+            const auto result = services.sync.run(
+                connection, models, {.full = input.at("full"), .accept_deletions = input.at("accept_deletions")},
+                context.stop);
             return dump({{"connection", result.connection},
                          {"created", result.created},
                          {"changed", result.changed},

@@ -147,6 +147,16 @@ std::optional<ModelRow> CaptureStore::find_model(std::int64_t connection_id, con
   return model;
 }
 
+std::vector<std::string> CaptureStore::model_names(std::int64_t connection_id) {
+  std::vector<std::string> names;
+  store_.read([&](Session& session) {
+    names.clear();
+    session.query("SELECT name FROM model WHERE connection_id = $1 ORDER BY name", {connection_id},
+                  [&](const Row& row) { names.emplace_back(row.text(0)); });
+  });
+  return names;
+}
+
 std::vector<std::string> CaptureStore::asked_models(std::int64_t connection_id) {
   std::vector<std::string> names;
   store_.read([&](Session& session) {

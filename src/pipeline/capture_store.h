@@ -44,6 +44,8 @@ class CaptureStore {
 
   /// The model's row, made if it is not there.
   ModelRow open_model(std::int64_t connection_id, const std::string& name, bool asked, Micros overlap);
+  /// Names of all models that have a row.
+  std::vector<std::string> model_names(std::int64_t connection_id);
   /// Names of the models that a person asked for.
   std::vector<std::string> asked_models(std::int64_t connection_id);
   std::optional<ModelRow> find_model(std::int64_t connection_id, const std::string& name);

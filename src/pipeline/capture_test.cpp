@@ -151,7 +151,7 @@ TEST_F(Capture, NothingIsWrittenWhenNothingChanged) {
   for (int i = 0; i < 5; ++i) {
     clock_.advance(31s);
     model_->poll(i % 2 == 0, {});
-    model_->sweep({});
+    model_->sweep(false, {});
   }
   EXPECT_EQ(last_number(), number);
 }
@@ -167,7 +167,7 @@ TEST_F(Capture, CreateChangeArchiveRestoreAndDeleteAreVersionsOfTheirKinds) {
   clock_.advance(3s);
   unlink(id);
   model_->poll(false, {});
-  model_->sweep({});
+  model_->sweep(false, {});
   using enum ChangeKind;
   EXPECT_EQ(kinds(id), (std::vector<ChangeKind>{create, change, archive, restore, remove}));
   EXPECT_TRUE(here().empty());
@@ -205,7 +205,7 @@ TEST_F(Capture, ACommitLaterThanTheOverlapIsFoundByTheSweepWhichRaisesTheOverlap
   clock_.advance(31s);
   model_->poll(true, {});
   EXPECT_FALSE(here().contains(id));
-  EXPECT_EQ(model_->sweep({}).late, 1);
+  EXPECT_EQ(model_->sweep(false, {}).late, 1);
   EXPECT_TRUE(here().contains(id));
   const auto row = records_().model("main", "thing");
   EXPECT_GT(row.overlap, 15min);
@@ -266,7 +266,7 @@ TEST_F(Capture, OurClockMayJumpEitherWay) {
     model_->poll(true, {});
     EXPECT_TRUE(here().contains(id));
   }
-  model_->sweep({});
+  model_->sweep(false, {});
   EXPECT_EQ(here(), there());
 }
 
@@ -305,7 +305,7 @@ TEST_F(Capture, AModelWithoutTimesIsComparedByBody) {
   create("y");
   pull();
   source_.change_silently(id, "z");
-  model_->sweep({});
+  model_->sweep(false, {});
   EXPECT_EQ(here(), there());
   EXPECT_EQ(kinds(id).size(), 2u);
 }
@@ -334,7 +334,34 @@ TEST_F(Capture, ARecordThatNobodyCanReadIsNamedAndHoldsUpNothingElse) {
   EXPECT_EQ(certificate.differences[0].id, 137);
   EXPECT_NE(certificate.differences[0].what.find("cannot be read"), std::string::npos);
   source_.nan_id = 0;
-  model_->sweep({});
+  model_->sweep(false, {});
+  EXPECT_EQ(here(), there());
+}
+
+TEST_F(Capture, ManyDeletionsAtOnceAreWithheldUntilAPersonAcceptsThem) {
+  for (int i = 0; i < 400; ++i) create("x");
+  pull();
+  const auto number = last_number();
+  const auto elsewhere = std::exchange(source_.rows, {});  // as of another database behind the same address
+  EXPECT_EQ(model_->sweep(false, {}).withheld, 400);
+  EXPECT_EQ(last_number(), number);
+  EXPECT_NE(model_->status("main").alarm.find("--accept-deletions"), std::string::npos);
+  SystemRandom random;
+  EXPECT_EQ(model_->certify({}, random, {}).differences.size(), 400u);
+  EXPECT_EQ(last_number(), number);
+  source_.rows = elsewhere;
+  EXPECT_EQ(model_->sweep(false, {}).withheld, 0);
+  EXPECT_EQ(model_->status("main").alarm, "");
+  source_.rows.clear();
+  EXPECT_EQ(model_->sweep(true, {}).applied.deleted, 400);
+  EXPECT_TRUE(here().empty());
+}
+
+TEST_F(Capture, AFewDeletionsNeedNobody) {
+  for (int i = 0; i < 400; ++i) create("x");
+  pull();
+  for (int i = 1; i <= 100; ++i) unlink(i);
+  EXPECT_EQ(model_->sweep(false, {}).applied.deleted, 100);
   EXPECT_EQ(here(), there());
 }
 
@@ -525,7 +552,7 @@ TEST_F(Capture, RandomWritesAreNeverMissed) {
       next_poll = clock_.now() + 1s;
     }
     if (clock_.now() >= next_sweep) {
-      const auto outcome = model_->sweep({});
+      const auto outcome = model_->sweep(false, {});
       by_sweep += outcome.applied.created + outcome.applied.changed;
       deleted_by_sweep += outcome.applied.deleted;
       late += outcome.late;
@@ -537,7 +564,7 @@ TEST_F(Capture, RandomWritesAreNeverMissed) {
     }
   }
   for (auto& r : running) source_.commit(r.transaction);
-  model_->sweep({});
+  model_->sweep(false, {});
   // The settling read of what shares its second with a transaction that has just ended.
   for (int i = 0; i < 100; ++i) {
     clock_.advance(30s);

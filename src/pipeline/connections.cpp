@@ -70,8 +70,30 @@ Connection Connections::add(const std::string& name, const std::string& kind, co
   return get(name);
 }
 
-Connection Connections::update(const std::string& name, const nlohmann::json& settings, const Secret& secret) {
+Connection Connections::update(const std::string& name, const nlohmann::json& settings, const Secret& secret,
+                               bool same_records) {
   const Connection before = get(name);
+  for (const char* part : {"url", "database"}) {
+    std::string was = before.settings.value(part, ""), becomes = settings.value(part, "");
+    while (was.ends_with('/')) was.pop_back();
+    while (becomes.ends_with('/')) becomes.pop_back();
+    if (was == becomes || was.empty() || becomes.empty() || same_records) continue;
+    bool holds = false;
+    store_.read([&](Session& session) {
+      session.query("SELECT 1 FROM snapshot WHERE model_id IN (SELECT id FROM model WHERE connection_id = $1) LIMIT 1",
+                    {before.id}, [&](const Row&) { holds = true; });
+    });
+    if (!holds) continue;
+    Error error(
+        Error::Kind::conflict,
+        fmt::format(
+            "The connection `{}` holds records of {} `{}`. Pointed at `{}`, every record that is not there "
+            "would count as deleted. If it is the same database that moved, say so: `dragoman connection update "
+            "{} --{} {} --same-records`. For another database add another connection.",
+            name, part, was, becomes, name, part, becomes));
+    error.code = "other_database";
+    throw error;
+  }
   const std::string text = settings.dump();
   store_.write([&](Session& session) {
     const std::int64_t now = to_us(clock_.now());
@@ -208,6 +230,7 @@ nlohmann::json ConnectorList::check_settings(const std::string& kind, const nloh
       throw Error(Error::Kind::invalid, fmt::format("The setting `{}` is missing: {}", setting.name, setting.doc));
     if (!setting.fallback.is_null()) out[setting.name] = setting.fallback;
   }
+  if (connector.check) connector.check(out);
   return out;
 }
 

@@ -39,7 +39,10 @@ class Connections {
   Connection add(const std::string& name, const std::string& kind, const nlohmann::json& settings,
                  const Secret& secret);
   /// Replaces settings and secret (an empty secret keeps the old one), and makes an `error` one active again.
-  Connection update(const std::string& name, const nlohmann::json& settings, const Secret& secret);
+  /// Throws conflict (code `other_database`) if it would point records that are held at another address or database,
+  /// unless `same_records` says that those are the same records: every one that is not there would count as deleted.
+  Connection update(const std::string& name, const nlohmann::json& settings, const Secret& secret,
+                    bool same_records = false);
   std::vector<Connection> list();
   /// Throws not_found, naming those that there are.
   Connection get(const std::string& name);
@@ -72,6 +75,8 @@ struct Connector {
   };
   std::vector<Setting> settings;
   std::string secret_doc;  ///< what the secret is: `API key or password`
+  /// Throws invalid if the settings can't be right, whatever the remote says. May be empty.
+  std::function<void(const nlohmann::json&)> check;
   std::function<std::unique_ptr<Source>(const Connection&, const Secret&, Clock&)> make_source;
   std::function<Probe(const Connection&, const Secret&, Clock&, std::stop_token)> test;
 };

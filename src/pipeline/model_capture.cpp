@@ -29,6 +29,13 @@ std::vector<T> slice(const std::vector<T>& all, std::size_t at, std::size_t coun
           all.begin() + static_cast<std::ptrdiff_t>(std::min(at + count, all.size()))};
 }
 
+// A third of a model, and more than a few, gone at once: another database behind the same address, or lost rights, are
+// likelier than so many deletions, and whoever follows the feed would act on every one.
+bool too_many(std::size_t missing, std::int64_t held) {
+  return missing > 100 && static_cast<std::int64_t>(missing) * 10 > held * 3;
+}
+constexpr std::string_view kWithheld = "Deletions withheld:";
+
 // The remote's answer holds something that is no JSON (a NaN, a nesting without end): about a record, not the line.
 bool unreadable(const Error& error) {
   return error.kind == Error::Kind::protocol && (error.code.starts_with("json") || error.code == "record_id");
@@ -49,6 +56,7 @@ ModelCapture::ModelCapture(Source& source, CaptureStore& store, Clock& clock, co
   unavailable_ = row_.state == "unavailable";
   status_.model = name_;
   if (to_us(row_.swept) > 0) status_.swept = row_.swept;
+  if (row_.state == "following") status_.done = store_.count(id_);
 }
 
 bool ModelCapture::prepare(bool full, std::stop_token stop) {
@@ -96,11 +104,6 @@ bool ModelCapture::prepare(bool full, std::stop_token stop) {
     }
   }
   if (begin) begin_pull(stop);
-  if (following()) {
-    const std::int64_t held = store_.count(id_);
-    std::lock_guard lock(mutex_);
-    status_.done = held;
-  }
   return true;
 }
 
@@ -512,21 +515,44 @@ bool ModelCapture::sweep_step(SweepState& state, std::stop_token stop) {
   state.outcome.late += static_cast<std::int64_t>(late.size());
   state.there += static_cast<std::int64_t>(there.size());
   state.here += static_cast<std::int64_t>(held.size());
-  std::vector<std::int64_t> missing;
   auto next = there.begin();
   for (const Held& record : held) {
     while (next != there.end() && *next < record.id) ++next;
-    if (next == there.end() || *next != record.id) missing.push_back(record.id);
+    if (next == there.end() || *next != record.id) state.missing.push_back(record.id);
   }
   state.outcome.applied += read_and_apply(differing, stop);
-  if (!missing.empty()) {
-    // Asked anew, later than the stamps: what a poll stored in between is not taken for gone.
-    const Source::Stamps now = source_.stamps(name_, plan, std::nullopt, {0, 0}, 1, stop);
-    state.outcome.applied += remove_if_gone(missing, std::max(now.read_at, read_at), stop);
-  }
   if (more) {
     state.after = *range.upto;
     return true;
+  }
+  std::string withheld;
+  if (!state.missing.empty()) {
+    if (too_many(state.missing.size(), state.here) && !state.accept_deletions) {
+      withheld = fmt::format(
+          "{} {} of {} records of {} are not there any more, and are not taken for deleted unasked: is it the same "
+          "database, "
+          "with the same rights? If they are gone, `dragoman sync run CONNECTION {} --accept-deletions` records it.",
+          kWithheld, state.missing.size(), state.here, name_, name_);
+      state.outcome.withheld = static_cast<std::int64_t>(state.missing.size());
+      log::warning("deletions are withheld",
+                   {{"model", name_}, {"missing", state.missing.size()}, {"held", state.here}});
+    } else {
+      // Asked anew, later than the stamps: what a poll stored in between is not taken for gone.
+      const Source::Stamps now = source_.stamps(name_, plan, std::nullopt, {0, 0}, 1, stop);
+      state.outcome.applied += remove_if_gone(state.missing, std::max(now.read_at, read_at), stop);
+    }
+  }
+  std::string alarm;
+  Micros overlap{};
+  {
+    std::lock_guard lock(mutex_);
+    alarm = row_.alarm;
+    overlap = row_.overlap;
+  }
+  if (!withheld.empty() ? alarm != withheld : alarm.starts_with(kWithheld)) {
+    store_.set_alarm(id_, withheld, overlap);
+    std::lock_guard lock(mutex_);
+    row_.alarm = withheld;
   }
   const Time swept = clock_.now();
   store_.set_swept(id_, swept);
@@ -538,8 +564,9 @@ bool ModelCapture::sweep_step(SweepState& state, std::stop_token stop) {
   return false;
 }
 
-ModelCapture::Outcome ModelCapture::sweep(std::stop_token stop) {
+ModelCapture::Outcome ModelCapture::sweep(bool accept_deletions, std::stop_token stop) {
   SweepState state;
+  state.accept_deletions = accept_deletions;
   while (sweep_step(state, stop)) {
   }
   return state.outcome;
@@ -623,6 +650,10 @@ Certificate ModelCapture::certify(const CertifyOptions& options, Random& random,
     }
   });
 
+  const auto absent_there =
+      std::count_if(suspects.begin(), suspects.end(), [](const auto& one) { return !one.second.there; });
+  const bool remove_absent = !too_many(static_cast<std::size_t>(absent_there), certificate.there + absent_there);
+
   // Then only what survives catching up counts: while others write, the two are never read at the same moment.
   for (int round = 0; round < kCertifyRounds && !suspects.empty(); ++round) {
     certificate.survived_rounds = round + 1;
@@ -636,7 +667,7 @@ Certificate ModelCapture::certify(const CertifyOptions& options, Random& random,
       std::vector<std::int64_t> absent;
       for (const std::int64_t id : some)
         if (!suspects[id].there) absent.push_back(id);
-      remove_if_gone(absent, at, stop);
+      if (remove_absent) remove_if_gone(absent, at, stop);
       const std::vector<Held> held = store_.held(id_, some);
       std::map<std::int64_t, std::pair<std::optional<Time>, json::Digest>> there;
       read_pages(some, plan, stop, [&](const Page& page) {

@@ -66,8 +66,9 @@ class ModelCapture {
 
   struct Outcome {
     Applied applied;
-    std::int64_t seen = 0;  ///< stamps compared
-    std::int64_t late = 0;  ///< found by a sweep behind the back of the polls
+    std::int64_t seen = 0;      ///< stamps compared
+    std::int64_t late = 0;      ///< found by a sweep behind the back of the polls
+    std::int64_t withheld = 0;  ///< seem to be deleted, but are so many that a person has to say so
   };
   /// Looks for changes since the last poll: `wide` by the whole overlap, else by a few seconds.
   Outcome poll(bool wide, std::stop_token stop);
@@ -77,9 +78,11 @@ class ModelCapture {
     Time began{};  ///< by our clock
     Outcome outcome;
     std::int64_t there = 0, here = 0;
+    std::vector<std::int64_t> missing;  ///< held, and not seen there
+    bool accept_deletions = false;      ///< however many they are
   };
   bool sweep_step(SweepState& state, std::stop_token stop);
-  Outcome sweep(std::stop_token stop);
+  Outcome sweep(bool accept_deletions, std::stop_token stop);
 
   /// Fetches binaries that versions wait for, at most `limit` versions'. True if more wait.
   bool fetch_binaries(std::int64_t limit, std::stop_token stop);

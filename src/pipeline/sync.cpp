@@ -244,7 +244,8 @@ class Worker {
     return all;
   }
 
-  RunResult run(const std::vector<std::string>& wanted, bool full, std::stop_token stop) {
+  RunResult run(const std::vector<std::string>& wanted, const RunOptions& options, std::stop_token stop) {
+    const bool full = options.full;
     RunResult result;
     result.connection = connection_.name;
     const Micros began = clock_.steady();
@@ -258,7 +259,9 @@ class Worker {
       if (!model->following()) continue;
       try {
         applied += model->poll(true, stop).applied;
-        applied += model->sweep(stop).applied;
+        const ModelCapture::Outcome swept = model->sweep(options.accept_deletions, stop);
+        applied += swept.applied;
+        if (swept.withheld > 0) result.errors.push_back(model->name() + ": " + model->status(connection_.name).alarm);
         while (model->fetch_binaries(50, stop)) {
         }
         if (const auto cursor = model->take_cursor()) cursors.emplace_back(model->id(), *cursor);
@@ -409,6 +412,7 @@ class Worker {
 
   void follow_until_error(std::stop_token stop, Micros& backoff) {
     source();
+    for (const std::string& name : capture_.model_names(connection_.id)) open(name);  // what is held shows at once
     Models usable = prepare({}, false, nullptr, stop);
     set_waiting("", std::nullopt);
     backoff = kBackoffFirst;
@@ -667,6 +671,7 @@ void SyncService::refresh(const std::string& connection) {
 }
 
 void SyncService::add_models(const std::string& connection, const std::vector<std::string>& models) {
+  refuse_paused(connection);
   const auto worker = impl_->worker(connection);
   CaptureStore capture(impl_->store_, impl_->clock_);
   const auto defaults = worker->source().default_models({});
@@ -686,10 +691,11 @@ void SyncService::add_models(const std::string& connection, const std::vector<st
     capture.open_model(worker->connection().id, model, true, impl_->settings_.overlap);
 }
 
-RunResult SyncService::run(const std::string& connection, const std::vector<std::string>& models, bool full,
-                           std::stop_token stop) {
+RunResult SyncService::run(const std::string& connection, const std::vector<std::string>& models,
+                           const RunOptions& options, std::stop_token stop) {
+  refuse_paused(connection);
   if (!models.empty()) add_models(connection, models);
-  return impl_->worker(connection)->run(models, full, stop);
+  return impl_->worker(connection)->run(models, options, stop);
 }
 
 std::vector<ConnectionStatus> SyncService::status(const std::string& connection) {
@@ -717,8 +723,17 @@ std::vector<ConnectionStatus> SyncService::status(const std::string& connection)
   return out;
 }
 
+void SyncService::refuse_paused(const std::string& connection) {
+  const Connection now = impl_->connections_.get(connection);
+  if (now.state == "paused")
+    throw Error(Error::Kind::conflict, fmt::format("The connection `{}` is paused, so nothing is read through it. "
+                                                   "`dragoman connection resume {}` goes on.",
+                                                   connection, connection));
+}
+
 std::vector<Certificate> SyncService::certify(const std::string& connection, const CertifyOptions& options,
                                               std::stop_token stop) {
+  refuse_paused(connection);
   return impl_->worker(connection)->certify(options, stop);
 }
 

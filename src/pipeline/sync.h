@@ -41,6 +41,11 @@ struct ConnectionStatus {
   std::vector<ModelStatus> models;
 };
 
+struct RunOptions {
+  bool full = false;              ///< read every record again, changed or not
+  bool accept_deletions = false;  ///< record deletions however many there are
+};
+
 struct RunResult {
   std::string connection;
   std::int64_t created = 0, changed = 0, deleted = 0, unchanged = 0;
@@ -89,13 +94,16 @@ class SyncService {
   /// Adds models to those that are captured. Throws not_found if the server lacks one.
   void add_models(const std::string& connection, const std::vector<std::string>& models);
   /// One pass over the models (empty: all): what is not pulled yet is pulled, then changes and deletions up to now
-  /// are found. `full`: every body is read again. Runs on the calling thread.
-  RunResult run(const std::string& connection, const std::vector<std::string>& models, bool full, std::stop_token stop);
+  /// are found. Throws conflict if the connection is paused. Runs on the calling thread.
+  RunResult run(const std::string& connection, const std::vector<std::string>& models, const RunOptions& options,
+                std::stop_token stop);
   std::vector<ConnectionStatus> status(const std::string& connection);
   std::vector<Certificate> certify(const std::string& connection, const CertifyOptions& options, std::stop_token stop);
   Probe test(const std::string& connection, std::stop_token stop);
 
  private:
+  void refuse_paused(const std::string& connection);
+
   class Impl;
   std::unique_ptr<Impl> impl_;
 };

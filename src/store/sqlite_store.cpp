@@ -173,6 +173,7 @@ class SqliteStore final : public Store {
     }
     const ProcessTurn alone(*this);
     writer_ = std::make_unique<SqliteConnection>(path_, lock_timeout_);
+    if (!in_memory_) ::stat(path_.c_str(), &opened_);
     check_ours();
     prepare_writer();
     schema_version_ =
@@ -210,6 +211,7 @@ class SqliteStore final : public Store {
     const Turnstile::Turn turn(turnstile_);
     const ProcessTurn alone(*this);
     if (!writer_) reopen_writer();
+    refuse_if_replaced();
     look_for_foreign_commits();
     transaction(*writer_, "BEGIN IMMEDIATE", work, [&](SqliteSession& session) {
       for (const auto& channel : session.notified()) signals_.notify(channel);
@@ -394,7 +396,21 @@ class SqliteStore final : public Store {
     sqlite3_db_config(connection.handle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
   }
 
+  /// A file that was removed or replaced under us still takes writes, which nobody would ever find again.
+  void refuse_if_replaced() {
+    if (in_memory_) return;
+    struct stat now {};
+    const bool there = ::stat(path_.c_str(), &now) == 0;
+    if (there && now.st_ino == opened_.st_ino && now.st_dev == opened_.st_dev) return;
+    raise(
+        Error::Kind::unavailable, "database_gone",
+        fmt::format("the database file {} {} while the hub was at work, so nothing more is written: stop the hub, put "
+                    "the file back (or a backup of it), and start again",
+                    path_, there ? "was replaced" : "was removed"));
+  }
+
   void reopen_writer() {
+    refuse_if_replaced();
     writer_ = std::make_unique<SqliteConnection>(path_, lock_timeout_);
     prepare_writer();
     signals_.notify_all();
@@ -467,6 +483,7 @@ class SqliteStore final : public Store {
 
   const std::string path_;
   const bool in_memory_;
+  struct stat opened_ {};  ///< which file it is, whatever its name comes to mean
   const Micros lock_timeout_;
   const int readers_max_;
   Clock& clock_;

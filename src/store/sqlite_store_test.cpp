@@ -158,6 +158,24 @@ TEST_F(SqliteStoreTest, AStoppedStoreIsOneFile) {
   EXPECT_EQ(names(*open_file(folder_ / "moved.db")), std::vector<std::string>{"a"});
 }
 
+TEST_F(SqliteStoreTest, WritesNothingMoreOnceItsFileWasRemovedOrReplaced) {
+  const auto store = open_file();
+  add(*store, "a");
+  std::filesystem::rename(path_, folder_ / "away.db");
+  try {
+    add(*store, "b");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind, Error::Kind::unavailable);
+    EXPECT_EQ(error.code, "database_gone");
+  }
+  write_file(path_, "something else");
+  EXPECT_THROW(add(*store, "c"), Error);
+  std::filesystem::rename(folder_ / "away.db", path_);
+  add(*store, "d");
+  EXPECT_EQ(names(*store), (std::vector<std::string>{"a", "d"}));
+}
+
 TEST_F(SqliteStoreTest, RefusesAndKeepsWhatIsNotOurs) {
   const auto text = folder_ / "notes.txt";
   write_file(text, "A shopping list, long enough to be taken for the header of a database: " + std::string(2000, '-'));

@@ -132,7 +132,7 @@ class Live : public ::testing::TestWithParam<const char*> {
 TEST_P(Live, AllDefaultModelsArePulledAndCertifiedAndFollowChangesFromOutside) {
   const auto changed = partner("Changed Trading"), archived = partner("Archived Trading"),
              gone = partner("Gone Trading");
-  const auto first = sync_->run("main", {}, false, {});
+  const auto first = sync_->run("main", {}, {}, {});
   EXPECT_TRUE(first.errors.empty()) << first.errors.front();
   EXPECT_GT(first.created, 100);
   std::set<std::string> following;
@@ -149,7 +149,7 @@ TEST_P(Live, AllDefaultModelsArePulledAndCertifiedAndFollowChangesFromOutside) {
   outside_->write("res.partner", {archived}, {{"active", false}}, {});
   outside_->unlink("res.partner", {gone}, {});
   const auto created = partner("Created \xf0\x9f\x9a\x80 \xd9\x85\xd8\xaa\xd8\xac\xd8\xb1 Trading");
-  const auto second = sync_->run("main", {}, false, {});
+  const auto second = sync_->run("main", {}, {}, {});
   EXPECT_TRUE(second.errors.empty());
   const auto kinds = [&](std::int64_t id) {
     std::string out;
@@ -175,19 +175,19 @@ TEST_P(Live, AllDefaultModelsArePulledAndCertifiedAndFollowChangesFromOutside) {
         << certificate.model << " " << certificate.differences.at(0).id << " " << certificate.differences.at(0).what;
     EXPECT_EQ(certificate.there, certificate.here);
   }
-  const auto third = sync_->run("main", {}, false, {});
+  const auto third = sync_->run("main", {}, {}, {});
   EXPECT_EQ(third.created + third.changed + third.deleted, 0);
 }
 
 TEST_P(Live, ATransactionThatStartsFirstAndCommitsLastIsFound) {
   const auto id = partner("Late Trading"), early = partner("Early Trading");
-  sync_->run("main", {"res.partner"}, false, {});
+  sync_->run("main", {"res.partner"}, {}, {});
   write_late(id, "Late indeed", [&] {
     outside_->write("res.partner", {early}, {{"phone", "1"}}, {});
-    sync_->run("main", {"res.partner"}, false, {});
+    sync_->run("main", {"res.partner"}, {}, {});
     EXPECT_EQ(records_->show("main", "res.partner", id, std::nullopt).body->find("Late indeed"), std::string::npos);
   });
-  sync_->run("main", {"res.partner"}, false, {});
+  sync_->run("main", {"res.partner"}, {}, {});
   EXPECT_NE(records_->show("main", "res.partner", id, std::nullopt).body->find("Late indeed"), std::string::npos);
 }
 
@@ -199,7 +199,7 @@ TEST_P(Live, CertifyByBodiesFindsWhatSqlChangedWithItsTimeUntouched) {
                        {{"model", "res.partner"}, {"ids", {id}}, {"values", {{"write_date", "2026-01-02 03:04:05"}}}});
   else
     run_sql(fmt::format("UPDATE res_partner SET write_date = write_date - interval '2 hours' WHERE id = {}", id));
-  sync_->run("main", {"res.partner"}, false, {});
+  sync_->run("main", {"res.partner"}, {}, {});
   if (stand_in_)
     stand_in_->control("POST", "/sql/update",
                        {{"model", "res.partner"}, {"ids", {id}}, {"values", {{"phone", "by SQL"}}}});
@@ -239,7 +239,7 @@ TEST_P(Live, EveryTransportHoldsTheSameRecords) {
       const std::string name = fmt::format("way{}", i);
       if (!connections_->find(name))
         connect(name, server_->login, ways[i].second, {{"transport", ways[i].first}, {"default_models", false}});
-      const auto result = sync_->run(name, {model}, false, {});
+      const auto result = sync_->run(name, {model}, {}, {});
       EXPECT_TRUE(result.errors.empty()) << ways[i].first << " " << result.errors.front();
       std::size_t compared = 0;
       for (const auto& change : records_->list(name, model, {.limit = 100'000, .bodies = false})) {
@@ -298,19 +298,19 @@ TEST_P(Live, AnotherModelAndABinaryAreCapturedByName) {
       "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
   const auto id = partner("Pictured Trading");
   outside_->write("res.partner", {id}, {{"image_1920", picture}}, {});
-  const auto result = sync_->run("images", {"res.partner"}, false, {});
+  const auto result = sync_->run("images", {"res.partner"}, {}, {});
   EXPECT_TRUE(result.errors.empty()) << result.errors.front();
   const auto change = records_->show("images", "res.partner", id, std::nullopt);
   ASSERT_EQ(change.binaries.size(), 1u);
   EXPECT_EQ(change.binaries[0].first, field);
   EXPECT_EQ(records_->blob(change.binaries[0].second)->substr(1, 3), "PNG");
-  EXPECT_THROW(sync_->run("images", {"no.such.model"}, false, {}), Error);
+  EXPECT_THROW(sync_->run("images", {"no.such.model"}, {}, {}), Error);
 }
 
 TEST_P(Live, WrongDatabasePasswordOrAddressIsToldApartAndNothingIsLost) {
   const auto kind_of = [&](const std::string& name) {
     try {
-      sync_->run(name, {"res.partner"}, false, {});
+      sync_->run(name, {"res.partner"}, {}, {});
       return std::string("none");
     } catch (const Error& error) {
       EXPECT_FALSE(error.message.empty());
@@ -349,7 +349,7 @@ TEST_P(Live, ALimitedUserHasWhatItMayReadAndWhatIsLeftOutIsListedWithTheReason) 
     user_ = user.at(0);
     connect("limited", tag_, tag_, json::object());
   }
-  const auto result = sync_->run("limited", {}, false, {});
+  const auto result = sync_->run("limited", {}, {}, {});
   for (const std::string& error : result.errors) ADD_FAILURE() << error;
   std::size_t here = 0, unavailable = 0, fields = 0;
   std::string told;
@@ -377,8 +377,8 @@ TEST_P(Live, ALimitedUserHasWhatItMayReadAndWhatIsLeftOutIsListedWithTheReason) 
 TEST_P(Live, ValuesAreKeptRawWithAndWithoutNamesAndCountAsTheSame) {
   connect("ids", server_->login, server_->password, {{"default_models", false}});
   connect("names", server_->login, server_->password, {{"default_models", false}, {"names", true}});
-  EXPECT_TRUE(sync_->run("ids", {"product.template"}, false, {}).errors.empty());
-  EXPECT_TRUE(sync_->run("names", {"product.template"}, false, {}).errors.empty());
+  EXPECT_TRUE(sync_->run("ids", {"product.template"}, {}, {}).errors.empty());
+  EXPECT_TRUE(sync_->run("names", {"product.template"}, {}, {}).errors.empty());
   std::size_t pairs = 0;
   for (const auto& with_names : records_->list("names", "product.template", {.limit = 1000})) {
     const auto with_ids = records_->show("ids", "product.template", with_names.external_id, std::nullopt);
@@ -429,8 +429,8 @@ TEST_P(Live, ACompanysViewHasItsOwnRecordsAndTheSharedOnesAndNoOthers) {
            {"companies", {first, second}},
            {"organisations", {{"north", {first}}, {"south", {second}}}}});
   connect("one", server_->login, server_->password, {{"default_models", false}, {"companies", {second}}});
-  EXPECT_TRUE(sync_->run("both", {"res.partner"}, false, {}).errors.empty());
-  EXPECT_TRUE(sync_->run("one", {"res.partner"}, false, {}).errors.empty());
+  EXPECT_TRUE(sync_->run("both", {"res.partner"}, {}, {}).errors.empty());
+  EXPECT_TRUE(sync_->run("one", {"res.partner"}, {}, {}).errors.empty());
   const auto seen = [&](const std::string& connection, const pipeline::CompanyView& view) {
     std::set<std::int64_t> ids;
     for (const auto& change :
@@ -483,7 +483,7 @@ TEST_P(Live, ACustomModelIsCapturedByItsName) {
   pipeline::RunResult result;
   for (int tries = 0; tries < 40; ++tries) {
     try {
-      result = sync_->run("custom", {"x_dragoman_probe"}, false, {});
+      result = sync_->run("custom", {"x_dragoman_probe"}, {}, {});
       if (result.errors.empty()) break;
     } catch (const Error&) {
       clock_.wait(250ms, {});

@@ -4,6 +4,7 @@
 #include <sodium.h>
 
 #include <algorithm>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -63,6 +64,53 @@ ModelSettings model_settings(const json& from, ModelSettings defaults) {
                                                     key, value.dump()));
   }
   return settings;
+}
+
+}  // namespace
+
+namespace {
+
+Error wrong(const std::string& what) {
+  return Error(Error::Kind::invalid, what);
+}
+
+// What is wrong with an address before anybody is asked.
+void check_url(const std::string& url) {
+  const std::size_t scheme = url.starts_with("http://") ? 7 : url.starts_with("https://") ? 8 : 0;
+  if (scheme == 0)
+    throw wrong(fmt::format(
+        "`{}` is no address of an Odoo: it begins with https:// (or http://), such as https://erp.example.com.", url));
+  const std::string rest = url.substr(scheme);
+  const std::string host = rest.substr(0, rest.find_first_of("/?#"));
+  if (std::any_of(url.begin(), url.end(), [](unsigned char c) { return c <= ' ' || c == 0x7f; }))
+    throw wrong("The address holds a space or a control character.");
+  if (host.find('@') != std::string::npos)
+    throw wrong(
+        "The address holds a user or password, which would be stored and shown in the clear: give the login as `login` "
+        "and the password as the secret.");
+  if (host.empty() || host.front() == ':') throw wrong(fmt::format("`{}` has no host.", url));
+  if (rest.find_first_of("?#") != std::string::npos) throw wrong("The address is only the server's: no ? and no #.");
+}
+
+void check(const json& settings) {
+  check_url(settings.value("url", ""));
+  const auto number = [&](const char* name, std::int64_t low, std::int64_t high) {
+    if (!settings.contains(name)) return;
+    const std::int64_t value = settings[name].get<std::int64_t>();
+    if (value < low || value > high)
+      throw wrong(fmt::format("The setting `{}` is from {} to {}, and this is {}.", name, low, high, value));
+  };
+  number("workers", 0, 256);
+  number("timeout_seconds", 1, 3600);
+  const std::string share = settings.value("bulk_share", "spare");
+  if (share != "spare" && share != "all")
+    throw wrong(fmt::format("`{}` is no bulk_share; there are spare and all.", share));
+  const std::string ca = settings.value("ca_file", "");
+  if (!ca.empty() && !std::ifstream(ca))
+    throw wrong(fmt::format("The file `{}` of the setting ca_file can't be read.", ca));
+  const OdooSettings parsed = OdooSettings::parse(settings, Secret());
+  for (const std::int64_t company : parsed.companies)
+    if (company < 1) throw wrong(fmt::format("The setting `companies` is a list of ids, and {} is none.", company));
 }
 
 }  // namespace
@@ -381,6 +429,7 @@ pipeline::Connector connector() {
     return std::make_unique<OdooSource>(std::move(settings), clock);
   };
   connector.test = test;
+  connector.check = check;
   return connector;
 }
 
