@@ -112,13 +112,18 @@ TEST_P(OdooLive, TakesAnApiKeyInPlaceOfThePassword) {
   EXPECT_GT(client(with_key)->search_count("res.partner", {}, {}), 0);
 }
 
-TEST_P(OdooLive, GivesTheSameBytesByEveryTransport) {
+TEST_P(OdooLive, GivesTheSameAnswerByEveryTransport) {
+  // Byte for byte, but for texts by XML-RPC: whether \u00e9 stands there or the letter is the server's JSON writer's matter.
+  const auto comparable = [](std::string_view json) {
+    return GetParam().transport == Transport::xml_rpc ? nlohmann::json::parse(json).dump() : std::string(json);
+  };
   const auto one = client(), other = client(settings(Transport::json_rpc));
   // Numbers with fractions come from a model that the stand-in does not have.
   const std::string model = std::string(GetParam().server).starts_with("StandIn") ? "res.partner" : "res.currency";
   for (const Names names : {Names::ids, Names::names}) {
     const Answer numbers = one->search_read(model, {}, {.limit = 10, .names = names}, {});
-    EXPECT_EQ(numbers.result(), other->search_read(model, {}, {.limit = 10, .names = names}, {}).result());
+    const Answer other_numbers = other->search_read(model, {}, {.limit = 10, .names = names}, {});
+    EXPECT_EQ(comparable(numbers.result()), comparable(other_numbers.result()));
     const ReadOptions read{.fields = {"name", "write_date", "country_id", "category_id", "active", "comment",
                                       "child_ids", "company_id", "customer_rank"},
                            .limit = 40,
@@ -126,7 +131,7 @@ TEST_P(OdooLive, GivesTheSameBytesByEveryTransport) {
     const CallOptions archived_too{.context = R"({"active_test":false})"};
     const Answer here = one->search_read("res.partner", {}, read, archived_too);
     const Answer there = other->search_read("res.partner", {}, read, archived_too);
-    EXPECT_EQ(here.result(), there.result());
+    EXPECT_EQ(comparable(here.result()), comparable(there.result()));
     EXPECT_NE(here.result(), "[]");
     EXPECT_GE(here.json.capacity() - here.end, 64u);
     EXPECT_LE(here.sent, here.received);
