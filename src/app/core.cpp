@@ -2,10 +2,12 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -18,8 +20,8 @@
 namespace dragoman::app {
 namespace {
 
-[[noreturn]] void unusable(const std::string& what) {
-  Error error(Error::Kind::unavailable, what);
+[[noreturn]] void unusable(Error::Kind kind, const std::string& what) {
+  Error error(kind, what);
   error.code = "data_dir";
   throw error;
 }
@@ -28,14 +30,44 @@ const std::string& made(const std::string& path) {
   std::error_code code;
   const bool fresh = std::filesystem::create_directories(path, code);
   if (code)
-    unusable(fmt::format("The data folder {} can't be made: {}. Name another with --data-dir.", path, code.message()));
+    unusable(Error::Kind::invalid, fmt::format("The data folder {} can't be made: {}. Name another with --data-dir.",
+                                               path, code.message()));
   if (::access(path.c_str(), R_OK | W_OK | X_OK) != 0)
-    unusable(fmt::format("The data folder {} can't be written to by this user: {}. Name another with --data-dir.", path,
+    unusable(Error::Kind::invalid,
+             fmt::format("The data folder {} can't be written to by this user: {}. Name another with --data-dir.", path,
                          std::strerror(errno)));
   // Holds the key of the secrets: nobody else's business. A folder that was there before keeps its rights; each file in
   // it is its owner's alone in any case.
   if (fresh) ::chmod(path.c_str(), 0700);
   return path;
+}
+
+// A new key in place of a lost one would open nothing, and the loss would show only when a connection is used.
+access::KeyRing open_keys(const Config& config, store::Store& store, Random& random) {
+  const char* given = std::getenv("DRAGOMAN_SECRET_KEY");
+  std::error_code code;
+  if ((!given || !*given) && !std::filesystem::exists(config.key_file, code)) {
+    std::vector<std::string> sealed;
+    store.read([&](store::Session& session) {
+      sealed.clear();
+      session.query("SELECT name, secret FROM connection WHERE secret IS NOT NULL ORDER BY name",
+                    std::initializer_list<store::Param>{}, [&](const store::Row& row) {
+                      if (!row.bytes(1).empty()) sealed.emplace_back(row.text(0));
+                    });
+    });
+    if (!sealed.empty()) {
+      Error error(Error::Kind::invalid,
+                  fmt::format("The key file {0} is not there, and the secrets in the database ({1}) open only with it. "
+                              "Put it back from your copy, or name it (`secrets.key_file`, DRAGOMAN_SECRET_KEY). If it "
+                              "is lost for good, make a new one with `(umask 077; openssl rand -hex 32 > {0})` and then "
+                              "give every connection its secret again with `dragoman connection update NAME "
+                              "--secret-file FILE`.",
+                              config.key_file, fmt::join(sealed, ", ")));
+      error.code = "key_missing";
+      throw error;
+    }
+  }
+  return access::KeyRing::open_file(config.key_file, random);
 }
 
 }  // namespace
@@ -60,7 +92,7 @@ void write_private_file(const std::string& path, std::string_view text) {
   if (!fine || ::rename(draft.c_str(), path.c_str()) != 0) {
     const int reason = fine ? errno : why;
     ::unlink(draft.c_str());
-    unusable(fmt::format("The file {} can't be written: {}.", path, std::strerror(reason)));
+    unusable(Error::Kind::unavailable, fmt::format("The file {} can't be written: {}.", path, std::strerror(reason)));
   }
 }
 
@@ -98,7 +130,7 @@ std::optional<std::string> DataFolder::hub_url() const {
 
 Core::Core(const Config& config, Clock& clock, Random& random)
     : store_(store::open(config.store, clock)),
-      keys_(access::KeyRing::open_file(config.key_file, random)),
+      keys_(open_keys(config, *store_, random)),
       tokens_(*store_, clock, random),
       connectors_(connectors::catalog()),
       connections_(*store_, keys_, clock),

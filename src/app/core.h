@@ -23,7 +23,7 @@ namespace dragoman::app {
 /// Threads: one thread at a time.
 class DataFolder {
  public:
-  /// Makes the folder (mode 0700) if it is not there. Throws unavailable (code `data_dir`) if that can't be.
+  /// Makes the folder (mode 0700) if it is not there. Throws invalid (code `data_dir`) if that can't be.
   explicit DataFolder(const std::string& path);
 
   bool try_lock(Clock& clock, Micros patience);
@@ -44,6 +44,8 @@ class DataFolder {
 /// Everything below the API, built in order and destroyed in reverse. Serves a command and the running hub alike.
 class Core {
  public:
+  /// Throws what opening the store throws, and invalid (code `key_missing`) if the database holds sealed secrets and
+  /// there is no key.
   Core(const Config& config, Clock& clock, Random& random);
 
   ops::Services& services() { return services_; }

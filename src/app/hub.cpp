@@ -100,7 +100,15 @@ void connect_from_environment(Core& core, const std::map<std::string, std::strin
   }
   json settings = known->settings;
   settings.update(given);
-  if (settings == known->settings && core.connections().secret(*known).equals(secret.reveal())) return;
+  const auto same_secret = [&] {
+    try {
+      return core.connections().secret(*known).equals(secret.reveal());
+    } catch (const Error& error) {
+      if (error.code != "sealed") throw;
+      return false;  // its key was lost; this is the secret given again
+    }
+  };
+  if (settings == known->settings && same_secret()) return;
   core.connections().update("main", core.connectors().check_settings("odoo", settings), secret);
   console.say("Changed the connection `main` as the ODOO_ variables have it now.");
 }
