@@ -4,6 +4,8 @@
 
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
+#include <functional>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -19,6 +21,7 @@
 #include "cli/remote.h"
 #include "cli/render.h"
 #include "connectors/catalog.h"
+#include "store/engine.h"
 
 namespace dragoman::app {
 namespace {
@@ -28,6 +31,7 @@ using nlohmann::json;
 // A command waits so long for the folder, which another command may hold for a moment.
 constexpr Micros kFolderPatience = std::chrono::seconds(30);
 constexpr std::int64_t kFollowWaitSeconds = 30;
+constexpr Micros kFollowRetry = std::chrono::seconds(2);
 
 // Stops on SIGINT and SIGTERM, whatever the command is doing.
 class StopOnSignal {
@@ -61,19 +65,27 @@ void print_rows(const cli::Command& command, const std::string& answer) {
   std::cout << std::flush;
 }
 
-// Asks again and again from where the last answer ended.
+// Asks again and again from where the last answer ended. Once there was an answer, a hub that stops, starts again or is
+// out of reach for a while is waited for: nothing is lost by asking again later.
 void follow(const cli::Command& command, json input, const Ask& ask, std::stop_token stop, Clock& clock) {
   const auto& operation = *command.operation;
-  input["wait"] = kFollowWaitSeconds;
+  bool answered = false, waiting = false;
   while (!stop.stop_requested()) {
+    // First, and after a failure, what there is comes at once: so it is seen whether somebody answers.
+    input["wait"] = answered && !waiting ? kFollowWaitSeconds : 0;
     try {
       const std::string answer = ask(operation, input);
+      if (waiting) std::cerr << "dragoman: the hub answers again\n";
+      answered = true;
+      waiting = false;
       print_rows(command, answer);
       input[operation.resume] = json::parse(cli::value_of(answer, "next"));
     } catch (const Error& error) {
-      // Nothing is lost by asking again later; a hub that is gone ends it.
-      if (error.kind == Error::Kind::cancelled) return;
-      if (error.kind != Error::Kind::busy || !clock.wait(std::chrono::seconds(2), stop)) throw;
+      if (stop.stop_requested()) return;
+      if (!policy(error.kind).retry || (!answered && error.kind != Error::Kind::busy)) throw;
+      if (!waiting) std::cerr << "dragoman: " << error.message << "\ndragoman: asking again until it answers\n";
+      waiting = true;
+      clock.wait(kFollowRetry, stop);
     }
   }
 }
@@ -95,40 +107,76 @@ int perform(const cli::Command& command, const Ask& ask, std::stop_token stop) {
   return cli::is_well(operation, answer) ? 0 : 1;
 }
 
-int ask_hub(const cli::Command& command, const std::string& url, const std::string& token_file, std::stop_token stop) {
-  const char* given = std::getenv("DRAGOMAN_TOKEN");
-  auto token = given && *given ? std::optional<std::string>(given) : read_file(token_file);
-  if (!token) {
+// `url` says where the hub is each time it is asked: started again, it may be elsewhere.
+int ask_hub(const cli::Command& command, const std::function<std::string()>& url, const std::string& token_file,
+            std::stop_token stop) {
+  const auto token = [&] {
+    const char* given = std::getenv("DRAGOMAN_TOKEN");
+    auto text = given && *given ? std::optional<std::string>(given) : read_file(token_file);
+    if (text) return Secret(std::move(*text));
     Error error(Error::Kind::auth,
                 fmt::format("There is no token in {}; name its file with --token-file.", token_file));
     error.code = "no_token";
     throw error;
-  }
+  };
   // An answer may take as long as a full pull or a certificate does.
   http::ClientSettings settings;
   settings.idle_timeout = settings.total_timeout = std::chrono::hours(24);
   settings.body_bytes_max = 4ull << 30;
   const auto client = http::make_client(settings);
-  cli::RemoteHub hub(url, Secret(std::move(*token)), *client);
   return perform(
-      command, [&](const ops::Operation& operation, const json& input) { return hub.call(operation, input, stop); },
+      command,
+      [&](const ops::Operation& operation, const json& input) {
+        return cli::RemoteHub(url(), token(), *client).call(operation, input, stop);
+      },
       stop);
+}
+
+// Only what begins something makes a folder and a store: elsewhere it is a mistyped name.
+void need_store(const Config& config) {
+  const auto there = [](const std::string& path) {
+    std::error_code ignored;
+    return std::filesystem::exists(path, ignored);
+  };
+  const auto file = store::sqlite_path(config.store.url);
+  if (there(config.data_dir) && (!file || there(*file))) return;
+  Error error(Error::Kind::not_found,
+              there(config.data_dir) && file
+                  ? fmt::format("There is no store {}; `dragoman run` makes one.", *file)
+                  : fmt::format("There is no store in {}; `dragoman run` makes one, --data-dir names another folder.",
+                                config.data_dir));
+  error.code = "no_store";
+  throw error;
 }
 
 int run_command(const cli::Command& command, const Config& config, std::stop_token stop, Clock& clock, Random& random) {
   if (!command.hub.empty())
-    return ask_hub(command, command.hub, command.token_file.empty() ? config.data_dir + "/token" : command.token_file,
-                   stop);
+    return ask_hub(
+        command, [&] { return command.hub; },
+        command.token_file.empty() ? config.data_dir + "/token" : command.token_file, stop);
+  if (command.operation->name != "connection add") need_store(config);
   DataFolder folder(config.data_dir);
   const Micros until = clock.steady() + kFolderPatience;
   while (!folder.try_lock(clock, std::chrono::milliseconds(200))) {
-    if (const auto url = folder.hub_url())
-      return ask_hub(command, *url, command.token_file.empty() ? folder.token_file() : command.token_file, stop);
+    if (folder.hub_url())
+      return ask_hub(
+          command,
+          [&] {
+            if (auto url = folder.hub_url()) return std::move(*url);
+            throw Error(Error::Kind::unavailable,
+                        fmt::format("No hub runs on the data folder {} any more.", config.data_dir));
+          },
+          command.token_file.empty() ? folder.token_file() : command.token_file, stop);
     if (clock.steady() > until || stop.stop_requested())
       throw Error(Error::Kind::busy,
                   fmt::format("Another command, or a hub that is starting, holds the data folder {}. "
                               "Try again in a moment.",
                               config.data_dir));
+  }
+  if (command.operation->name == "status") {
+    std::cerr << fmt::format("dragoman: no hub runs on the data folder {}; `dragoman run` starts one\n",
+                             config.data_dir);
+    return 1;
   }
   Core core(config, clock, random);
   ops::Context context{core.services(), "command line", stop};

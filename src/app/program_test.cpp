@@ -9,6 +9,7 @@
 #include <chrono>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <sstream>
 #include <thread>
 
@@ -109,6 +110,22 @@ class ProgramTest : public testing::Test {
     return 0;
   }
 
+  // A hub that was there makes the folder and the store.
+  void make_store() {
+    Child hub = start();
+    await(hub);
+    hub.signal(SIGTERM);
+    EXPECT_EQ(hub.wait(), 0);
+  }
+  // Until the text appears among a child's messages.
+  static bool says(const Child& child, const std::string& text) {
+    for (int i = 0; i < 3000 && child.runs(); ++i) {
+      if (child.err().find(text) != std::string::npos) return true;
+      SystemClock().wait(std::chrono::milliseconds(10), {});
+    }
+    return false;
+  }
+
   store::TemporaryFolder folder_;
   std::string data_ = folder_ / "data";
   int count_ = 0;
@@ -183,6 +200,7 @@ TEST_F(ProgramTest, StartsAgainAfterItWasKilled) {
 }
 
 TEST_F(ProgramTest, WorksWithoutARunningHub) {
+  make_store();
   const Done info = run({"store", "info", "--json"});
   EXPECT_EQ(info.code, 0) << info.err;
   EXPECT_EQ(info.err, "");
@@ -197,6 +215,7 @@ TEST_F(ProgramTest, WorksWithoutARunningHub) {
 TEST_F(ProgramTest, ExitCodesTellWhatKindOfThingWentWrong) {
   EXPECT_EQ(run({"no-such-command"}).code, 64);
   EXPECT_EQ(run({"token", "create"}).code, 64);
+  make_store();
   EXPECT_EQ(run({"change", "list", "--since", "x"}).code, 65);
   EXPECT_EQ(run({"status"}, {"DRAGOMAN_HTTP_LITSEN=1"}).code, 65);
   EXPECT_EQ(run({"status", "--hub", "http://127.0.0.1:1", "--token-file", "/dev/null"}).code, 75);
@@ -208,17 +227,87 @@ TEST_F(ProgramTest, ExitCodesTellWhatKindOfThingWentWrong) {
 TEST_F(ProgramTest, AFolderOrFileThatCannotBeUsedIsSaidSo) {
   std::ofstream(folder_ / "plain") << "x";
   data_ = folder_ / "plain";
-  const Done folder = run({"status"});
-  EXPECT_EQ(folder.code, 75);
+  const Done folder = run({"run"});
+  EXPECT_EQ(folder.code, 65);
   EXPECT_NE(folder.err.find("can't be"), std::string::npos) << folder.err;
   EXPECT_NE(folder.err.find("--data-dir"), std::string::npos);
 
   data_ = folder_ / "data";
   mkdir(data_.c_str(), 0700);
   std::ofstream(data_ + "/dragoman.db") << "this is no database, and long enough to be looked at as one";
-  const Done database = run({"status"});
+  const Done database = run({"store", "info"});
   EXPECT_EQ(database.code, 65);
   EXPECT_EQ(text_of(data_ + "/dragoman.db").substr(0, 7), "this is") << "it was left alone";
+}
+
+TEST_F(ProgramTest, OnlyWhatBeginsSomethingMakesAFolder) {
+  const Done lost = run({"connection", "list"});
+  EXPECT_EQ(lost.code, 65);
+  EXPECT_NE(lost.err.find("There is no store in " + data_), std::string::npos) << lost.err;
+  EXPECT_NE(access(data_.c_str(), F_OK), 0);
+
+  mkdir(data_.c_str(), 0755);
+  EXPECT_EQ(run({"connection", "list"}).code, 65);
+  EXPECT_NE(access((data_ + "/lock").c_str(), F_OK), 0) << "a folder that is none of ours is left alone";
+
+  make_store();
+  const Done status = run({"status"});
+  EXPECT_EQ(status.code, 1);
+  EXPECT_NE(status.err.find("no hub runs on the data folder"), std::string::npos) << status.err;
+  EXPECT_EQ(run({"connection", "list"}).code, 0);
+}
+
+TEST_F(ProgramTest, FollowingGoesOnWhenTheHubWasStartedAgain) {
+  std::string address;
+  std::optional<Child> follower;
+  {
+    Child hub = start();
+    await(hub);
+    address = text_of(data_ + "/hub.json");
+    const std::string token = json::parse(run({"token", "create", "follower", "--json"}).out)["token"];
+    follower.emplace(std::vector<std::string>{"change", "list", "--follow", "--data-dir", data_},
+                     folder_ / "follower", std::vector<std::string>{"DRAGOMAN_TOKEN=" + token});
+    // Its first question, which is answered at once, shows by its token.
+    for (int i = 0; i < 1000; ++i) {
+      const json tokens = json::parse(run({"token", "list", "--json"}).out)["tokens"];
+      if (!tokens.back()["used"].is_null()) break;
+    }
+    hub.signal(SIGTERM);
+    EXPECT_EQ(hub.wait(), 0);
+  }
+  EXPECT_TRUE(says(*follower, "asking again until it answers")) << follower->err();
+  Child hub = start();
+  await(hub);
+  EXPECT_NE(text_of(data_ + "/hub.json"), address);
+  EXPECT_TRUE(says(*follower, "the hub answers again")) << follower->err();
+  follower->signal(SIGTERM);
+  EXPECT_EQ(follower->wait(), 0);
+  hub.signal(SIGTERM);
+  EXPECT_EQ(hub.wait(), 0);
+}
+
+TEST_F(ProgramTest, ALostKeyOfSecretsIsSaidAndNeverReplaced) {
+  std::ofstream(folder_ / "password") << "s3cret-password\n";
+  ASSERT_EQ(
+      run({"connection", "add", "main", "--url", "http://127.0.0.1:1", "--secret-file", folder_ / "password"}).code, 0);
+  const std::string key = data_ + "/secret.key";
+  ASSERT_EQ(rename(key.c_str(), (folder_ / "kept.key").c_str()), 0);
+  for (const auto& arguments :
+       {std::vector<std::string>{"run", "--listen", "127.0.0.1:0"}, {"connection", "list"}}) {
+    const Done lost = run(arguments);
+    EXPECT_EQ(lost.code, 65);
+    EXPECT_NE(lost.err.find("The key file " + key + " is not there"), std::string::npos) << lost.err;
+    EXPECT_NE(lost.err.find("(main)"), std::string::npos) << lost.err;
+    EXPECT_NE(access(key.c_str(), F_OK), 0);
+  }
+  // What the message says for a key that is lost for good.
+  const int made = open(key.c_str(), O_WRONLY | O_CREAT, 0600);
+  const std::string fresh = std::string(64, 'a') + "\n";
+  ASSERT_EQ(write(made, fresh.data(), fresh.size()), static_cast<ssize_t>(fresh.size()));
+  close(made);
+  EXPECT_EQ(run({"connection", "list"}).code, 0);
+  EXPECT_EQ(run({"connection", "update", "main", "--secret-file", folder_ / "password"}).code, 0);
+  EXPECT_EQ(run({"store", "rotate-key"}).code, 0) << "all secrets open again";
 }
 
 TEST_F(ProgramTest, SecretsOfConnectionsComeFromAFileAndAreNeverShown) {

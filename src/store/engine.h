@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,6 +14,9 @@ namespace dragoman::store {
 
 /// As store::open, with another list of migrations; for tests of the store itself and for its benchmark.
 std::unique_ptr<Store> open(const StoreSettings& settings, Clock& clock, std::span<const Migration> migrations);
+
+/// The file that a store URL names; nullopt if it is no SQLite URL. Errors: invalid (code `store_url`).
+std::optional<std::string> sqlite_path(std::string_view url);
 
 /// `path` may be `:memory:`.
 std::unique_ptr<Store> open_sqlite(const std::string& path, const StoreSettings& settings, Clock& clock,

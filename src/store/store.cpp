@@ -52,10 +52,8 @@ std::unique_ptr<Store> open(const StoreSettings& settings, Clock& clock) {
   return open(settings, clock, product_migrations());
 }
 
-std::unique_ptr<Store> open(const StoreSettings& settings, Clock& clock, std::span<const Migration> migrations) {
-  std::string_view url = settings.url;
-  if (url.starts_with("postgres://") || url.starts_with("postgresql://"))
-    return open_postgres(settings, clock, migrations);
+std::optional<std::string> sqlite_path(std::string_view url) {
+  if (url.starts_with("postgres://") || url.starts_with("postgresql://")) return std::nullopt;
   if (url.starts_with("sqlite:")) {
     url.remove_prefix(7);
     if (url.starts_with("//")) url.remove_prefix(2);
@@ -67,7 +65,12 @@ std::unique_ptr<Store> open(const StoreSettings& settings, Clock& clock, std::sp
   }
   if (url.empty())
     raise(Error::Kind::invalid, "store_url", "no store is named: give sqlite:PATH or postgres://HOST/DATABASE");
-  return open_sqlite(std::string(url), settings, clock, migrations);
+  return std::string(url);
+}
+
+std::unique_ptr<Store> open(const StoreSettings& settings, Clock& clock, std::span<const Migration> migrations) {
+  if (const auto path = sqlite_path(settings.url)) return open_sqlite(*path, settings, clock, migrations);
+  return open_postgres(settings, clock, migrations);
 }
 
 }  // namespace dragoman::store
