@@ -99,6 +99,18 @@ Tokens::Issued Tokens::create(const std::string& name, Role role, std::optional<
   token.expires = expires;
   const std::string hash = hash_of(issued.secret.reveal());
   store_.write([&](Session& session) {
+    session.lock("dragoman tokens");
+    std::optional<Token> same;
+    session.query(std::string(kColumns) + "WHERE name = $1 AND revoked_us IS NULL", {{name}}, [&](const Row& row) {
+      if (Token one = token_of(row); active(one, now)) same = std::move(one);
+    });
+    if (same) {
+      Error error(Error::Kind::conflict,
+                  fmt::format("There is a token `{}` already ({}): revoke that, or choose another name.", name,
+                              same->prefix));
+      error.code = "name_taken";
+      throw error;
+    }
     const Param until = expires ? Param(to_us(*expires)) : Param(nullptr);
     session.query(
         "INSERT INTO token (name, prefix, hash, role, created_us, expires_us) VALUES ($1, $2, $3, $4, $5, $6) "

@@ -54,7 +54,8 @@ class Tokens {
     Token token;
     Secret secret;  ///< shown once
   };
-  /// Throws invalid if the name is empty, too long or not plain text, or the expiry is past.
+  /// Throws invalid if the name is empty, too long or not plain text, or the expiry is past; conflict (code
+  /// `name_taken`) if an active token has the name.
   Issued create(const std::string& name, Role role, std::optional<Time> expires);
   /// Newest last.
   std::vector<Token> list();

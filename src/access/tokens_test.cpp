@@ -101,6 +101,15 @@ TEST_F(TokensTest, TheLastAdminTokenStays) {
     EXPECT_EQ(error.code, "last_admin");
   }
   EXPECT_THROW(tokens_.revoke("dgm_nobody"), Error);
+  tokens_.create("taken", Role::user, clock_.now() + 1h);
+  try {
+    tokens_.create("taken", Role::viewer, {});
+    ADD_FAILURE() << "two of one name";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code, "name_taken");
+  }
+  clock_.advance(2h);
+  EXPECT_NO_THROW(tokens_.create("taken", Role::viewer, {})) << "the first has ended";
   EXPECT_THROW(tokens_.create("", Role::user, {}), Error);
   EXPECT_THROW(tokens_.create("a\nb", Role::user, {}), Error);
   EXPECT_THROW(tokens_.create("\xff", Role::user, {}), Error);

@@ -59,8 +59,19 @@ std::optional<Secret> ensure_local_token(Core& core, const DataFolder& folder) {
   if (kept && core.tokens().check(*kept)) return std::nullopt;
   char host[256] = "";
   gethostname(host, sizeof host - 1);
-  auto issued = core.tokens().create(core.tokens().any() ? fmt::format("command line on {}", host) : "first admin",
-                                     access::Role::admin, {});
+  const std::string name = core.tokens().any() ? fmt::format("command line on {}", host) : "first admin";
+  // One of that name may be in use in another data folder, or its file be lost.
+  const auto make = [&] {
+    for (int number = 2;; ++number) {
+      try {
+        return core.tokens().create(number == 2 ? name : fmt::format("{} ({})", name, number - 1), access::Role::admin,
+                                    {});
+      } catch (const Error& error) {
+        if (error.code != "name_taken") throw;
+      }
+    }
+  };
+  auto issued = make();
   write_private_file(folder.token_file(), issued.secret.reveal() + "\n");
   return std::move(issued.secret);
 }
