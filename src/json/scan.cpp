@@ -36,7 +36,7 @@ void append_utf8(std::string& out, unsigned c) {
 }  // namespace
 
 void fail(const char* code, std::string_view what, std::size_t at) {
-  Error error(Error::Kind::protocol, fmt::format("the answer is not usable JSON: {} at byte {}", what, at));
+  Error error(Error::Kind::protocol, fmt::format("{}{} at byte {}", kNotUsable, what, at));
   error.code = code;
   throw error;
 }

@@ -13,6 +13,9 @@
 
 namespace dragoman::json {
 
+/// What messages of `fail` begin with; a reader of something else than an answer puts its own words there.
+inline constexpr std::string_view kNotUsable = "the answer is not usable JSON: ";
+
 /// Error protocol with a code and the place in its message.
 [[noreturn]] void fail(const char* code, std::string_view what, std::size_t at);
 

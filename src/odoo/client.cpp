@@ -43,10 +43,18 @@ std::string origin_of(const std::string& url) {
   return origin;
 }
 
-// What of a redirect's target may stand in a message.
+// Where a redirect leads, as the URL that can be given for this Odoo: without what we had asked for there, and without
+// a query, which may hold anything.
 std::string target_of(const http::Response& response) {
-  const std::string location(response.headers.find("Location").value_or(""));
-  return shorten(location.substr(0, location.find_first_of("?#")), 200);
+  std::string location(response.headers.find("Location").value_or(""));
+  location.resize(std::min(location.size(), location.find_first_of("?#")));
+  while (location.ends_with('/')) location.pop_back();
+  for (const std::string_view own : {"/jsonrpc", "/xmlrpc/2/common", "/xmlrpc/2/object", "/xmlrpc/2/db", "/web/version"})
+    if (location.ends_with(own)) location.resize(location.size() - own.size());
+  const auto host = location.find("://");
+  const auto json2 = location.find("/json/2/", host == std::string::npos ? 0 : host + 3);
+  if (json2 != std::string::npos) location.resize(json2);
+  return shorten(location, 200);
 }
 
 bool looks_like_key(const std::string& secret) {
@@ -171,11 +179,11 @@ std::string_view name(Transport transport) {
     case Transport::json2:
       return "json2";
     case Transport::json_rpc:
-      return "json_rpc";
+      return "jsonrpc";
     case Transport::xml_rpc:
-      return "xml_rpc";
+      return "xmlrpc";
   }
-  return "json_rpc";
+  return "jsonrpc";
 }
 
 std::optional<Version> parse_version(std::string_view info_json, std::string_view text) {
@@ -405,7 +413,7 @@ class Client::Impl {
     const Version version = know_version(stop);
     if (settings_.transport) {
       if (*settings_.transport == Transport::json2 && version.major < 19)
-        throw made(Kind::invalid, "transport", fmt::format("Odoo {} has no JSON-2: use json_rpc", version.text));
+        throw made(Kind::invalid, "transport", fmt::format("Odoo {} has no JSON-2: use jsonrpc", version.text));
       return *settings_.transport;
     }
     return version.major >= 19 && looks_like_key(settings_.password.reveal()) ? Transport::json2 : Transport::json_rpc;

@@ -356,6 +356,7 @@ TEST_F(OdooClient, WhatIsNoOdooIsSaidSo) {
   EXPECT_EQ(error.code, "redirect");
   EXPECT_NE(error.message.find("https://other.example.com"), std::string::npos);
   EXPECT_EQ(error.message.find("hush"), std::string::npos);
+  EXPECT_EQ(error.message.find("jsonrpc"), std::string::npos) << "our own path is not part of the URL to give";
 }
 
 TEST_F(OdooClient, UrlsOfOtherShapesAreRefused) {

@@ -1,3 +1,6 @@
+#include <fmt/format.h>
+
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -35,6 +38,20 @@ json shape(const access::Token& token, Time now) {
           {"revoked", time_or_null(token.revoked)}};
 }
 
+// Whole, since the hub's working folder is nobody's business; a folder is not made, for it is most likely mistyped.
+std::string backup_path(const std::string& given) {
+  const auto path = std::filesystem::absolute(given).lexically_normal();
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(path.parent_path(), ignored)) {
+    Error error(Error::Kind::invalid,
+                fmt::format("There is no folder {} on the hub's machine: make it first, or name another.",
+                            path.parent_path().string()));
+    error.code = "no_folder";
+    throw error;
+  }
+  return path.string();
+}
+
 std::vector<Operation> store_operations() {
   std::vector<Operation> all;
   all.push_back({
@@ -63,17 +80,18 @@ std::vector<Operation> store_operations() {
   all.push_back({
       .name = "store backup",
       .summary = "Writes a consistent copy of the database to a file, while the hub goes on",
-      .description = "The path is on the hub's machine, and must not exist. The key of the secrets is not in it: keep "
+      .description = "The path is on the hub's machine. The file must not exist, and its folder must. The key of the secrets is not in it: keep "
                      "the key file as well, elsewhere.",
       .method = "POST",
       .path = "/store/backup",
       .permission = Role::admin,
       .inputs = {{.name = "path", .doc = "where to", .required = true, .positional = true}},
-      .output = {.fields = {{.name = "path", .required = true}}},
+      .output = {.fields = {{.name = "path", .doc = "the whole of it", .required = true}}},
       .run =
           [](Context& context, const json& input) {
-            context.services.store.backup(input.at("path"));
-            return dump({{"path", input.at("path")}});
+            const auto path = backup_path(input.at("path"));
+            context.services.store.backup(path);
+            return dump({{"path", path}});
           },
       .slow = true,
   });

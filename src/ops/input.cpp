@@ -184,7 +184,9 @@ json parse_body(std::string_view text) {
   try {
     dragoman::json::check(text, kDepthMax);
   } catch (const Error& error) {
-    refuse("The body is not JSON that can be read: " + error.message, error.code.empty() ? "json" : error.code);
+    std::string_view what = error.message;
+    if (what.starts_with(dragoman::json::kNotUsable)) what.remove_prefix(dragoman::json::kNotUsable.size());
+    refuse(fmt::format("This is not JSON that can be read: {}.", what), error.code.empty() ? "json" : error.code);
   }
   std::vector<std::set<std::string>> open;
   std::string twice;
@@ -197,9 +199,11 @@ json parse_body(std::string_view text) {
         twice = value.get<std::string>();
       return true;
     });
+  } catch (const json::out_of_range&) {
+    refuse("The body has a number that is too large.", "json");  // such as 1e999, which no double holds
   } catch (const json::exception&) {
-    // Its grammar was checked, so this is a number such as 1e999 that no double holds.
-    refuse("The body has a number that is too large.", "json");
+    // Its grammar was checked, and that allows any escape.
+    refuse("The body has an escape such as \\ud800 that is half a character: its other half does not follow.", "json");
   }
   if (!twice.empty()) refuse(fmt::format("The body has `{}` twice in one object.", twice), "duplicate");
   return parsed;
