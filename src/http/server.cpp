@@ -30,6 +30,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/random.h"
 
 namespace dragoman::http {
 namespace {
@@ -341,7 +342,13 @@ class Server::Impl::Session : public std::enable_shared_from_this<Server::Impl::
   }
 
   void refuse(int status, std::string_view kind, std::string_view code, std::string_view message) {
-    Reply reply{problem_response({status, kind, code, message, {}, {}}), {}};
+    // The router, which gives the others theirs, never sees these.
+    SystemRandom random;
+    const std::string request_id = random_hex(random, 8);
+    log::write(status == 503 ? log::Level::debug : log::Level::info, "request refused unread",
+               {{"request", request_id}, {"status", status}, {"code", code}});
+    Reply reply{problem_response({status, kind, code, message, {}, request_id}), {}};
+    reply.response.headers.set("X-Request-Id", request_id);
     if (status == 503) reply.response.headers.set("Retry-After", "1");
     unread_ = !keep_;
     send(std::move(reply));

@@ -185,7 +185,10 @@ TEST(HttpServer, ARefusedClientThatStillSendsSeesTheRefusal) {
   RawHttp client(server.port());
   client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 500000\r\n\r\n");
   client.send(std::string(500'000, 'x'));
-  EXPECT_EQ(client.answer().status, 413);
+  const auto refusal = client.answer();
+  EXPECT_EQ(refusal.status, 413);
+  EXPECT_NE(refusal.body.find("\"request_id\":\""), std::string::npos) << "found in the log by it";
+  EXPECT_NE(refusal.head.find("X-Request-Id: "), std::string::npos);
 }
 
 TEST(HttpServer, ClosesThoseWhoSendTheirHeadOrBodyTooSlowly) {
