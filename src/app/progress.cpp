@@ -47,7 +47,7 @@ Progress::Report Progress::look(const std::vector<pipeline::ConnectionStatus>& c
     }
 
     std::int64_t records = 0, changes = 0, done = 0;
-    std::vector<std::string> pulling;
+    std::vector<const pipeline::ModelStatus*> pulling;
     for (const auto& model : connection.models) {
       auto& phase = seen.phases[model.model];
       const bool pulls = model.phase == "pulling";
@@ -61,11 +61,7 @@ Progress::Report Progress::look(const std::vector<pipeline::ConnectionStatus>& c
         phase = model.phase;
       }
       if (model.phase == "unavailable") continue;
-      if (pulls)
-        pulling.push_back(
-            fmt::format("{} {} of {}{}{}", model.model, with_commas(model.done), with_commas(model.total),
-                        model.rate > 0 ? fmt::format(", {}/s", with_commas(std::llround(model.rate))) : "",
-                        model.left ? fmt::format(", {} left", in_words(*model.left)) : ""));
+      if (pulls) pulling.push_back(&model);
       if (!pulls && !waits) ++done;
       records += model.done;
       changes += model.changes;
@@ -78,18 +74,29 @@ Progress::Report Progress::look(const std::vector<pipeline::ConnectionStatus>& c
     const auto wanted = std::count_if(connection.models.begin(), connection.models.end(),
                                       [](const auto& model) { return model.phase != "unavailable"; });
     const bool complete = wanted > 0 && done == wanted;
-    if (complete && !seen.complete)
+    const bool told = complete && connection.state == "active" && connection.error.empty();
+    if (told && !seen.complete)
       report.lines.push_back(fmt::format("{}: everything is here: {} models, {} records; following changes from now on",
                                          name, wanted, with_commas(records)));
-    seen.complete = complete;
+    seen.complete = complete && (told || seen.complete);
 
     if (connection.state != "active") {
       now.push_back(fmt::format("{} is {}", name, connection.state));
     } else if (!connection.error.empty()) {
       now.push_back(fmt::format("{} can't be reached", name));
     } else if (!pulling.empty()) {
+      // A narrow terminal cuts the end off: what decides how long it takes comes first, and names last.
+      std::stable_sort(pulling.begin(), pulling.end(),
+                       [](const auto* a, const auto* b) { return a->total - a->done > b->total - b->done; });
       if (pulling.size() > 2) pulling.resize(2);
-      now.push_back(fmt::format("pulling from {} ({} of {} models): {}", name, done, wanted, fmt::join(pulling, "; ")));
+      std::vector<std::string> shown;
+      for (const auto* model : pulling)
+        shown.push_back(
+            fmt::format("{}{}{} {} of {}",
+                        model->rate > 0 ? fmt::format("{}/s, ", with_commas(std::llround(model->rate))) : "",
+                        model->left ? fmt::format("{} left, ", in_words(*model->left)) : "", model->model,
+                        with_commas(model->done), with_commas(model->total)));
+      now.push_back(fmt::format("pulling from {} ({} of {} models): {}", name, done, wanted, fmt::join(shown, "; ")));
     } else if (complete) {
       now.push_back(fmt::format("following {}: {} models, {} records, {} changes since the start", name, wanted,
                                 with_commas(records), with_commas(changes)));

@@ -27,7 +27,7 @@ TEST(Progress, TellsThePullAndThenTheChanges) {
   main.models[2].reason = "this account may not read it";
   auto report = progress.look({main});
   EXPECT_EQ(report.lines, Lines{"main: stock.move is not captured: this account may not read it"});
-  EXPECT_EQ(report.now, "pulling from main (0 of 2 models): res.partner 12,000 of 50,000, 1,530/s, 25 s left");
+  EXPECT_EQ(report.now, "pulling from main (0 of 2 models): 1,530/s, 25 s left, res.partner 12,000 of 50,000");
 
   main.models[0] = model("res.partner", "following", 50'000, 50'000);
   main.models[1].phase = "pulling";
@@ -57,6 +57,35 @@ TEST(Progress, TellsWhatIsWrongOnceAndWhenItIsOver) {
   const auto report = progress.look({main});
   EXPECT_EQ(report.lines, Lines{"main: error: wrong password"});
   EXPECT_EQ(report.now, "main is error");
+}
+
+TEST(Progress, ShowsFirstWhatHasMostLeft) {
+  Progress progress;
+  pipeline::ConnectionStatus main{.connection = "main", .state = "active"};
+  main.models = {model("res.country", "pulling", 10, 20), model("res.partner", "pulling", 100, 50'000),
+                 model("sale.order", "pulling", 0, 900)};
+  main.models[1].rate = 1000;
+  EXPECT_EQ(progress.look({main}).now,
+            "pulling from main (0 of 3 models): 1,000/s, res.partner 100 of 50,000; sale.order 0 of 900");
+}
+
+TEST(Progress, ClaimsNothingOfAConnectionThatIsNotReachedOrPaused) {
+  Progress progress;
+  pipeline::ConnectionStatus main{.connection = "main", .state = "active"};
+  main.models = {model("res.partner", "following", 5, 5)};
+  main.error = "not reached; next try in 5 s";
+  EXPECT_EQ(progress.look({main}).lines, Lines{"main: not reached; next try in 5 s"});
+  main.error.clear();
+  main.state = "paused";
+  EXPECT_EQ(progress.look({main}).lines, (Lines{"main: paused", "main: reached again"}));
+  main.state = "active";
+  EXPECT_EQ(progress.look({main}).lines,
+            (Lines{"main: active again",
+                   "main: everything is here: 1 models, 5 records; following changes from now on"}));
+  main.error = "not reached; next try in 5 s";
+  progress.look({main});
+  main.error.clear();
+  EXPECT_EQ(progress.look({main}).lines, Lines{"main: reached again"}) << "said once";
 }
 
 TEST(Progress, NumbersAndTimesInWords) {

@@ -33,6 +33,7 @@ word, `request_id` is also in the header `X-Request-Id` and in the hub's log.
 | 401 | auth | no token, or one that is unknown or has ended |
 | 403 | forbidden | the role may not do this, or the remote account may not |
 | 404 | not_found | what was named does not exist |
+| 405 | invalid | the address is known, but not with this method; `Allow` says which it takes |
 | 409 | conflict | the state of the thing does not allow it |
 | 422 | invalid | the input is wrong; the message names what |
 | 429 | busy | too many requests; `Retry-After` says when to come back |

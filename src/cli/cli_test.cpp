@@ -32,7 +32,10 @@ TEST_F(CommandLineTest, ArgumentsOptionsAndSettingsFindTheirPlaces) {
   EXPECT_EQ(command.settings.at("hub.data_dir"), "/d");
   EXPECT_TRUE(command.json);
   EXPECT_EQ(input_of(command),
-            json({{"connection", "main"}, {"models", {"res.partner", "sale.order"}}, {"full", true}}));
+            json({{"connection", "main"},
+                  {"models", {"res.partner", "sale.order"}},
+                  {"full", true},
+                  {"accept_deletions", false}}));
   EXPECT_EQ(input_of(read({"--data-dir", "/d", "record", "list", "main", "thing", "--no-archived", "--limit", "5"})),
             json({{"connection", "main"},
                   {"model", "thing"},
@@ -111,6 +114,15 @@ TEST(Render, NoControlCharacterReachesTheTerminal) {
   const std::string out = render(kSample, R"({"total":1,"rows":[{"name":"a\u001b[2Jb\nc\u0007","count":1}]})");
   EXPECT_EQ(out.find('\x1b'), std::string::npos);
   EXPECT_NE(out.find("a [2Jb c "), std::string::npos) << out;
+}
+
+TEST(Render, WhatIsNestedIsCutAndTextsAreWhole) {
+  const ops::Operation operation{.output = {.fields = {{.name = "changed", .type = Type::object}}}};
+  const std::string many(1000, '1'), note(1000, 'n');
+  const std::string out = render(operation, R"({"changed":{"state":[)" + many + R"(],"note":")" + note + "\"}}");
+  EXPECT_LT(out.find("… (whole with --json)"), 400u) << out;
+  EXPECT_EQ(out.find(many), std::string::npos);
+  EXPECT_NE(out.find(note), std::string::npos);
 }
 
 TEST(Render, TheVerdictIsTrueZeroOrEmpty) {

@@ -67,6 +67,15 @@ std::string cell(std::string_view value, ops::Type type) {
   return harmless(std::string(value));
 }
 
+// What is nested in a value can be very long, such as the choices of a field.
+std::string cut(std::string text) {
+  constexpr std::size_t kBytesMax = 300;
+  if (text.size() <= kBytesMax) return text;
+  std::size_t end = kBytesMax;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+  return text.substr(0, end) + "… (whole with --json)";
+}
+
 std::size_t width(std::string_view text) {
   return static_cast<std::size_t>(
       std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
@@ -150,7 +159,7 @@ std::string render(const ops::Operation& operation, std::string_view answer) {
       out += field.name + ":\n";
       for (const auto& [name, inner] : members(value))
         out += "  " + harmless(name) + ": " +
-               (inner.front() == '"' ? cell(inner, ops::Type::text) : harmless(std::string(inner))) + "\n";
+               (inner.front() == '"' ? cell(inner, ops::Type::text) : cut(harmless(std::string(inner)))) + "\n";
     } else {
       out += padded(field.name, wide, false) + "  " + cell(value, field.type) + "\n";
     }

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -23,6 +24,7 @@ std::vector<Field> connection_columns() {
           {.name = "kind", .doc = "the connector", .required = true},
           {.name = "state", .doc = "`active`, `paused` or `error`", .required = true},
           {.name = "reason", .doc = "why it is paused or in error"},
+          {.name = "error", .doc = "of `list`: why it waits, with when it tries again"},
           {.name = "settings", .type = Type::object, .doc = "without secrets", .hidden = true},
           {.name = "learnt", .type = Type::object, .doc = "what is known of the server", .hidden = true},
           {.name = "created", .type = Type::time, .hidden = true},
@@ -165,7 +167,12 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
       .run =
           [](Context& context, const json&) {
             json rows = json::array();
-            for (const auto& connection : context.services.connections.list()) rows.push_back(shape(connection));
+            std::map<std::string, std::string> errors;
+            for (const auto& status : context.services.sync.status("")) errors[status.connection] = status.error;
+            for (const auto& connection : context.services.connections.list()) {
+              rows.push_back(shape(connection));
+              rows.back()["error"] = errors[connection.name];
+            }
             return dump({{"connections", rows}});
           },
   });

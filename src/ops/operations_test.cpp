@@ -117,6 +117,17 @@ TEST(OperationInput, BodiesThatAreNoGoodJsonAreRefused) {
   EXPECT_EQ(code(std::string(33, '[') + std::string(33, ']')), "json_depth");
 }
 
+TEST(OperationInput, WhatIsWrongWithABodyIsSaidInItsOwnWords) {
+  const auto message = [](const std::string& text) { return refusal([&] { parse_body(text); }); };
+  EXPECT_EQ(message("{\"a\":1"), "This is not JSON that can be read: the text ends too early at byte 6.");
+  EXPECT_EQ(message("{\"a\":1e999}"), "The body has a number that is too large.");
+  for (const char* half : {"\\ud800", "\\udc00", "\\ud800x", "\\ud800\\u0041"}) {
+    const std::string told = message("{\"a\":\"" + std::string(half) + "\"}");
+    EXPECT_NE(told.find("half a character"), std::string::npos) << half << ": " << told;
+  }
+  EXPECT_EQ(message("{\"a\":\"\\ud83d\\ude00\"}"), "(accepted)");
+}
+
 TEST(Catalog, NamesRoutesAndCommandsAreEachUsedOnce) {
   const FakeHub hub;
   std::set<std::string> names, routes;
@@ -218,7 +229,9 @@ TEST_F(OperationsTest, SyncBringsRecordsThatCanBeReadEveryWay) {
   EXPECT_EQ(models["models"][0]["archived"], 1);
   EXPECT_EQ(ask("model show", {{"connection", "main"}, {"model", "thing"}})["fields"],
             json({"active", "id", "value", "write_date"}));
-  ask("sync status");
+  const json status = ask("sync status");
+  EXPECT_EQ(status["trouble"], json::array());
+  EXPECT_TRUE(status["models"][0]["total"].is_null()) << "no pull is under way";
 
   json page = ask("record list", {{"connection", "main"}, {"model", "thing"}, {"limit", 2}, {"bodies", true}});
   EXPECT_EQ(page["records"].size(), 2u);
@@ -290,6 +303,11 @@ TEST_F(OperationsTest, TheHubTellsOfItself) {
   ask("store backup", {{"path", path}});
   EXPECT_TRUE(std::filesystem::exists(path));
   EXPECT_THROW(ask("store backup", {{"path", path}}), Error);
+  const std::string relative = std::filesystem::relative(path).string() + ".relative";
+  EXPECT_EQ(ask("store backup", {{"path", relative}})["path"], path + ".relative");
+  const auto missing = std::filesystem::path(path).parent_path() / "not" / "there";
+  EXPECT_THROW(ask("store backup", {{"path", (missing / "copy.db").string()}}), Error);
+  EXPECT_FALSE(std::filesystem::exists(missing.parent_path()));
 }
 
 TEST_F(OperationsTest, TokensAreShownOnce) {
@@ -304,6 +322,7 @@ TEST_F(OperationsTest, TokensAreShownOnce) {
 TEST_F(OperationsTest, PausingAllPausesAllThatAreActive) {
   connect();
   EXPECT_EQ(ask("sync pause")["connections"][0]["state"], "paused");
+  EXPECT_EQ(ask("sync status")["trouble"], json({"main is paused: paused by tester"}));
   EXPECT_EQ(ask("sync resume", {{"connection", "main"}})["connections"][0]["state"], "active");
   EXPECT_THROW(ask("sync pause", {{"connection", "other"}}), Error);
 }

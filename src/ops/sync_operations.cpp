@@ -31,7 +31,7 @@ json shape(const pipeline::ModelStatus& model) {
           {"model", model.model},
           {"phase", model.phase},
           {"done", model.done},
-          {"total", model.total},
+          {"total", model.phase == "pulling" ? json(model.total) : json(nullptr)},
           {"records_per_second", std::round(model.rate * 10) / 10},
           {"seconds_left", model.left ? json(std::llround(seconds(*model.left))) : json(nullptr)},
           {"changes", model.changes},
@@ -53,8 +53,7 @@ std::vector<Field> status_columns() {
            .required = true},
           {.name = "total",
            .type = Type::integer,
-           .doc = "records that the server counted when the pull began",
-           .required = true},
+           .doc = "records that the server counted when the pull under way began"},
           {.name = "records_per_second", .type = Type::text, .doc = "of the pull under way, a number", .hidden = true},
           {.name = "seconds_left", .type = Type::integer, .doc = "of the pull under way, an estimate"},
           {.name = "changes", .type = Type::integer, .doc = "found since this hub started", .required = true},
@@ -165,12 +164,16 @@ std::vector<Operation> sync_operations() {
       .output = {.fields = {{.name = "connections",
                              .type = Type::list,
                              .doc = "each with state, reason, error, retry_at, calls_at_once",
+                             .required = true},
+                            {.name = "trouble",
+                             .type = Type::list,
+                             .doc = "connections that don't go on, and why: a sentence each",
                              .required = true}},
                  .rows = "models",
                  .columns = status_columns()},
       .run =
           [](Context& context, const json& input) {
-            json connections = json::array(), models = json::array();
+            json connections = json::array(), models = json::array(), trouble = json::array();
             for (const auto& status : context.services.sync.status(input.value("connection", ""))) {
               connections.push_back({{"connection", status.connection},
                                      {"state", status.state},
@@ -178,9 +181,15 @@ std::vector<Operation> sync_operations() {
                                      {"error", status.error},
                                      {"retry_at", time_or_null(status.retry_at)},
                                      {"calls_at_once", status.places}});
+              if (status.state != "active")
+                trouble.push_back(fmt::format("{} is {}{}", status.connection,
+                                              status.state == "error" ? "in error" : status.state,
+                                              status.reason.empty() ? "" : ": " + status.reason));
+              else if (!status.error.empty())
+                trouble.push_back(status.connection + ": " + status.error);
               for (const auto& model : status.models) models.push_back(shape(model));
             }
-            return dump({{"connections", connections}, {"models", models}});
+            return dump({{"connections", connections}, {"trouble", trouble}, {"models", models}});
           },
   });
   all.push_back({
