@@ -105,9 +105,9 @@ Tokens::Issued Tokens::create(const std::string& name, Role role, std::optional<
       if (Token one = token_of(row); active(one, now)) same = std::move(one);
     });
     if (same) {
-      Error error(Error::Kind::conflict,
-                  fmt::format("There is a token `{}` already ({}): revoke that, or choose another name.", name,
-                              same->prefix));
+      Error error(
+          Error::Kind::conflict,
+          fmt::format("There is a token `{}` already ({}): revoke that, or choose another name.", name, same->prefix));
       error.code = "name_taken";
       throw error;
     }

@@ -30,8 +30,8 @@ const std::string& made(const std::string& path) {
   std::error_code code;
   const bool fresh = std::filesystem::create_directories(path, code);
   if (code)
-    unusable(Error::Kind::invalid, fmt::format("The data folder {} can't be made: {}. Name another with --data-dir.",
-                                               path, code.message()));
+    unusable(Error::Kind::invalid,
+             fmt::format("The data folder {} can't be made: {}. Name another with --data-dir.", path, code.message()));
   if (::access(path.c_str(), R_OK | W_OK | X_OK) != 0)
     unusable(Error::Kind::invalid,
              fmt::format("The data folder {} can't be written to by this user: {}. Name another with --data-dir.", path,
@@ -56,13 +56,14 @@ access::KeyRing open_keys(const Config& config, store::Store& store, Random& ran
                     });
     });
     if (!sealed.empty()) {
-      Error error(Error::Kind::invalid,
-                  fmt::format("The key file {0} is not there, and the secrets in the database ({1}) open only with it. "
-                              "Put it back from your copy, or name it (`secrets.key_file`, DRAGOMAN_SECRET_KEY). If it "
-                              "is lost for good, make a new one with `(umask 077; openssl rand -hex 32 > {0})` and then "
-                              "give every connection its secret again with `dragoman connection update NAME "
-                              "--secret-file FILE`.",
-                              config.key_file, fmt::join(sealed, ", ")));
+      Error error(
+          Error::Kind::invalid,
+          fmt::format("The key file {0} is not there, and the secrets in the database ({1}) open only with it. "
+                      "Put it back from your copy, or name it (`secrets.key_file`, DRAGOMAN_SECRET_KEY). If it "
+                      "is lost for good, make a new one with `(umask 077; openssl rand -hex 32 > {0})` and then "
+                      "give every connection its secret again with `dragoman connection update NAME "
+                      "--secret-file FILE`.",
+                      config.key_file, fmt::join(sealed, ", ")));
       error.code = "key_missing";
       throw error;
     }

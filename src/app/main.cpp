@@ -141,10 +141,10 @@ void need_store(const Config& config) {
   const auto file = store::sqlite_path(config.store.url);
   if (there(config.data_dir) && (!file || there(*file))) return;
   Error error(Error::Kind::not_found,
-              there(config.data_dir) && file
-                  ? fmt::format("There is no store {}; `dragoman run` makes one.", *file)
-                  : fmt::format("There is no store in {}; `dragoman run` makes one, --data-dir names another folder.",
-                                config.data_dir));
+              !there(config.data_dir) ? fmt::format("There is no {} {}; `dragoman run` makes one, and --data-dir names "
+                                                    "another folder.",
+                                                    file ? "store in" : "data folder", config.data_dir)
+                                      : fmt::format("There is no store {}; `dragoman run` makes one.", *file));
   error.code = "no_store";
   throw error;
 }

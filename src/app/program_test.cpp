@@ -265,8 +265,8 @@ TEST_F(ProgramTest, FollowingGoesOnWhenTheHubWasStartedAgain) {
     await(hub);
     address = text_of(data_ + "/hub.json");
     const std::string token = json::parse(run({"token", "create", "follower", "--json"}).out)["token"];
-    follower.emplace(std::vector<std::string>{"change", "list", "--follow", "--data-dir", data_},
-                     folder_ / "follower", std::vector<std::string>{"DRAGOMAN_TOKEN=" + token});
+    follower.emplace(std::vector<std::string>{"change", "list", "--follow", "--data-dir", data_}, folder_ / "follower",
+                     std::vector<std::string>{"DRAGOMAN_TOKEN=" + token});
     // Its first question, which is answered at once, shows by its token.
     for (int i = 0; i < 1000; ++i) {
       const json tokens = json::parse(run({"token", "list", "--json"}).out)["tokens"];
@@ -292,8 +292,7 @@ TEST_F(ProgramTest, ALostKeyOfSecretsIsSaidAndNeverReplaced) {
       run({"connection", "add", "main", "--url", "http://127.0.0.1:1", "--secret-file", folder_ / "password"}).code, 0);
   const std::string key = data_ + "/secret.key";
   ASSERT_EQ(rename(key.c_str(), (folder_ / "kept.key").c_str()), 0);
-  for (const auto& arguments :
-       {std::vector<std::string>{"run", "--listen", "127.0.0.1:0"}, {"connection", "list"}}) {
+  for (const auto& arguments : {std::vector<std::string>{"run", "--listen", "127.0.0.1:0"}, {"connection", "list"}}) {
     const Done lost = run(arguments);
     EXPECT_EQ(lost.code, 65);
     EXPECT_NE(lost.err.find("The key file " + key + " is not there"), std::string::npos) << lost.err;

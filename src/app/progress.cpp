@@ -91,11 +91,10 @@ Progress::Report Progress::look(const std::vector<pipeline::ConnectionStatus>& c
       if (pulling.size() > 2) pulling.resize(2);
       std::vector<std::string> shown;
       for (const auto* model : pulling)
-        shown.push_back(
-            fmt::format("{}{}{} {} of {}",
-                        model->rate > 0 ? fmt::format("{}/s, ", with_commas(std::llround(model->rate))) : "",
-                        model->left ? fmt::format("{} left, ", in_words(*model->left)) : "", model->model,
-                        with_commas(model->done), with_commas(model->total)));
+        shown.push_back(fmt::format(
+            "{}{}{} {} of {}", model->rate > 0 ? fmt::format("{}/s, ", with_commas(std::llround(model->rate))) : "",
+            model->left ? fmt::format("{} left, ", in_words(*model->left)) : "", model->model, with_commas(model->done),
+            with_commas(model->total)));
       now.push_back(fmt::format("pulling from {} ({} of {} models): {}", name, done, wanted, fmt::join(shown, "; ")));
     } else if (complete) {
       now.push_back(fmt::format("following {}: {} models, {} records, {} changes since the start", name, wanted,

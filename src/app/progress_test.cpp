@@ -79,9 +79,9 @@ TEST(Progress, ClaimsNothingOfAConnectionThatIsNotReachedOrPaused) {
   main.state = "paused";
   EXPECT_EQ(progress.look({main}).lines, (Lines{"main: paused", "main: reached again"}));
   main.state = "active";
-  EXPECT_EQ(progress.look({main}).lines,
-            (Lines{"main: active again",
-                   "main: everything is here: 1 models, 5 records; following changes from now on"}));
+  EXPECT_EQ(
+      progress.look({main}).lines,
+      (Lines{"main: active again", "main: everything is here: 1 models, 5 records; following changes from now on"}));
   main.error = "not reached; next try in 5 s";
   progress.look({main});
   main.error.clear();

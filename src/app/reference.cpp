@@ -47,6 +47,9 @@ event's id is the change's number, its name the kind, its data the change. A rea
 gets what it missed. A quiet stream sends a comment every 15 seconds. A reader that stays 256 KB behind for
 `http.write_seconds` is dropped, and goes on with `Last-Event-ID` when it comes back.
 
+A reader that remembers a number above the newest is refused (409, `feed_behind`), as events and as a list: the database
+was restored from a backup, or is another. The message says from which number to start again.
+
 **For machines.** `/healthz`: the process lives (no token). `/readyz`: the database takes writes (no token). `/metrics`:
 Prometheus' text form (this machine without a token, others with one; setting `http.metrics`).
 

@@ -31,11 +31,10 @@ TEST_F(CommandLineTest, ArgumentsOptionsAndSettingsFindTheirPlaces) {
   EXPECT_EQ(command.operation->name, "sync run");
   EXPECT_EQ(command.settings.at("hub.data_dir"), "/d");
   EXPECT_TRUE(command.json);
-  EXPECT_EQ(input_of(command),
-            json({{"connection", "main"},
-                  {"models", {"res.partner", "sale.order"}},
-                  {"full", true},
-                  {"accept_deletions", false}}));
+  EXPECT_EQ(input_of(command), json({{"connection", "main"},
+                                     {"models", {"res.partner", "sale.order"}},
+                                     {"full", true},
+                                     {"accept_deletions", false}}));
   EXPECT_EQ(input_of(read({"--data-dir", "/d", "record", "list", "main", "thing", "--no-archived", "--limit", "5"})),
             json({{"connection", "main"},
                   {"model", "thing"},

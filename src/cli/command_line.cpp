@@ -238,7 +238,9 @@ std::string reference(const std::vector<ops::Operation>& operations, const std::
   std::string out =
       "# Commands\n\n"
       "Written from the operations' own declarations; do not edit. When a hub runs on the data folder (or `--hub URL` "
-      "names one), commands go to it over its API; else they work on the store themselves. Answers go to standard "
+      "names one), commands go to it over its API; else they work on the store themselves. Where there is no store, "
+      "only `run` "
+      "and `connection add` make one. `status` tells of a running hub alone. Answers go to standard "
       "output, as a table or, with `--json`, as JSON; messages go to standard error.\n\n"
       "Exit codes: 0 done; 1 done, and what was asked about is not well (a failed test, differences, models that "
       "failed); 64 wrong usage; 65 refused (wrong input, not there, conflict, forbidden); 70 a bug; 75 not now, try "

@@ -191,8 +191,8 @@ Error translate(const Outcome& out, const Call& call, const std::string& origin,
   if (call.too_large)
     return failure(
         Kind::protocol, "too_large",
-        fmt::format("the answer of {} is larger than the limit of {} bytes: ask for fewer records or fields at once", origin,
-                    settings.body_bytes_max),
+        fmt::format("the answer of {} is larger than the limit of {} bytes: ask for fewer records or fields at once",
+                    origin, settings.body_bytes_max),
         detail);
   if (call.headers_too_large)
     return failure(Kind::protocol, "too_large", fmt::format("the answer of {} has too many headers", origin), detail);

@@ -49,11 +49,13 @@ std::string target_of(const http::Response& response) {
   std::string location(response.headers.find("Location").value_or(""));
   location.resize(std::min(location.size(), location.find_first_of("?#")));
   while (location.ends_with('/')) location.pop_back();
-  for (const std::string_view own : {"/jsonrpc", "/xmlrpc/2/common", "/xmlrpc/2/object", "/xmlrpc/2/db", "/web/version"})
+  for (const std::string_view own :
+       {"/jsonrpc", "/xmlrpc/2/common", "/xmlrpc/2/object", "/xmlrpc/2/db", "/web/version"})
     if (location.ends_with(own)) location.resize(location.size() - own.size());
   const auto host = location.find("://");
   const auto json2 = location.find("/json/2/", host == std::string::npos ? 0 : host + 3);
   if (json2 != std::string::npos) location.resize(json2);
+  if (location.empty()) return "another path of its own";
   return shorten(location, 200);
 }
 

@@ -357,6 +357,9 @@ TEST_F(OdooClient, WhatIsNoOdooIsSaidSo) {
   EXPECT_NE(error.message.find("https://other.example.com"), std::string::npos);
   EXPECT_EQ(error.message.find("hush"), std::string::npos);
   EXPECT_EQ(error.message.find("jsonrpc"), std::string::npos) << "our own path is not part of the URL to give";
+  http::Response within = FakeHttp::html(308);
+  within.headers.add("Location", "/jsonrpc/");
+  EXPECT_NE(at(within).message.find("redirects to another path of its own"), std::string::npos);
 }
 
 TEST_F(OdooClient, UrlsOfOtherShapesAreRefused) {

@@ -80,7 +80,8 @@ std::vector<Operation> store_operations() {
   all.push_back({
       .name = "store backup",
       .summary = "Writes a consistent copy of the database to a file, while the hub goes on",
-      .description = "The path is on the hub's machine. The file must not exist, and its folder must. The key of the secrets is not in it: keep "
+      .description = "The path is on the hub's machine. The file must not exist, and its folder must. The key of the "
+                     "secrets is not in it: keep "
                      "the key file as well, elsewhere.",
       .method = "POST",
       .path = "/store/backup",

@@ -44,25 +44,24 @@ json shape(const pipeline::ModelStatus& model) {
 }
 
 std::vector<Field> status_columns() {
-  return {{.name = "connection", .required = true},
-          {.name = "model", .required = true},
-          {.name = "phase", .doc = "`pulling`, `following`, `sweeping`, `waiting` or `unavailable`", .required = true},
-          {.name = "done",
-           .type = Type::integer,
-           .doc = "records pulled by the full pull under way, or held",
-           .required = true},
-          {.name = "total",
-           .type = Type::integer,
-           .doc = "records that the server counted when the pull under way began"},
-          {.name = "records_per_second", .type = Type::text, .doc = "of the pull under way, a number", .hidden = true},
-          {.name = "seconds_left", .type = Type::integer, .doc = "of the pull under way, an estimate"},
-          {.name = "changes", .type = Type::integer, .doc = "found since this hub started", .required = true},
-          {.name = "polled", .type = Type::time, .doc = "when changes were last asked for"},
-          {.name = "swept", .type = Type::time, .doc = "when every id was last compared", .hidden = true},
-          {.name = "state", .hidden = true},
-          {.name = "reason", .doc = "why it is unavailable"},
-          {.name = "alarm", .hidden = true},
-          {.name = "error", .doc = "the last one, while it stands"}};
+  return {
+      {.name = "connection", .required = true},
+      {.name = "model", .required = true},
+      {.name = "phase", .doc = "`pulling`, `following`, `sweeping`, `waiting` or `unavailable`", .required = true},
+      {.name = "done",
+       .type = Type::integer,
+       .doc = "records pulled by the full pull under way, or held",
+       .required = true},
+      {.name = "total", .type = Type::integer, .doc = "records that the server counted when the pull under way began"},
+      {.name = "records_per_second", .type = Type::text, .doc = "of the pull under way, a number", .hidden = true},
+      {.name = "seconds_left", .type = Type::integer, .doc = "of the pull under way, an estimate"},
+      {.name = "changes", .type = Type::integer, .doc = "found since this hub started", .required = true},
+      {.name = "polled", .type = Type::time, .doc = "when changes were last asked for"},
+      {.name = "swept", .type = Type::time, .doc = "when every id was last compared", .hidden = true},
+      {.name = "state", .hidden = true},
+      {.name = "reason", .doc = "why it is unavailable"},
+      {.name = "alarm", .hidden = true},
+      {.name = "error", .doc = "the last one, while it stands"}};
 }
 
 // All names, or the one that was given (which must exist).
