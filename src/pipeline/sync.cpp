@@ -80,7 +80,7 @@ using Models = std::vector<std::shared_ptr<ModelCapture>>;
 // was stored; throws what concerns the whole connection, after everything fetched before was stored.
 class Puller {
  public:
-  Puller(const Models& models, Clock& clock, std::stop_token stop) : models_(models), clock_(clock), stop_(stop) {}
+  Puller(const Models& models, std::stop_token stop) : models_(models), stop_(stop) {}
 
   Applied run(std::vector<std::string>& errors, std::int64_t& bytes) {
     Applied applied;
@@ -160,7 +160,6 @@ class Puller {
   }
 
   const Models models_;
-  Clock& clock_;
   std::stop_token stop_;
   std::stop_source give_up_;
   BoundedQueue<Item> queue_{kPagesWaiting};
@@ -355,7 +354,7 @@ class Worker {
     std::lock_guard lock(pull_);
     if (std::none_of(chosen.begin(), chosen.end(), [](const auto& model) { return model->pulling(); })) return {};
     const Time started = clock_.now();
-    Puller puller(chosen, clock_, stop);
+    Puller puller(chosen, stop);
     const Applied applied = puller.run(errors, bytes);
     if (stop.stop_requested()) throw Error(Error::Kind::cancelled, "Stopped; what was pulled so far is kept.");
     nlohmann::json counts = counts_of(applied);
