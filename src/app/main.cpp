@@ -132,14 +132,20 @@ int ask_hub(const cli::Command& command, const std::function<std::string()>& url
       stop);
 }
 
+bool there(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored);
+}
+
+bool has_store(const Config& config) {
+  const auto file = store::sqlite_path(config.store.url);
+  return there(config.data_dir) && (!file || there(*file));
+}
+
 // Only what begins something makes a folder and a store: elsewhere it is a mistyped name.
 void need_store(const Config& config) {
-  const auto there = [](const std::string& path) {
-    std::error_code ignored;
-    return std::filesystem::exists(path, ignored);
-  };
+  if (has_store(config)) return;
   const auto file = store::sqlite_path(config.store.url);
-  if (there(config.data_dir) && (!file || there(*file))) return;
   Error error(Error::Kind::not_found,
               !there(config.data_dir) ? fmt::format("There is no {} {}; `dragoman run` makes one, and --data-dir names "
                                                     "another folder.",
@@ -154,7 +160,17 @@ int run_command(const cli::Command& command, const Config& config, std::stop_tok
     return ask_hub(
         command, [&] { return command.hub; },
         command.token_file.empty() ? config.data_dir + "/token" : command.token_file, stop);
-  if (command.operation->name != "connection add") need_store(config);
+  const bool status = command.operation->name == "status";
+  const auto no_hub = [&] {
+    std::cerr << fmt::format("dragoman: no hub runs on the data folder {}; `dragoman run` starts one\n",
+                             config.data_dir);
+    return 1;
+  };
+  const bool begins = command.operation->name == "connection add";
+  // A hub that runs may have been given another store than this command: it is asked, and knows.
+  const bool maybe_hub = there(config.data_dir + "/hub.json");
+  if (status && !maybe_hub && !has_store(config)) return no_hub();
+  if (!begins && !maybe_hub) need_store(config);
   DataFolder folder(config.data_dir);
   const Micros until = clock.steady() + kFolderPatience;
   while (!folder.try_lock(clock, std::chrono::milliseconds(200))) {
@@ -173,11 +189,8 @@ int run_command(const cli::Command& command, const Config& config, std::stop_tok
                               "Try again in a moment.",
                               config.data_dir));
   }
-  if (command.operation->name == "status") {
-    std::cerr << fmt::format("dragoman: no hub runs on the data folder {}; `dragoman run` starts one\n",
-                             config.data_dir);
-    return 1;
-  }
+  if (status) return no_hub();
+  if (!begins) need_store(config);
   Core core(config, clock, random);
   ops::Context context{core.services(), "command line", stop};
   return perform(

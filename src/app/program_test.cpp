@@ -244,6 +244,7 @@ TEST_F(ProgramTest, OnlyWhatBeginsSomethingMakesAFolder) {
   const Done lost = run({"connection", "list"});
   EXPECT_EQ(lost.code, 65);
   EXPECT_NE(lost.err.find("There is no store in " + data_), std::string::npos) << lost.err;
+  EXPECT_EQ(run({"status"}).code, 1);
   EXPECT_NE(access(data_.c_str(), F_OK), 0);
 
   mkdir(data_.c_str(), 0755);
@@ -255,6 +256,19 @@ TEST_F(ProgramTest, OnlyWhatBeginsSomethingMakesAFolder) {
   EXPECT_EQ(status.code, 1);
   EXPECT_NE(status.err.find("no hub runs on the data folder"), std::string::npos) << status.err;
   EXPECT_EQ(run({"connection", "list"}).code, 0);
+}
+
+TEST_F(ProgramTest, AHubWithItsStoreElsewhereIsAsked) {
+  const std::string store = folder_ / "elsewhere.db";
+  Child hub({"run", "--data-dir", data_, "--listen", "127.0.0.1:0", "--store", store}, folder_ / "hub_elsewhere");
+  await(hub);
+  const Done info = run({"store", "info", "--json"});
+  EXPECT_EQ(info.code, 0) << info.err;
+  EXPECT_EQ(run({"status"}).code, 0);
+  hub.signal(SIGKILL);
+  hub.wait();
+  EXPECT_EQ(run({"store", "info"}).code, 65) << "what it left behind is no hub";
+  EXPECT_NE(access((data_ + "/dragoman.db").c_str(), F_OK), 0);
 }
 
 TEST_F(ProgramTest, FollowingGoesOnWhenTheHubWasStartedAgain) {

@@ -29,10 +29,11 @@ pipeline::Records::FeedFilter filter_of(Context& context, const json& input) {
 // A number that this feed has not come to is another feed's: going on from there would miss all up to it.
 void refuse_ahead(const pipeline::Records::FeedFilter& filter, std::int64_t last) {
   if (filter.since <= last) return;
-  Error error(Error::Kind::conflict,
-              fmt::format("This database's newest number is {0}, older than yours ({1}): it was restored from a backup, "
-                          "or is another. Start again from {0}, or from 0 if it is another.",
-                          last, filter.since));
+  Error error(
+      Error::Kind::conflict,
+      fmt::format("This database's newest number is {0}, older than yours ({1}): it was restored from a backup, "
+                  "or is another. Start again from {0}{2}.",
+                  last, filter.since, last > 0 ? ", or from 0 if it is another" : ""));
   error.code = "feed_behind";
   throw error;
 }
