@@ -167,7 +167,7 @@ json of(const pipeline::RunResult& run) {
 int pull(const std::string& dir, const json& settings, const std::string& model, int again) {
   Hub hub(dir, settings);
   const Usage start = usage(hub.clock);
-  const auto run = hub.sync->run("main", {model}, false, {});
+  const auto run = hub.sync->run("main", {model}, {}, {});
   const Usage run_end = usage(hub.clock);
   if (!run.errors.empty()) throw Error(Error::Kind::unavailable, fmt::format("{}", fmt::join(run.errors, "; ")));
   const Usage end = hub.watch.pull_ended.value_or(run_end);
@@ -180,7 +180,7 @@ int pull(const std::string& dir, const json& settings, const std::string& model,
   double cpu_again = 0;
   for (int i = 0; i < again; ++i) {
     const Usage before = usage(hub.clock);
-    json one = of(hub.sync->run("main", {model}, false, {}));
+    json one = of(hub.sync->run("main", {model}, {}, {}));
     const Usage after = usage(hub.clock);
     one["wall"] = after.wall - before.wall;
     one["cpu"] = after.cpu - before.cpu;
