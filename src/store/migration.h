@@ -21,6 +21,8 @@ namespace dragoman::store {
 ///     {{bytes}}          BLOB or BYTEA
 ///     {{strict}}         the end of a CREATE TABLE: STRICT, or nothing
 ///     {{without_rowid}}  the same for a table that lives in its primary key: WITHOUT ROWID, STRICT, or nothing
+///     {{strict_churning}}, {{without_rowid_churning}}  the same for a table whose rows change or go soon: PostgreSQL
+///                        clears it up more often
 struct Migration {
   int number;
   std::string_view name;
