@@ -80,11 +80,17 @@ def check_tests(text, ran):
             matching = [test for test in ran if fnmatch.fnmatchcase(test["name"], pattern)]
             if not matching:
                 problems.append(f"{identifier}: no test '{pattern}' ran; it does not exist, or was not part of this run")
+            shown = set()
             for test in matching:
                 if test["outcome"] == "passed":
-                    proven.update(server for server in ("Odoo19", "Odoo14") if server in test["name"])
+                    shown.update(server for server in ("Odoo19", "Odoo14") if server in test["name"])
                 else:
                     problems.append(f"{identifier}: {test['name']} {test['outcome']}")
+            # One test on one server and another on the other show neither on both.
+            lacking = [server for server in REAL.get(real, []) if shown and server not in shown]
+            if lacking and state == "built":
+                problems.append(f"{identifier}: '{pattern}' did not run on {' and '.join(lacking)}, where the row says real")
+            proven |= shown
         # A part that is built may still wait for its proof on one of the servers; a whole may not.
         missing = [server for server in REAL.get(real, []) if server not in proven]
         if missing and (state == "built" or not proven):

@@ -23,6 +23,8 @@ CASES = {
     "RefusesATestThatWasSkipped": checker.check_tests(row(), BOTH + ran("Pull.Late", outcome="skipped")),
     "RefusesBuiltOnTheStandInAlone": checker.check_tests(row(), ran("Pull.Finds/StandIn")),
     "RefusesBuiltOnOneOfTwoServers": checker.check_tests(row(), ran("Pull.Finds/Odoo19")),
+    "RefusesOneTestOnEachOfTwoServers": checker.check_tests(row(tests="`Pull.*`, `Push.*`"), ran("Pull.Finds/Odoo19", "Push.Once/Odoo14")),
+    "AcceptsATestWithoutAServerBesideOneOnBoth": not checker.check_tests(row(tests="`Pull.*`, `Plan.*`"), BOTH + ran("Plan.Reads")),
     "AcceptsPartlyOnOneOfTwoServers": not checker.check_tests(row("partly: the rest"), ran("Pull.Finds/Odoo19")),
     "RefusesPartlyOnTheStandInAlone": checker.check_tests(row("partly: the rest"), ran("Pull.Finds/StandIn")),
     "AcceptsNoServerWhereNoneIsAsked": not checker.check_tests(row(real="no"), ran("Pull.Finds/StandIn")),
