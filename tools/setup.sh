@@ -20,7 +20,7 @@ lint_set=(clang-format-19 clang-tidy-19 shellcheck)
 odoo_set=(debootstrap curl ca-certificates)
 npm_set=(npm)
 # What the benchmarks compare with.
-bench_set=(python3-odoorpc npm)
+bench_set=(python3-odoorpc)
 
 mkdir -p "$cache_root"
 log=$cache_root/setup.log
@@ -64,8 +64,12 @@ for what in "$@"; do
     fuzz) for p in "${fuzz_set[@]}"; do need "$p"; done ;;
     lint) for p in "${lint_set[@]}"; do need "$p"; done ;;
     odoo) for p in "${odoo_set[@]}"; do need "$p"; done ;;
-    npm) for p in "${npm_set[@]}"; do need "$p"; done ;;
-    bench) for p in "${bench_set[@]}"; do need "$p"; done ;;
+    # Node from elsewhere brings an npm of its own, beside which Debian's can't be installed.
+    npm) command -v npm >/dev/null || need "${npm_set[@]}" ;;
+    bench)
+      command -v npm >/dev/null || need "${npm_set[@]}"
+      for p in "${bench_set[@]}"; do need "$p"; done
+      ;;
     *) die "unknown set '$what': one of build, test, fuzz, lint, odoo, npm, bench" ;;
   esac
 done
