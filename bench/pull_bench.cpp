@@ -26,6 +26,7 @@
 #include "access/sealed.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/heap.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "connectors/catalog.h"
@@ -351,6 +352,7 @@ int run(std::vector<std::string> args) {
 }  // namespace dragoman::bench
 
 int main(int argc, char** argv) {
+  dragoman::keep_heap_small();
   try {
     return dragoman::bench::run({argv + 1, argv + argc});
   } catch (const dragoman::Error& error) {

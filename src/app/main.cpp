@@ -16,6 +16,7 @@
 #include "app/hub.h"
 #include "app/reference.h"
 #include "base/error.h"
+#include "base/heap.h"
 #include "base/log.h"
 #include "cli/command_line.h"
 #include "cli/remote.h"
@@ -233,6 +234,7 @@ int start(int argc, const char* const* argv) {
 }  // namespace dragoman::app
 
 int main(int argc, char** argv) {
+  dragoman::keep_heap_small();
   using dragoman::Error;
   try {
     return dragoman::app::start(argc, argv);
