@@ -18,7 +18,9 @@ constexpr Micros kRecheckPause = 5s;
 constexpr int kBusyChecks = 3;
 constexpr Micros kTrialPause = 10min, kTrialPauseMax = 60min;
 constexpr Micros kRecoverFirst = 30s, kRecoverNext = 15s;
-constexpr Micros kTrialSpacing = 5s;
+// A call of somebody else's that comes during a trial waits for a page. With one trial a minute that is less than one
+// in a hundred of them.
+constexpr Micros kTrialSpacing = 60s;
 constexpr double kFresh = 0.6;                    // of the time that a call is expected to take
 constexpr double kPatience = 0.2;                 // so much of it a witness has to go on after the probe's answer
 constexpr int kJudgeBefore = 4, kJudgeAfter = 8;  // calls, and more where the gain to see is smaller
@@ -250,6 +252,7 @@ void GateCore::proved(int workers, Micros now) {
   const int before = bulk_places();
   workers_ = std::min(workers, kWorkersMax);
   limit_ = workers_;
+  if (workers_ == 2) next_trial_ = std::max(next_trial_, now + kTrialSpacing);  // a short pull never needs a third
   if (bulk_places() > before) {
     grown_to_ = bulk_places();
     for (auto& [_, levels] : latency_) levels.erase(levels.lower_bound(grown_to_), levels.end());

@@ -93,10 +93,10 @@ void PullProgress::release_all() {
 }
 
 void PullProgress::adapt(std::int64_t width, std::int64_t records, std::int64_t bytes, Micros took) {
-  // A page is small enough to be answered well within a second and to fit in 4 MB, so that nobody else waits long
+  // A page is small enough to be answered in a third of a second and to fit in 4 MB, so that nobody else waits long
   // behind it; larger pages would save next to nothing.
   constexpr std::int64_t kBytes = 4 << 20;
-  constexpr Micros kTime = std::chrono::milliseconds(700);
+  constexpr Micros kTime = std::chrono::milliseconds(300);
   if (records >= 20) {
     const double share = std::max({static_cast<double>(bytes) / kBytes,
                                    static_cast<double>(took.count()) / static_cast<double>(kTime.count()), 0.01});
