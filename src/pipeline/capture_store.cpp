@@ -268,6 +268,18 @@ std::vector<Held> CaptureStore::held_range(std::int64_t model_id, Range range, s
   return out;
 }
 
+std::vector<std::int64_t> CaptureStore::held_every(std::int64_t model_id, std::int64_t n) {
+  std::vector<std::int64_t> out;
+  store_.read([&](Session& session) {
+    out.clear();
+    session.query(
+        "SELECT external_id FROM (SELECT external_id, row_number() OVER (ORDER BY external_id) AS place "
+        "FROM snapshot WHERE model_id = $1 AND state < 2) AS held WHERE place % $2 = 0 ORDER BY external_id",
+        {{model_id}, {n}}, [&](const Row& row) { out.push_back(row.int64(0)); });
+  });
+  return out;
+}
+
 std::int64_t CaptureStore::count(std::int64_t model_id) {
   std::int64_t count = 0;
   store_.read([&](Session& session) {

@@ -69,6 +69,8 @@ class CaptureStore {
   std::vector<Held> held(std::int64_t model_id, std::span<const std::int64_t> ids);
   /// What is held of the range, by id, at most `limit`; deleted ones left out.
   std::vector<Held> held_range(std::int64_t model_id, Range range, std::int64_t limit);
+  /// The ids of every nth record that is held and not deleted, in order.
+  std::vector<std::int64_t> held_every(std::int64_t model_id, std::int64_t n);
   /// Live and archived records held.
   std::int64_t count(std::int64_t model_id);
 

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -20,6 +22,9 @@ constexpr Micros kNearOverlap = 15s;
 constexpr Micros kSettleMargin = 90s;
 constexpr Micros kOverlapMax = 6h;
 constexpr std::int64_t kStampsPerCall = 5000;
+// Of a sweep that somebody waits for: fewer calls, and several at once where the remote has places for it.
+constexpr std::int64_t kStretch = 10'000;
+constexpr int kSweepers = 4;
 constexpr std::size_t kReadPerCall = 500;
 constexpr int kCertifyRounds = 6;
 
@@ -461,58 +466,37 @@ void ModelCapture::raise_overlap(Time write_date, Time now, std::int64_t id) {
   row_.alarm = alarm;
 }
 
-bool ModelCapture::sweep_step(SweepState& state, std::stop_token stop) {
-  std::lock_guard step(step_);
-  Plan plan;
-  std::int64_t schema = 0;
+void ModelCapture::compare(const Source::Stamps& stamps, Range range, SweepState& state, std::stop_token stop) {
   Time behind{};  // everything written before it should have been found by a poll
   {
     std::lock_guard lock(mutex_);
-    plan = plan_;
-    schema = row_.schema_number;
     behind = secured_.value_or(row_.cursor) - row_.overlap;
   }
-  if (to_us(state.began) == 0) state.began = clock_.now();
-
-  Range range{state.after, std::nullopt};
-  bool more = false;
-  Time read_at{};
-  std::vector<std::int64_t> there, differing, late;
-  std::vector<Held> held;
-  if (plan.has_write_date) {
-    const Source::Stamps stamps = source_.stamps(name_, plan, std::nullopt, range, kStampsPerCall, stop);
-    read_at = stamps.read_at;
-    more = static_cast<std::int64_t>(stamps.stamps.size()) == kStampsPerCall;
-    if (more) range.upto = stamps.stamps.back().id;
-    held = store_.held_range(id_, range, INT64_MAX);
-    auto known = held.begin();
-    for (const Stamp& stamp : stamps.stamps) {
-      there.push_back(stamp.id);
-      while (known != held.end() && known->id < stamp.id) ++known;
-      const Held* mine = known != held.end() && known->id == stamp.id ? &*known : nullptr;
-      if (mine && mine->write_date == stamp.write_date) continue;
-      differing.push_back(stamp.id);
-      if (stamp.write_date && *stamp.write_date < behind &&
-          (!mine || !mine->write_date || *mine->write_date < *stamp.write_date)) {
-        late.push_back(stamp.id);
-        raise_overlap(*stamp.write_date, read_at, stamp.id);
-        std::lock_guard lock(mutex_);
-        behind = secured_.value_or(row_.cursor) - row_.overlap;
-      }
+  const std::vector<Held> held = store_.held_range(id_, range, INT64_MAX);
+  std::vector<std::int64_t> there, differing;
+  auto known = held.begin();
+  for (const Stamp& stamp : stamps.stamps) {
+    there.push_back(stamp.id);
+    while (known != held.end() && known->id < stamp.id) ++known;
+    const Held* mine = known != held.end() && known->id == stamp.id ? &*known : nullptr;
+    if (mine && mine->write_date == stamp.write_date) continue;
+    differing.push_back(stamp.id);
+    if (stamp.write_date && *stamp.write_date < behind &&
+        (!mine || !mine->write_date || *mine->write_date < *stamp.write_date)) {
+      ++state.outcome.late;
+      raise_overlap(*stamp.write_date, stamps.read_at, stamp.id);
+      std::lock_guard lock(mutex_);
+      behind = secured_.value_or(row_.cursor) - row_.overlap;
     }
-  } else {
-    const auto page = source_.page(name_, plan, range, settings_.page_records_max, stop);
-    read_at = page->read_at;
-    more = static_cast<std::int64_t>(page->records().size()) == settings_.page_records_max;
-    if (more) range.upto = page->records().back().id;
-    held = store_.held_range(id_, range, INT64_MAX);
-    for (const auto& record : page->records()) there.push_back(record.id);
-    state.outcome.applied +=
-        store_.apply(id_, schema, page->records(), read_at,
-                     {.binaries = !plan.binaries.empty(), .companies = plan.types.contains("company_id")});
   }
+  state.read_at = std::max(state.read_at, stamps.read_at);
+  count_missing(there, held, state);
+  state.outcome.applied += read_and_apply(differing, stop);
+}
+
+void ModelCapture::count_missing(const std::vector<std::int64_t>& there, const std::vector<Held>& held,
+                                 SweepState& state) {
   state.outcome.seen += static_cast<std::int64_t>(there.size());
-  state.outcome.late += static_cast<std::int64_t>(late.size());
   state.there += static_cast<std::int64_t>(there.size());
   state.here += static_cast<std::int64_t>(held.size());
   auto next = there.begin();
@@ -520,13 +504,50 @@ bool ModelCapture::sweep_step(SweepState& state, std::stop_token stop) {
     while (next != there.end() && *next < record.id) ++next;
     if (next == there.end() || *next != record.id) state.missing.push_back(record.id);
   }
-  state.outcome.applied += read_and_apply(differing, stop);
+}
+
+bool ModelCapture::sweep_step(SweepState& state, std::stop_token stop) {
+  std::lock_guard step(step_);
+  Plan plan;
+  std::int64_t schema = 0;
+  {
+    std::lock_guard lock(mutex_);
+    plan = plan_;
+    schema = row_.schema_number;
+  }
+  if (to_us(state.began) == 0) state.began = clock_.now();
+
+  Range range{state.after, std::nullopt};
+  bool more = false;
+  if (plan.has_write_date) {
+    const Source::Stamps stamps = source_.stamps(name_, plan, std::nullopt, range, kStampsPerCall, stop);
+    more = static_cast<std::int64_t>(stamps.stamps.size()) == kStampsPerCall;
+    if (more) range.upto = stamps.stamps.back().id;
+    compare(stamps, range, state, stop);
+  } else {
+    const auto page = source_.page(name_, plan, range, settings_.page_records_max, stop);
+    state.read_at = std::max(state.read_at, page->read_at);
+    more = static_cast<std::int64_t>(page->records().size()) == settings_.page_records_max;
+    if (more) range.upto = page->records().back().id;
+    std::vector<std::int64_t> there;
+    for (const auto& record : page->records()) there.push_back(record.id);
+    count_missing(there, store_.held_range(id_, range, INT64_MAX), state);
+    state.outcome.applied +=
+        store_.apply(id_, schema, page->records(), page->read_at,
+                     {.binaries = !plan.binaries.empty(), .companies = plan.types.contains("company_id")});
+  }
   if (more) {
     state.after = *range.upto;
     return true;
   }
+  end_sweep(state, plan, stop);
+  return false;
+}
+
+void ModelCapture::end_sweep(SweepState& state, const Plan& plan, std::stop_token stop) {
   std::string withheld;
   if (!state.missing.empty()) {
+    std::sort(state.missing.begin(), state.missing.end());
     if (too_many(state.missing.size(), state.here) && !state.accept_deletions) {
       withheld = fmt::format(
           "{} {} of {} records of {} are not there any more, and are not taken for deleted unasked: is it the same "
@@ -539,7 +560,7 @@ bool ModelCapture::sweep_step(SweepState& state, std::stop_token stop) {
     } else {
       // Asked anew, later than the stamps: what a poll stored in between is not taken for gone.
       const Source::Stamps now = source_.stamps(name_, plan, std::nullopt, {0, 0}, 1, stop);
-      state.outcome.applied += remove_if_gone(state.missing, std::max(now.read_at, read_at), stop);
+      state.outcome.applied += remove_if_gone(state.missing, std::max(now.read_at, state.read_at), stop);
     }
   }
   std::string alarm;
@@ -561,14 +582,63 @@ bool ModelCapture::sweep_step(SweepState& state, std::stop_token stop) {
   status_.swept = swept;
   status_.done += state.outcome.applied.created - state.outcome.applied.deleted;
   status_.changes += state.outcome.applied.created + state.outcome.applied.changed + state.outcome.applied.deleted;
-  return false;
 }
 
 ModelCapture::Outcome ModelCapture::sweep(bool accept_deletions, std::stop_token stop) {
   SweepState state;
   state.accept_deletions = accept_deletions;
-  while (sweep_step(state, stop)) {
+  Plan plan;
+  {
+    std::lock_guard lock(mutex_);
+    plan = plan_;
   }
+  const int callers = std::min(kSweepers, source_.places());
+  // Where the stretches end is known beforehand from what is held; the last is open.
+  std::vector<std::int64_t> ends;
+  if (callers > 1 && plan.has_write_date) ends = store_.held_every(id_, kStretch);
+  if (ends.empty()) {
+    while (sweep_step(state, stop)) {
+    }
+    return state.outcome;
+  }
+  state.began = clock_.now();
+  std::atomic<std::size_t> next{0};
+  std::mutex result;
+  std::optional<Error> failure;
+  const auto call = [&] {
+    try {
+      for (std::size_t i = next++; i <= ends.size(); i = next++) {
+        const std::optional<std::int64_t> upto = i < ends.size() ? std::optional(ends[i]) : std::nullopt;
+        std::int64_t after = i == 0 ? 0 : ends[i - 1];
+        for (bool more = true; more;) {
+          const Source::Stamps stamps = source_.stamps(name_, plan, std::nullopt, {after, upto}, 2 * kStretch, stop);
+          more = static_cast<std::int64_t>(stamps.stamps.size()) == 2 * kStretch;
+          const Range range{after, more ? std::optional(stamps.stamps.back().id) : upto};
+          // Polls go on in between. What they store after this read was made makes a record look different here at
+          // most, which is looked at again.
+          std::lock_guard step(step_);
+          compare(stamps, range, state, stop);
+          if (more) after = *range.upto;
+        }
+      }
+    } catch (const Error& error) {
+      next = ends.size() + 1;
+      std::lock_guard lock(result);
+      if (!failure) failure = error;
+    } catch (const std::exception& error) {
+      next = ends.size() + 1;
+      std::lock_guard lock(result);
+      failure = Error(Error::Kind::bug, "Something went wrong inside the hub; its log says more.", error.what());
+    }
+  };
+  {
+    std::vector<std::jthread> others;
+    for (int i = 1; i < callers; ++i) others.emplace_back(call);
+    call();
+  }
+  if (failure) throw *failure;
+  std::lock_guard step(step_);
+  end_sweep(state, plan, stop);
   return state.outcome;
 }
 

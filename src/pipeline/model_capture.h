@@ -79,9 +79,11 @@ class ModelCapture {
     Outcome outcome;
     std::int64_t there = 0, here = 0;
     std::vector<std::int64_t> missing;  ///< held, and not seen there
+    Time read_at{};                     ///< by the server's clock: of the last stamps
     bool accept_deletions = false;      ///< however many they are
   };
   bool sweep_step(SweepState& state, std::stop_token stop);
+  /// A whole sweep, by as many calls at once as the source has places for.
   Outcome sweep(bool accept_deletions, std::stop_token stop);
 
   /// Fetches binaries that versions wait for, at most `limit` versions'. True if more wait.
@@ -99,6 +101,10 @@ class ModelCapture {
   void set_error(const std::string& error);
 
  private:
+  /// Of a sweep: compares the stamps of `range` with what is held of it, and reads what differs.
+  void compare(const Source::Stamps& stamps, Range range, SweepState& state, std::stop_token stop);
+  static void count_missing(const std::vector<std::int64_t>& there, const std::vector<Held>& held, SweepState& state);
+  void end_sweep(SweepState& state, const Plan& plan, std::stop_token stop);
   Outcome poll_locked(bool wide, std::stop_token stop);
   Applied read_and_apply(const std::vector<std::int64_t>& ids, std::stop_token stop);
   /// Reads the records, page by page; one that can't be read is noted and left out.
