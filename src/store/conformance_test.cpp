@@ -184,6 +184,19 @@ TEST_P(StoreTest, RefusesAWrongNumberOfParameters) {
               Error::Kind::bug);
 }
 
+TEST_P(StoreTest, TellsTheTimeOfTheDatabase) {
+  const auto before = clock_.now();
+  const auto look = [&](Session& s) {
+    const auto first = s.now();
+    const auto second = s.now();
+    EXPECT_LE(first, second) << "it moves on within a transaction";
+    // Both run on this machine here.
+    EXPECT_LT(std::chrono::abs(first - before), std::chrono::minutes(5));
+  };
+  store_->read(look);
+  store_->write(look);
+}
+
 TEST_P(StoreTest, CountsTheRowsThatChanged) {
   store_->write([&](Session& s) {
     EXPECT_EQ(s.execute("INSERT INTO thing (name, size) VALUES ('a', 1), ('b', 2), ('c', 3)"), 3);

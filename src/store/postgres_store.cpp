@@ -38,6 +38,12 @@ class PostgresSession final : public Session {
   using Session::query;
 
   Engine engine() const override { return Engine::postgres; }
+  Time now() override {
+    Time now;
+    query("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)", std::span<const Param>(),
+          [&](const Row& row) { now = row.time(0); });
+    return now;
+  }
 
   void query(std::string_view sql, std::span<const Param> params,
              const std::function<void(const Row&)>& each) override {

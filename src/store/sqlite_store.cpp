@@ -89,12 +89,13 @@ void sync_file(const std::string& path, int flags) {
 
 class SqliteSession final : public Session {
  public:
-  explicit SqliteSession(SqliteConnection& connection) : connection_(connection) {}
+  SqliteSession(SqliteConnection& connection, const Clock& clock) : connection_(connection), clock_(clock) {}
 
   using Session::execute;
   using Session::query;
 
   Engine engine() const override { return Engine::sqlite; }
+  Time now() override { return clock_.now(); }
 
   void query(std::string_view sql, std::span<const Param> params,
              const std::function<void(const Row&)>& each) override {
@@ -155,6 +156,7 @@ class SqliteSession final : public Session {
   }
 
   SqliteConnection& connection_;
+  const Clock& clock_;
   std::vector<std::string> notified_;
   std::exception_ptr failure_;
 };
@@ -420,7 +422,7 @@ class SqliteStore final : public Store {
   template <typename Work, typename Committed>
   void transaction(SqliteConnection& connection, std::string_view begin, const Work& work, const Committed& committed) {
     connection.execute(begin);
-    SqliteSession session(connection);
+    SqliteSession session(connection, clock_);
     try {
       work(session);
       session.throw_if_failed();

@@ -64,6 +64,10 @@ class Session {
   virtual ~Session() = default;
   virtual Engine engine() const = 0;
 
+  /// The database's time: of PostgreSQL's server, of SQLite's the clock that the store was opened with. What several
+  /// nodes compare comes from here, since their own clocks may differ. It moves on within a transaction.
+  virtual Time now() = 0;
+
   /// Calls `each` for every row, while rows still come in. Statements are prepared once per connection and text, so
   /// the text holds no values. `each` may run other statements, but not one of the same text. A NULL whose type
   /// cannot be told from where it stands (`$1 IS NULL`) needs a CAST.
