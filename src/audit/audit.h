@@ -16,11 +16,11 @@ namespace dragoman::audit {
 
 /// Something that happened, for good.
 struct Entry {
-  std::string actor;    ///< `token first admin`, `node h1`, `command line (root)`
-  std::string action;   ///< `job.edit`, `odoo.import`: dotted words
-  std::string subject;  ///< what it was done to: `job 17`, `main:sale.order:42`
-  std::string why;      ///< a person's reason, or the cause: `inbox 77`
-  std::string outcome;  ///< `ok`, `created`, `refused: …`
+  std::string actor;          ///< `token first admin`, `node h1`, `command line (root)`
+  std::string action;         ///< `job.edit`, `odoo.import`: dotted words
+  std::string subject;        ///< what it was done to: `job 17`, `main:sale.order:42`
+  std::string why;            ///< a person's reason, or the cause: `inbox 77`
+  std::string outcome;        ///< `ok`, `created`, `refused: …`
   std::string before, after;  ///< JSON where it fits, else empty; no secrets
 };
 
@@ -75,7 +75,8 @@ struct Verdict {
   std::optional<Break> broken;
 };
 
-/// Looks through the chain, and holds it to the anchor if there is one. One read: what is appended meanwhile is not seen.
+/// Looks through the chain, and holds it to the anchor if there is one. One read: what is appended meanwhile is not
+/// seen.
 ///
 /// Errors  cancelled; as Store::read.
 /// Threads safe from any thread.
