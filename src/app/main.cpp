@@ -17,6 +17,7 @@
 #include "app/reference.h"
 #include "base/error.h"
 #include "base/heap.h"
+#include "base/step.h"
 #include "base/log.h"
 #include "cli/command_line.h"
 #include "cli/remote.h"
@@ -237,6 +238,7 @@ int main(int argc, char** argv) {
   dragoman::keep_heap_small();
   using dragoman::Error;
   try {
+    dragoman::kill_at_step_from_environment();
     return dragoman::app::start(argc, argv);
   } catch (const Error& error) {
     std::cerr << "dragoman: " << error.message << "\n";

@@ -1,9 +1,11 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/random.h"
 #include "base/secret.h"
+#include "base/step.h"
 
 namespace dragoman {
 namespace {
@@ -55,4 +57,41 @@ TEST(Random, SameSeedSameSequence) {
 }
 
 }  // namespace
+TEST(Step, TellsWhoListensAndNobodyElse) {
+  std::vector<std::string> seen;
+  step("before");
+  on_step([&](std::string_view name) {
+    seen.emplace_back(name);
+    if (name == "crash") throw std::runtime_error("crashed");
+  });
+  step("one");
+  EXPECT_THROW(step("crash"), std::runtime_error);
+  on_step({});
+  step("after");
+  EXPECT_EQ(seen, (std::vector<std::string>{"one", "crash"}));
+}
+
+TEST(Step, KillsTheProcessAtTheNamedTime) {
+  EXPECT_EXIT(
+      {
+        setenv("DRAGOMAN_KILL_AT", "deliver.sent:2", 1);
+        kill_at_step_from_environment();
+        step("deliver.sent");
+        step("deliver.intended");
+        step("deliver.sent");
+        _exit(0);
+      },
+      testing::KilledBySignal(SIGKILL), "");
+  EXPECT_EXIT(
+      {
+        setenv("DRAGOMAN_KILL_AT", "deliver.sent:x", 1);
+        try {
+          kill_at_step_from_environment();
+        } catch (const Error&) {
+          _exit(7);
+        }
+      },
+      testing::ExitedWithCode(7), "");
+}
+
 }  // namespace dragoman
