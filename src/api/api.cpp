@@ -1,5 +1,7 @@
 #include "api/api.h"
 
+#include <strings.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -17,8 +19,9 @@ using nlohmann::json;
 constexpr Micros kReadinessAge = std::chrono::seconds(5);
 constexpr std::string_view kBase = "/api/v1";
 
-Reply json_reply(std::string text) {
+Reply json_reply(std::string text, int status = 200) {
   Reply reply;
+  reply.response.status = status;
   reply.response.headers.add("Content-Type", "application/json");
   reply.response.headers.add("Cache-Control", "no-store");
   reply.response.headers.add("X-Content-Type-Options", "nosniff");
@@ -74,6 +77,25 @@ json input_of(const ops::Operation& operation, const Call& call) {
   };
   take(call.path);
   take(call.query);
+  for (const auto& field : operation.inputs) {
+    if (field.header.empty()) continue;
+    if (input.contains(field.name)) {
+      Error error(Error::Kind::invalid, "`" + field.name + "` comes in the header `" + field.header + "`.");
+      error.code = "input";
+      throw error;
+    }
+    if (const auto value = request.headers.find(field.header)) {
+      const bool again = std::count_if(request.headers.begin(), request.headers.end(), [&](const auto& one) {
+                           return ::strcasecmp(one.first.c_str(), field.header.c_str()) == 0;
+                         }) > 1;
+      if (again) {
+        Error error(Error::Kind::invalid, "The header `" + field.header + "` is there more than once.");
+        error.code = "duplicate";
+        throw error;
+      }
+      input[field.name] = ops::value_of(field, std::string(*value));
+    }
+  }
   return input;
 }
 
@@ -161,7 +183,7 @@ Reply Api::run(const ops::Operation& operation, Call& call) {
     throw error;
   }
   ops::Context context{services_, token->name, call.exchange.stop};
-  return json_reply(operation.run(context, input));
+  return json_reply(operation.run(context, input), operation.status);
 }
 
 Reply Api::follow(const ops::Operation& operation, Call& call, json input, std::string caller) {

@@ -61,10 +61,11 @@ ordered_json property(const char* type, const char* description) {
 
 ordered_json answers(const ops::Operation& operation) {
   ordered_json all;
-  all["200"]["description"] = "done";
-  all["200"]["content"] = content("application/json", ops::output_schema(operation));
+  const std::string good = std::to_string(operation.status);
+  all[good]["description"] = operation.status == 202 ? "stored, and will be done" : "done";
+  all[good]["content"] = content("application/json", ops::output_schema(operation));
   if (operation.follow)
-    all["200"]["content"]["text/event-stream"]["schema"] =
+    all[good]["content"]["text/event-stream"]["schema"] =
         property("string", "server-sent events; the data of each is one row");
   for (const Answer& error : kErrors) all[error.status] = refer_to(std::string("responses/") + error.name);
   return all;
@@ -87,10 +88,11 @@ ordered_json entry_of(const ops::Operation& operation) {
   for (const auto& field : operation.inputs) {
     ordered_json schema = input["properties"][field.name];
     const bool in_path = operation.path.find("{" + field.name + "}") != std::string::npos;
-    if (in_path || operation.method == "GET" || operation.method == "DELETE") {
+    const bool in_header = !field.header.empty();
+    if (in_path || in_header || operation.method == "GET" || operation.method == "DELETE") {
       ordered_json parameter;
-      parameter["name"] = field.name;
-      parameter["in"] = in_path ? "path" : "query";
+      parameter["name"] = in_header ? field.header : field.name;
+      parameter["in"] = in_path ? "path" : in_header ? "header" : "query";
       if (in_path || field.required) parameter["required"] = true;
       parameter["description"] = field.doc;
       if (field.type == ops::Type::list) {

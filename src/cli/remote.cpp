@@ -30,6 +30,11 @@ http::Request request_of(const ops::Operation& operation, json input) {
     path.replace(at, field.name.size() + 2, http::encode_percent(text_of(input.at(field.name))));
     input.erase(field.name);
   }
+  for (const auto& field : operation.inputs) {
+    if (field.header.empty() || !input.contains(field.name)) continue;
+    request.headers.add(field.header, text_of(input.at(field.name)));
+    input.erase(field.name);
+  }
   if (operation.method == "GET" || operation.method == "DELETE") {
     char separator = '?';
     for (const auto& [name, value] : input.items()) {
@@ -58,7 +63,7 @@ std::string RemoteHub::call(const ops::Operation& operation, const json& input, 
     better.code = error.code;
     throw better;
   }
-  if (response.status == 200) {
+  if (response.status == operation.status) {
     while (!response.body.empty() && response.body.back() == '\n') response.body.pop_back();
     return std::move(response.body);
   }

@@ -86,6 +86,11 @@ json check_value(const Field& field, json value) {
     }
     case Type::list:
       if (!value.is_array()) wrong();
+      if (field.objects) {
+        for (const auto& item : value)
+          if (!item.is_object()) refuse(fmt::format("`{}` takes a list of JSON objects.", field.name));
+        break;
+      }
       for (const auto& item : value)
         if (!item.is_string() && !item.is_number_integer())
           refuse(fmt::format("`{}` takes a list of texts or whole numbers.", field.name));

@@ -42,6 +42,8 @@ struct Field {
   bool secret = false;      ///< never shown; the command line reads it from a file or the terminal
   bool positional = false;  ///< an argument of the command rather than an option
   bool hidden = false;      ///< of an output: not in tables
+  bool objects = false;     ///< of a list: its items are JSON objects
+  std::string header{};     ///< over HTTP it comes in this header, and from nowhere else
 };
 
 /// What an operation answers: an object. With `rows` set, one of its values is an array of objects, which the command
@@ -107,6 +109,7 @@ struct Operation {
   std::string resume;
   /// May take long, or waits on purpose (an input `wait` that is not 0): the API lets only some run at once.
   bool slow = false;
+  int status = 200;  ///< of the answer when it went well
   bool changes() const { return method != "GET"; }
 };
 

@@ -27,6 +27,7 @@ ordered_json schema_of(const Field& field) {
     case Type::list:
       schema["type"] = "array";
       schema["items"] = ordered_json::object();
+      if (field.objects) schema["items"]["type"] = "object";
       break;
     case Type::object:
       schema["type"] = "object";
