@@ -129,6 +129,15 @@ std::optional<Connection> Connections::find(const std::string& name) {
   return found;
 }
 
+std::optional<Connection> Connections::find(std::int64_t id) {
+  std::optional<Connection> found;
+  store_.read([&](Session& session) {
+    found.reset();
+    session.query(std::string(kColumns) + "WHERE id = $1", {id}, [&](const Row& row) { found = connection_of(row); });
+  });
+  return found;
+}
+
 Connection Connections::get(const std::string& name) {
   if (auto found = find(name)) return *found;
   std::string names;
@@ -185,7 +194,10 @@ void Connections::remove(const std::string& name) {
           "DELETE FROM snapshot WHERE model_id IN (SELECT id FROM model WHERE connection_id = $1)",
           "DELETE FROM schema_version WHERE model_id IN (SELECT id FROM model WHERE connection_id = $1)",
           "DELETE FROM model WHERE connection_id = $1", "DELETE FROM sync_log WHERE connection_id = $1",
-          "DELETE FROM connection WHERE id = $1"})
+          "DELETE FROM integration_mapping WHERE connection_id = $1", "DELETE FROM delivery WHERE connection_id = $1",
+          "DELETE FROM own_write WHERE connection_id = $1",
+          "DELETE FROM inbox_record WHERE inbox_id IN (SELECT id FROM inbox WHERE connection_id = $1)",
+          "DELETE FROM inbox WHERE connection_id = $1", "DELETE FROM connection WHERE id = $1"})
       session.execute(sql, {connection.id});
     session.execute("DELETE FROM blob WHERE digest NOT IN (SELECT digest FROM blob_ref)");
   });

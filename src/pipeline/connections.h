@@ -11,7 +11,9 @@
 #include "access/sealed.h"
 #include "base/clock.h"
 #include "base/secret.h"
+#include "jobs/job.h"
 #include "pipeline/source.h"
+#include "pipeline/target.h"
 #include "store/store.h"
 
 namespace dragoman::pipeline {
@@ -47,6 +49,7 @@ class Connections {
   /// Throws not_found, naming those that there are.
   Connection get(const std::string& name);
   std::optional<Connection> find(const std::string& name);
+  std::optional<Connection> find(std::int64_t id);
   Secret secret(const Connection& connection);
   /// The companies of an organisation, from the connection's setting `organisations` (`{"north": [1, 3]}`). Throws
   /// not_found, naming those that there are.
@@ -79,6 +82,12 @@ struct Connector {
   std::function<void(const nlohmann::json&)> check;
   std::function<std::unique_ptr<Source>(const Connection&, const Secret&, Clock&)> make_source;
   std::function<Probe(const Connection&, const Secret&, Clock&, std::stop_token)> test;
+  /// Where records can be delivered to it. May be empty.
+  std::function<std::unique_ptr<Target>(const Connection&, const Secret&, Clock&)> make_target{};
+  /// The kinds of jobs that deliver to it; who runs them puts in the handler.
+  std::vector<jobs::Kind> kinds{};
+  /// Which of them takes what comes into the inbox; empty: the inbox takes nothing for it.
+  std::string intake{};
 };
 
 /// The connector of a kind, checked settings with defaults filled in. Throws invalid, naming what is wrong.
