@@ -1,8 +1,13 @@
 #pragma once
 
+#include <functional>
+#include <map>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "base/random.h"
 #include "jobs/job.h"
 
 namespace dragoman::jobs {
@@ -14,5 +19,121 @@ namespace dragoman::jobs {
 Enqueued enqueue(store::Session& session, const NewJob& job);
 /// Many at once: cheaper than one by one. The answers are in the order of `jobs`.
 std::vector<Enqueued> enqueue(store::Session& session, std::span<const NewJob> jobs);
+
+/// Where Store::wait hears that there may be work.
+inline constexpr std::string_view kJobsChannel = "jobs";
+/// Where Store::wait hears that a job has become a dead letter.
+inline constexpr std::string_view kDeadChannel = "jobs_dead";
+
+/// The kinds of job that this program can do.
+///
+/// Threads: immutable after construction.
+class Kinds {
+ public:
+  Kinds() = default;
+  explicit Kinds(std::vector<Kind> kinds);
+  const Kind* find(std::string_view name) const;
+  const std::vector<Kind>& all() const { return kinds_; }
+
+ private:
+  std::vector<Kind> kinds_;
+};
+
+/// What is limited, paused and broken together.
+struct Lane {
+  std::int64_t id = 0;
+  std::int64_t connection_id = 0;
+  const Kind* kind = nullptr;
+};
+
+/// A job that this node runs until it hands it back through Queue::finish.
+struct Claimed {
+  Job job;
+  Lane lane;
+  std::int64_t node_id = 0;
+  bool alone = false;  ///< it was there when the process died, again and again: nothing else may run beside it
+  bool probe = false;  ///< whether its connection's remote answers again
+  Priority priority = Priority::normal;
+  bool unique_waiting = false;  ///< its unique key was let go when it began
+};
+
+struct Finished {
+  Claimed claimed;
+  Outcome outcome;
+  int commits_failed = 0;  ///< Queue's own
+};
+
+enum class Ending {
+  recorded,  ///< the outcome and its effects are durable
+  refused,   ///< the lease was lost: nothing was written but a line of history
+  repeated,  ///< recorded by an earlier call whose answer was lost
+  later      ///< not now, the store could not take it: call again
+};
+
+struct ClaimLimits {
+  int jobs_max = 100;
+  /// How many more jobs of a lane this node can take now; missing: any number.
+  std::function<int(const Lane&)> room{};
+  /// Nothing runs here: a job that has to run alone may be claimed.
+  bool idle = false;
+};
+
+struct Claims {
+  std::vector<Claimed> jobs;
+  /// A job waits to run alone: as soon as nothing runs here, claim with `idle`.
+  bool alone_waits = false;
+  bool more = false;  ///< a limit kept ready jobs back
+  /// When something becomes ready by itself, from now; missing: never, as it looks now.
+  std::optional<Micros> next{};
+  /// This node was declared dead. It has to register anew; nothing was claimed.
+  bool node_lost = false;
+};
+
+/// The durable queue: claims, outcomes, rescue. All of it is in the database; this class is rules without state, and
+/// any number of them, in any number of processes, work on one store.
+///
+/// Errors  as Store::write. What was to be written may then be there or not; each call may be repeated.
+/// Threads safe from any thread (as far as `random` is).
+class Queue {
+ public:
+  /// `node` names this process in the histories of jobs.
+  Queue(store::Store& store, const Kinds& kinds, Random& random, std::string node = {})
+      : store_(store), kinds_(kinds), random_(random), who_(node.empty() ? "" : "node " + std::move(node)) {}
+
+  /// Makes what is due available, then claims for the registered node `node_id`: lanes with the most urgent job first,
+  /// within a lane by priority and age. Lanes that are paused or broken, and kinds that this program does not know, are
+  /// left alone.
+  Claims claim(std::int64_t node_id, const ClaimLimits& limits);
+  /// Ends attempts, in one commit. If one's effects throw, each gets a commit of its own, and for the one whose effects
+  /// failed that failure becomes its outcome. The answers are in the order of `finished`.
+  std::vector<Ending> finish(std::span<Finished> finished);
+  /// Both in one commit, which is what a busy node does all day.
+  struct Turn {
+    std::vector<Ending> endings;
+    Claims claims;
+  };
+  Turn turn(std::span<Finished> finished, std::int64_t node_id, const ClaimLimits& limits);
+
+  /// Takes the running jobs of a node that is dead (or was) back to where others find them. In the caller's
+  /// transaction, which has made sure of that. How many.
+  std::int64_t rescue(store::Session& session, std::int64_t node_id, std::string_view who);
+
+  const Kinds& kinds() const { return kinds_; }
+  store::Store& store() { return store_; }
+
+ private:
+  Claims claim_in(store::Session& session, std::int64_t node_id, const ClaimLimits& limits);
+  std::vector<Ending> finish_in(store::Session& session, std::span<Finished> finished);
+  std::vector<Ending> finish_one_by_one(std::span<Finished> finished);
+
+  store::Store& store_;
+  const Kinds& kinds_;
+  Random& random_;
+  const std::string who_;
+};
+
+/// How long a job waits before its next attempt: `first` doubled with every attempt up to `max`, a fifth more or less
+/// by chance so that what failed together does not come back together.
+Micros backoff(int attempt, Micros first, Micros max, Random& random);
 
 }  // namespace dragoman::jobs

@@ -1,0 +1,173 @@
+#include "jobs/board.h"
+
+#include "jobs/breaker.h"
+#include "jobs/test_jobs.h"
+
+namespace dragoman::jobs {
+namespace {
+
+class BoardTest : public JobsTest {
+ protected:
+  Error refused(const std::function<void()>& work) { return store::error_of(work); }
+};
+
+TEST_P(BoardTest, ADeadLetterIsEditedWithItsDifferenceAndRetriedWithAllItsTries) {
+  const auto id = add(job(R"({"lines":[{"qty":0}],"name":"SO1"})")).id;
+  end(claim_one(), error(Error::Kind::invalid, "quantity is 0"));
+  int also = 0;
+  const Act act{.who = "ann", .why = "typing error", .also = [&](store::Session&) { ++also; }};
+  EXPECT_EQ(board_->edit(id, R"({"lines":[{"qty":2}],"note":"x","name":"SO1"})", act),
+            "/lines/0/qty: 0 → 2\n/note: added \"x\"");
+  board_->retry(id, act);
+  EXPECT_EQ(also, 2);
+  const auto claimed = claim_one();
+  EXPECT_EQ(claimed.job.attempt, 1);
+  EXPECT_EQ(claimed.job.payload, R"({"lines":[{"qty":2}],"note":"x","name":"SO1"})");
+  const auto history = board_->history(id);
+  ASSERT_EQ(history.size(), 3u);
+  EXPECT_EQ(history[1].what, "edited");
+  EXPECT_EQ(history[1].who, "ann");
+  EXPECT_NE(history[1].message.find("/lines/0/qty: 0 → 2"), std::string::npos);
+  EXPECT_EQ(history[2].what, "retried");
+}
+
+TEST_P(BoardTest, WhatAStateDoesNotAllowIsRefusedWithWhatDoes) {
+  const auto id = add(job()).id;
+  EXPECT_EQ(refused([&] { board_->discard(id, {.who = "ann"}); }).code, "job_state");
+  const auto claimed = claim_one();
+  for (const auto& work : std::vector<std::function<void()>>{[&] { board_->retry(id, {.who = "ann"}); },
+                                                             [&] { board_->cancel(id, {.who = "ann"}); },
+                                                             [&] { board_->edit(id, "{}", {.who = "ann"}); }}) {
+    const auto error = refused(work);
+    EXPECT_EQ(error.kind, Error::Kind::conflict);
+    EXPECT_NE(error.message.find("running"), std::string::npos);
+  }
+  end(claimed, done());
+  EXPECT_EQ(refused([&] { board_->retry(id, {.who = "ann"}); }).kind, Error::Kind::conflict);
+  EXPECT_EQ(refused([&] { board_->show(12345678); }).kind, Error::Kind::not_found);
+}
+
+TEST_P(BoardTest, CancellingTheFirstOfAKeyLetsTheNextGo) {
+  auto one = job("1"), two = job("2"), three = job("3");
+  one.order_key = two.order_key = three.order_key = "k";
+  const auto ids = add_all({one, two, three});
+  board_->cancel(ids[1].id, {.who = "ann"});
+  EXPECT_EQ(payloads(claim(1)), std::vector<std::string>{"1"});
+  const auto explained = board_->explain(ids[2].id);
+  EXPECT_NE(explained.find("order key `k`"), std::string::npos) << explained;
+  EXPECT_NE(explained.find("which is running"), std::string::npos) << explained;
+}
+
+TEST_P(BoardTest, ARetriedJobThatWaitsForItsTimeRunsNow) {
+  auto later = job();
+  later.run_at = clock_.now() + std::chrono::hours(1);
+  const auto id = add(later).id;
+  EXPECT_TRUE(claim().empty());
+  board_->retry(id, {.who = "ann"});
+  EXPECT_EQ(claim().size(), 1u);
+}
+
+TEST_P(BoardTest, DeadLettersAreGroupedAndRetriedOrDiscardedAllAtOnce) {
+  std::vector<NewJob> jobs;
+  for (int i = 0; i < 1203; ++i) {
+    jobs.push_back(job(std::to_string(i), i % 100 == 0 ? "loose" : "batch"));
+    jobs.back().order_key = "k" + std::to_string(i);
+    if (i % 7 == 0) jobs.back().unique_key = "u" + std::to_string(i);
+  }
+  add_all(jobs);
+  std::vector<Finished> finished;
+  for (const auto& one : claim(5000))
+    finished.push_back({one, error(Error::Kind::invalid, "order " + one.job.payload + " has no lines", "lines")});
+  ASSERT_EQ(finished.size(), 1203u);
+  for (auto& one : finished)
+    if (one.claimed.job.payload == "5") one.outcome = error(Error::Kind::invalid, "something else");
+  queue_->finish(finished);
+
+  auto groups = board_->groups();
+  ASSERT_EQ(groups.size(), 3u) << "two kinds, and something else";
+  EXPECT_EQ(groups[0].jobs, 1203 - 13 - 1);
+  EXPECT_EQ(groups[0].kind, "batch");
+  EXPECT_NE(groups[0].message.find("has no lines"), std::string::npos);
+  int steps = 0;
+  EXPECT_EQ(board_->retry_group(groups[0].fingerprint, {.who = "ann"}, [&] { return ++steps < 100; }), groups[0].jobs);
+  EXPECT_GE(steps, 3) << "in many small commits";
+  EXPECT_EQ(claim(5000).size(), static_cast<std::size_t>(groups[0].jobs));
+  EXPECT_EQ(groups[1].kind, "loose");
+  EXPECT_EQ(board_->retry_group(groups[1].fingerprint, {.who = "ann"}), 13);
+  EXPECT_EQ(claim(5000).size(), 13u);
+  EXPECT_EQ(board_->discard_group(groups[2].fingerprint, {.who = "ann"}), 1);
+  EXPECT_TRUE(board_->groups().empty());
+  EXPECT_EQ(refused([&] { board_->discard_group("0123456789abcdef", {.who = "ann"}); }).kind, Error::Kind::not_found);
+  const auto counts = board_->counts();
+  EXPECT_EQ(counts.cancelled, 1);
+  EXPECT_EQ(counts.accepted(), 1203);
+  EXPECT_EQ(number("SELECT count(*) FROM order_queue"), 1202);
+}
+
+TEST_P(BoardTest, JobsAreListedByWhatIsAskedFor) {
+  auto other = job("x", "batch");
+  other.flow = "other";
+  other.connection_id = 5;
+  const auto ids = add_all({job("a"), job("b"), other});
+  claim(1);
+  const auto list = [&](JobFilter filter) {
+    std::vector<std::int64_t> out;
+    for (const auto& view : board_->list(filter)) out.push_back(view.id);
+    return out;
+  };
+  EXPECT_EQ(list({}), (std::vector{ids[2].id, ids[1].id, ids[0].id}));
+  EXPECT_EQ(list({.limit = 1}), std::vector{ids[2].id});
+  EXPECT_EQ(list({.before = ids[2].id, .limit = 1}), std::vector{ids[1].id});
+  EXPECT_EQ(list({.kind = "batch"}), std::vector{ids[2].id});
+  EXPECT_EQ(list({.flow = "other"}), std::vector{ids[2].id});
+  EXPECT_EQ(list({.connection_id = 5}), std::vector{ids[2].id});
+  EXPECT_EQ(list({.state = "running"}).size(), 1u);
+  EXPECT_EQ(list({.state = "waiting"}).size(), 2u);
+  EXPECT_EQ(list({.state = "discarded"}).size(), 0u);
+}
+
+TEST_P(BoardTest, LanesShowWhatWaitsAndWhyTheyAreClosed) {
+  auto remote = job();
+  remote.connection_id = 5;
+  auto behind = remote, later = remote;
+  remote.order_key = behind.order_key = "k";
+  later.run_at = clock_.now() + std::chrono::hours(1);
+  add_all({remote, behind, later, job()});
+  board_->pause("connection", "5", {.who = "ann", .why = "moving"});
+  const auto lanes = board_->lanes();
+  ASSERT_EQ(lanes.size(), 2u);
+  const auto& lane = lanes[1];
+  EXPECT_EQ(lane.connection, "#5");
+  EXPECT_EQ(lane.ready, 1);
+  EXPECT_EQ(lane.behind, 1);
+  EXPECT_EQ(lane.later, 1);
+  EXPECT_EQ(lane.closed, "connection paused by ann: moving");
+  EXPECT_EQ(lanes[0].closed, "");
+}
+
+TEST_P(BoardTest, ExplainsWhereEveryJobIs) {
+  const auto id = add(job()).id;
+  EXPECT_NE(board_->explain(id).find("next of its lane"), std::string::npos);
+  const auto claimed = claim_one();
+  EXPECT_NE(board_->explain(id).find("runs on node one"), std::string::npos);
+  end(claimed, error(Error::Kind::invalid, "no lines"));
+  EXPECT_NE(board_->explain(id).find("dead letter since"), std::string::npos);
+  EXPECT_NE(board_->explain(id).find("no lines"), std::string::npos);
+  board_->retry(id, {.who = "ann"});
+  end(claim_one(), done());
+  EXPECT_NE(board_->explain(id).find("was done at"), std::string::npos);
+  sql("UPDATE node SET state = 'dead'");
+  EXPECT_NE(board_->explain(add(job()).id).find("no hub runs"), std::string::npos);
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, BoardTest, testing::Values("Sqlite", "Postgres"), kEngineName);
+
+TEST(PayloadDifference, IsForPeople) {
+  EXPECT_EQ(payload_difference("{}", "{}"), "nothing changed");
+  EXPECT_EQ(payload_difference("{\"a\":1}", "{ \"a\": 1 }"), "the same values, written another way");
+  EXPECT_EQ(payload_difference("{\"a\":1,\"b\":2}", "{\"a\":1}"), "/b: removed 2");
+  EXPECT_EQ(payload_difference("abc", "{}"), "3 bytes replaced by 2 others");
+}
+
+}  // namespace
+}  // namespace dragoman::jobs
