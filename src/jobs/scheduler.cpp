@@ -35,9 +35,13 @@ Param param(const std::optional<Time>& time) {
 
 }  // namespace
 
-Scheduler::Report Scheduler::tick(Time now) {
+Scheduler::Report Scheduler::tick(std::optional<Time> given) {
   std::vector<Schedule> rows;
-  store_.read([&](Session& session) { rows = schedules_.due(session, now, settings_.back); });
+  Time now;
+  store_.read([&](Session& session) {
+    now = given ? *given : session.now();
+    rows = schedules_.due(session, now, settings_.back);
+  });
 
   std::vector<Work> works;
   for (auto& schedule : rows) {

@@ -43,8 +43,8 @@ class Scheduler {
     std::optional<Time> next;      ///< when to call again, at the latest; nullopt: when a schedule was changed
   };
   /// Deals with everything that is due. A schedule whose job is refused is set in error, with the reason, and stops;
-  /// one whose kind or time zone this node does not know is left to the others.
-  Report tick(Time now);
+  /// one whose kind or time zone this node does not know is left to the others. `given`: the time in place of the database's.
+  Report tick(std::optional<Time> given = std::nullopt);
 
   struct Run {
     std::string outcome;  ///< as Tick::outcome
