@@ -32,6 +32,11 @@ class Scheduler {
     Micros back = std::chrono::minutes(1);   ///< so far the clock may go back before ticks are counted anew
   };
 
+  /// Into the queue.
+  Scheduler(store::Store& store, const Schedules& schedules)
+      : Scheduler(store, schedules,
+                  [](store::Session& session, const NewJob& job) { return jobs::enqueue(session, job); }) {}
+  /// What is given lives longer.
   Scheduler(store::Store& store, const Schedules& schedules, Enqueue enqueue)
       : Scheduler(store, schedules, std::move(enqueue), Settings()) {}
   Scheduler(store::Store& store, const Schedules& schedules, Enqueue enqueue, Settings settings)
@@ -43,7 +48,8 @@ class Scheduler {
     std::optional<Time> next;      ///< when to call again, at the latest; nullopt: when a schedule was changed
   };
   /// Deals with everything that is due. A schedule whose job is refused is set in error, with the reason, and stops;
-  /// one whose kind or time zone this node does not know is left to the others. `given`: the time in place of the database's.
+  /// one whose kind or time zone this node does not know is left to the others. `given`: the time in place of the
+  /// database's.
   Report tick(std::optional<Time> given = std::nullopt);
 
   struct Run {

@@ -1,5 +1,5 @@
-// On every engine of the store. The queue is a table with a row per job that was enqueued, in the same database:
-// whether it is there is decided by the transaction, as with the real one.
+// On every engine of the store. For most of them the queue is a table with a row per job that was enqueued, in the same
+// database: whether it is there is decided by the transaction, as with the real one.
 #include "jobs/scheduler.h"
 
 #include <gtest/gtest.h>
@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "jobs/test_jobs.h"
 #include "store/test_store.h"
 
 namespace dragoman::jobs {
@@ -116,8 +117,10 @@ class SchedulerTest : public testing::TestWithParam<const char*> {
   std::string url_;
   SystemClock clock_;
   std::unique_ptr<store::Store> store_;
-  const Schedules schedules_{
-      {{.name = "sample", .summary = "A sample", .payload_version = 3}, {.name = "refused", .summary = "Never taken"}}};
+  FakeHandler handler_;
+  const Kinds kinds_{{{.name = "sample", .summary = "A sample", .handler = &handler_, .payload_version = 3},
+                      {.name = "refused", .summary = "Never taken", .handler = &handler_}}};
+  const Schedules schedules_{kinds_};
 };
 
 using Causes = std::vector<std::string>;
@@ -424,7 +427,8 @@ TEST_P(SchedulerTest, OneWhoseJobIsRefusedStopsAloneAndSaysWhy) {
 
 TEST_P(SchedulerTest, AKindThatThisProgramDoesNotKnowIsLeftToANodeThatDoes) {
   add(spec("* * * * *"), at("2026-11-20T10:00:00Z"));
-  const Schedules older{{{.name = "other", .summary = "Something else"}}};
+  const Kinds fewer{{{.name = "other", .summary = "Something else", .handler = &handler_}}};
+  const Schedules older{fewer};
   Scheduler old_node(*store_, older, enqueue), new_node(*store_, schedules_, enqueue);
   EXPECT_EQ(old_node.tick(at("2026-11-20T10:01:00Z")).enqueued, 0);
   EXPECT_EQ(new_node.tick(at("2026-11-20T10:01:00Z")).enqueued, 1);
@@ -468,6 +472,76 @@ TEST_P(SchedulerTest, RecordsOfTicksAreForgottenAfterADay) {
   EXPECT_EQ(ticks().size(), 6u * 25u + 1u);
 }
 
+/// With the queue itself.
+class ScheduledJobsTest : public JobsTest {
+ protected:
+  void add(Overlap overlap) {
+    ScheduleSpec spec;
+    spec.name = "minutely";
+    spec.cron = "* * * * *";
+    spec.kind = "work";
+    spec.flow = "flow";
+    spec.payload = R"({"a":1})";
+    spec.overlap = overlap;
+    store_->write([&](Session& session) { schedules_.add(session, spec, at("2026-11-20T10:00:00Z")); });
+  }
+  Schedule::Last tick(const char* minute) {
+    scheduler_->tick(at(std::string("2026-11-20T10:") + minute + ":00Z"));
+    Schedule schedule;
+    store_->read([&](Session& session) { schedule = schedules_.get(session, "minutely"); });
+    return *schedule.last;
+  }
+  void SetUp() override {
+    JobsTest::SetUp();
+    if (!IsSkipped() && !HasFatalFailure()) scheduler_ = std::make_unique<Scheduler>(*store_, schedules_);
+  }
+
+  const Schedules schedules_{kinds_};
+  std::unique_ptr<Scheduler> scheduler_;
+};
+
+TEST_P(ScheduledJobsTest, SkipNeverLetsTwoRunAtOnce) {
+  add(Overlap::skip);
+  const auto first = tick("01");
+  EXPECT_EQ(first.outcome, "enqueued");
+  EXPECT_EQ(tick("02").outcome, "overlap") << "it waits";
+  const auto running = claim_one();
+  EXPECT_EQ(running.job.id, first.job_id);
+  EXPECT_EQ(running.job.payload, R"({"a":1})");
+  EXPECT_EQ(running.job.cause, "schedule minutely 2026-11-20T10:01:00.000000Z");
+  EXPECT_EQ(tick("03").outcome, "overlap") << "it runs";
+  end(running, error(Error::Kind::in_doubt));
+  EXPECT_EQ(tick("04").outcome, "overlap") << "it will be tried again";
+  time_passes();
+  end(claim_one(), done());
+  EXPECT_EQ(tick("05").outcome, "enqueued");
+  end(claim_one(), error(Error::Kind::invalid));
+  EXPECT_EQ(tick("06").outcome, "enqueued") << "a dead letter is not in the way";
+}
+
+TEST_P(ScheduledJobsTest, QueueLetsOneWaitForTheOneThatRuns) {
+  add(Overlap::queue);
+  tick("01");
+  const auto running = claim_one();
+  const auto second = tick("02");
+  EXPECT_EQ(second.outcome, "enqueued");
+  EXPECT_TRUE(claim().empty()) << "not while the first runs";
+  const auto third = tick("03");
+  EXPECT_EQ(third.outcome, "folded");
+  EXPECT_EQ(third.job_id, second.job_id);
+  end(running, done());
+  EXPECT_EQ(claim_one().job.id, second.job_id);
+}
+
+TEST_P(ScheduledJobsTest, TheDatabasesClockIsTheDefault) {
+  add(Overlap::allow);
+  const auto report = scheduler_->tick();
+  EXPECT_EQ(report.enqueued, 1) << "the schedule was made in the past, and missed ticks run once";
+  EXPECT_EQ(scheduler_->tick().enqueued, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Stores, ScheduledJobsTest, testing::Values("Sqlite", "Postgres"),
+                         [](const auto& info) { return std::string(info.param); });
 INSTANTIATE_TEST_SUITE_P(Stores, SchedulerTest, testing::Values("Sqlite", "Postgres"),
                          [](const auto& info) { return std::string(info.param); });
 

@@ -143,17 +143,11 @@ void plan_from(Schedule& schedule, Time now) {
 
 }  // namespace
 
-const SchedulableKind* Schedules::kind(std::string_view name) const {
-  for (const auto& one : kinds_)
-    if (one.name == name) return &one;
-  return nullptr;
-}
-
 void Schedules::check_kind(ScheduleSpec& spec) const {
   const auto* known = kind(spec.kind);
   if (!known) {
     std::vector<std::string> names;
-    for (const auto& one : kinds_) names.push_back(one.name);
+    for (const auto& one : kinds_.all()) names.push_back(one.name);
     raise(Error::Kind::invalid, "schedule",
           fmt::format("There is no kind of job `{}`. There are: {}.", spec.kind, fmt::join(names, ", ")));
   }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "jobs/queue.h"
 #include "jobs/schedule.h"
 #include "store/store.h"
 
@@ -42,12 +43,6 @@ struct Tick {
   std::string cause;
 };
 
-/// A kind of job that this program can do.
-struct SchedulableKind {
-  std::string name, summary;
-  int payload_version = 1;
-};
-
 /// The schedules in the store. Works in the caller's transaction, so that an audit entry can be part of it; `now` is
 /// the database's time.
 ///
@@ -55,10 +50,11 @@ struct SchedulableKind {
 /// Threads immutable after construction; calls as the Session.
 class Schedules {
  public:
-  explicit Schedules(std::vector<SchedulableKind> kinds) : kinds_(std::move(kinds)) {}
+  /// `kinds` lives longer.
+  explicit Schedules(const Kinds& kinds) : kinds_(kinds) {}
 
-  const std::vector<SchedulableKind>& kinds() const { return kinds_; }
-  const SchedulableKind* kind(std::string_view name) const;
+  /// Null: this program does not know it.
+  const Kind* kind(std::string_view name) const { return kinds_.find(name); }
 
   std::vector<Schedule> list(store::Session& session) const;
   Schedule get(store::Session& session, const std::string& name) const;
@@ -93,7 +89,7 @@ class Schedules {
  private:
   void check_kind(ScheduleSpec& spec) const;
 
-  const std::vector<SchedulableKind> kinds_;
+  const Kinds& kinds_;
 };
 
 /// Woken when a schedule was changed.
