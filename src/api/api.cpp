@@ -182,8 +182,8 @@ Reply Api::run(const ops::Operation& operation, Call& call) {
     error.retry_in(std::chrono::seconds(2));
     throw error;
   }
-  ops::Context context{services_, token->name, call.exchange.stop};
-  return json_reply(operation.run(context, input), operation.status);
+  ops::Context context{services_, token->name, call.exchange.stop, "token " + token->name};
+  return json_reply(ops::perform(operation, context, input), operation.status);
 }
 
 Reply Api::follow(const ops::Operation& operation, Call& call, json input, std::string caller) {

@@ -28,6 +28,7 @@ struct Setting {
   std::int64_t min = 0, max = INT64_MAX;
   std::vector<std::string> choices;
   bool is_url = false;  ///< may hold a password, which is masked
+  bool secret = false;  ///< never shown
 };
 
 [[noreturn]] void refuse(std::string message) {
@@ -36,19 +37,19 @@ struct Setting {
   throw error;
 }
 
-std::function<void(Config&, const Value&)> text(std::string Config::*member) {
+std::function<void(Config&, const Value&)> text(std::string Config::* member) {
   return [member](Config& config, const Value& value) { config.*member = std::get<std::string>(value); };
 }
 
 template <typename Owner, typename Number>
-std::function<void(Config&, const Value&)> number(Owner Config::*owner, Number Owner::*member) {
+std::function<void(Config&, const Value&)> number(Owner Config::* owner, Number Owner::* member) {
   return [=](Config& config, const Value& value) {
     (config.*owner).*member = static_cast<Number>(std::get<std::int64_t>(value));
   };
 }
 
 template <typename Unit, typename Owner, typename Duration>
-std::function<void(Config&, const Value&)> duration(Owner Config::*owner, Duration Owner::*member) {
+std::function<void(Config&, const Value&)> duration(Owner Config::* owner, Duration Owner::* member) {
   return [=](Config& config, const Value& value) {
     (config.*owner).*member = std::chrono::duration_cast<Duration>(Unit(std::get<std::int64_t>(value)));
   };
@@ -76,6 +77,22 @@ void apply_level(Config& config, const Value& value) {
                      : level == "warning" ? log::Level::warning
                      : level == "error"   ? log::Level::error
                                           : log::Level::info;
+}
+
+void apply_recipients(Config& config, const Value& value) {
+  config.notify.email.to.clear();
+  std::istringstream all(std::get<std::string>(value));
+  for (std::string one; std::getline(all, one, ',');) {
+    const auto begin = one.find_first_not_of(' ');
+    if (begin == std::string::npos) continue;
+    config.notify.email.to.push_back(one.substr(begin, one.find_last_not_of(' ') - begin + 1));
+  }
+}
+
+void apply_security(Config& config, const Value& value) {
+  const auto& text = std::get<std::string>(value);
+  using Security = notify::EmailSettings::Security;
+  config.notify.email.security = text == "tls" ? Security::tls : text == "none" ? Security::none : Security::starttls;
 }
 
 // The one declaration of every setting; its default and what it is stand in config.default.toml.
@@ -167,6 +184,51 @@ const std::vector<Setting>& settings() {
        .max = 100'000},
       {.key = "sync.page_records_max",
        .apply = number(&Config::sync, &pipeline::SyncSettings::page_records_max),
+       .min = 1,
+       .max = 10'000},
+      {.key = "audit.verify_hours",
+       .apply = [](Config& config,
+                   const Value& value) { config.audit_verify = std::chrono::hours(std::get<std::int64_t>(value)); },
+       .max = 10'000},
+      {.key = "notify.email_host",
+       .apply = [](Config& config, const Value& value) { config.notify.email.host = std::get<std::string>(value); }},
+      {.key = "notify.email_port",
+       .apply = [](Config& config,
+                   const Value& value) { config.notify.email.port = static_cast<int>(std::get<std::int64_t>(value)); },
+       .min = 1,
+       .max = 65535},
+      {.key = "notify.email_security", .apply = apply_security, .choices = {"starttls", "tls", "none"}},
+      {.key = "notify.email_user",
+       .apply = [](Config& config, const Value& value) { config.notify.email.user = std::get<std::string>(value); }},
+      {.key = "notify.email_password",
+       .apply = [](Config& config,
+                   const Value& value) { config.notify.email.password = Secret(std::get<std::string>(value)); },
+       .secret = true},
+      {.key = "notify.email_from",
+       .apply = [](Config& config, const Value& value) { config.notify.email.from = std::get<std::string>(value); }},
+      {.key = "notify.email_to", .apply = apply_recipients},
+      {.key = "notify.webhook_url",
+       .apply = [](Config& config, const Value& value) { config.notify.webhook.url = std::get<std::string>(value); },
+       .is_url = true},
+      {.key = "notify.webhook_secret",
+       .apply = [](Config& config,
+                   const Value& value) { config.notify.webhook.secret = Secret(std::get<std::string>(value)); },
+       .secret = true},
+      {.key = "notify.ca_file",
+       .apply = [](Config& config, const Value& value) { config.notify.ca_file = std::get<std::string>(value); }},
+      {.key = "notify.severity",
+       .apply =
+           [](Config& config, const Value& value) {
+             config.notify.least =
+                 std::get<std::string>(value) == "critical" ? notify::Severity::critical : notify::Severity::warning;
+           },
+       .choices = {"warning", "critical"}},
+      {.key = "notify.window_minutes",
+       .apply = duration<minutes>(&Config::notify, &notify::Settings::window),
+       .min = 1,
+       .max = 100'000},
+      {.key = "notify.per_hour_max",
+       .apply = number(&Config::notify, &notify::Settings::per_hour_max),
        .min = 1,
        .max = 10'000},
   };
@@ -290,6 +352,7 @@ std::map<std::string, std::string> read_docs() {
 
 std::string shown(const Setting& one, const Value& value) {
   if (const auto* number = std::get_if<std::int64_t>(&value)) return std::to_string(*number);
+  if (one.secret) return std::get<std::string>(value).empty() ? "" : "***";
   return one.is_url ? masked(std::get<std::string>(value)) : std::get<std::string>(value);
 }
 
@@ -349,7 +412,7 @@ Config load_config(const std::string& file, const std::map<std::string, std::str
     // These are no settings: the key of the secrets, the file, and what the project's own tools and tests use.
     static const std::vector<std::string> others{"DRAGOMAN_SECRET_KEY", "DRAGOMAN_CONFIG", "DRAGOMAN_HUB",
                                                  "DRAGOMAN_TOKEN"};
-    static const std::vector<std::string> tables{"HUB", "STORE", "SECRETS", "HTTP", "SYNC"};
+    static const std::vector<std::string> tables{"HUB", "STORE", "SECRETS", "HTTP", "SYNC", "AUDIT", "NOTIFY"};
     if (!name.starts_with("DRAGOMAN_") || std::find(others.begin(), others.end(), name) != others.end()) continue;
     const auto found = variables.find(name);
     if (found == variables.end()) {
@@ -384,6 +447,10 @@ Config load_config(const std::string& file, const std::map<std::string, std::str
     config.lines.push_back({one.key, shown(one, given.value), given.origin, docs.at(one.key)});
   }
   config.api.slow_max = std::max(1, config.http.request_threads / 2);
+  notify::check(config.notify);
+  char host[256] = "";
+  gethostname(host, sizeof host - 1);
+  config.notify.hub = host;
   if (config.data_dir.empty()) config.data_dir = default_data_dir(environment);
   if (config.key_file.empty()) config.key_file = config.data_dir + "/secret.key";
   if (config.store.url.empty()) config.store.url = config.data_dir + "/dragoman.db";

@@ -9,6 +9,7 @@
 #include "api/api.h"
 #include "base/log.h"
 #include "http/server.h"
+#include "notify/settings.h"
 #include "ops/operation.h"
 #include "pipeline/sync.h"
 #include "store/store.h"
@@ -26,6 +27,8 @@ struct Config {
   http::ServerSettings http;
   api::Settings api;
   pipeline::SyncSettings sync;
+  Micros audit_verify = std::chrono::hours(24);  ///< between two looks through the audit log; 0: never
+  notify::Settings notify;
 
   /// Every setting as `config show` prints it, in the order of the default file.
   std::vector<ops::ConfigLine> lines;

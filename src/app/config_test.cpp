@@ -113,5 +113,22 @@ TEST(References, AreTheCommittedOnes) {
   tests::expect_golden(SOURCE_DIR "/contract/openapi.json", *reference_text("openapi", operations));
 }
 
+TEST_F(ConfigTest, SecretsOfSettingsAreNeverShown) {
+  const Texts environment{{"HOME", "/h"},
+                          {"DRAGOMAN_NOTIFY_EMAIL_HOST", "mail.example.com"},
+                          {"DRAGOMAN_NOTIFY_EMAIL_FROM", "hub@example.com"},
+                          {"DRAGOMAN_NOTIFY_EMAIL_TO", "ann@example.com, bob@example.com"},
+                          {"DRAGOMAN_NOTIFY_EMAIL_USER", "hub"},
+                          {"DRAGOMAN_NOTIFY_EMAIL_PASSWORD", "open sesame"}};
+  const Config config = load_config("", environment, {});
+  EXPECT_EQ(config.notify.email.password.reveal(), "open sesame");
+  EXPECT_EQ(config.notify.email.to, (std::vector<std::string>{"ann@example.com", "bob@example.com"}));
+  EXPECT_EQ(line(config, "notify.email_password").value, "***");
+  EXPECT_EQ(line(config, "notify.webhook_secret").value, "");
+  auto lacking = environment;
+  lacking.erase("DRAGOMAN_NOTIFY_EMAIL_TO");
+  EXPECT_NE(refusal("", lacking).find("`notify.email_to` is needed"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace dragoman::app

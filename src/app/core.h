@@ -9,6 +9,7 @@
 #include "app/config.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "notify/sender.h"
 #include "ops/operation.h"
 #include "pipeline/connections.h"
 #include "pipeline/records.h"
@@ -55,6 +56,7 @@ class Core {
   const pipeline::ConnectorList& connectors() const { return connectors_; }
   pipeline::Records& records() { return records_; }
   pipeline::SyncService& sync() { return sync_; }
+  notify::Sender& sender() { return sender_; }
 
  private:
   std::int64_t rotate_key();
@@ -66,6 +68,7 @@ class Core {
   pipeline::Connections connections_;
   pipeline::Records records_;
   pipeline::SyncService sync_;
+  notify::Sender sender_;
   ops::Services services_;
 };
 

@@ -15,6 +15,7 @@
 #include "api/metrics.h"
 #include "app/core.h"
 #include "app/progress.h"
+#include "app/upkeep.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "http/router.h"
@@ -201,6 +202,8 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
   start_log(config.log_level, config.log_file.empty() && console.terminal() ? folder.path("hub.log") : config.log_file);
 
   Core core(config, clock, random);
+  Upkeep upkeep(core.store(), clock, config.audit_verify);
+  upkeep.begin();
   const auto operations = ops::catalog(core.connectors());
   api::Metrics metrics(version());
   api::Api api(config.api, operations, core.services(), metrics);
@@ -237,6 +240,8 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
         "--database DATABASE --login LOGIN");
   folder.write_hub(server.url());
   core.sync().start();
+  std::jthread sender([&](std::stop_token stop) { core.sender().run(stop); });
+  std::jthread keeper([&](std::stop_token stop) { upkeep.run(stop); });
 
   Progress progress;
   std::string last;
@@ -268,6 +273,8 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
       if (sigtimedwait(&signals, nullptr, &moment) == SIGINT) _exit(130);
   });
   folder.remove_hub();
+  sender.request_stop();
+  keeper.request_stop();
   server.stop(config.stop_grace);
   core.sync().stop();
   console.say("Stopped. Started again it goes on where it was.");

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 #include <pthread.h>
+#include <pwd.h>
 #include <sodium.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
@@ -92,12 +94,32 @@ void follow(const cli::Command& command, json input, const Ask& ask, std::stop_t
   }
 }
 
+// All of it, however much: a page at a time, a line of JSON per row.
+void print_pages(const cli::Command& command, json input, const Ask& ask, std::stop_token stop) {
+  const auto& operation = *command.operation;
+  while (!stop.stop_requested()) {
+    const std::string answer = ask(operation, input);
+    for (const auto row : cli::rows_of(operation, answer)) std::cout << row << "\n";
+    std::cout << std::flush;
+    // A disk that is full, or a reader that went away, must not look like the end.
+    if (!std::cout) throw Error(Error::Kind::unavailable, "What was asked for can't be written any more.");
+    const auto next = cli::value_of(answer, "next");
+    if (next == "null") return;
+    input[operation.pages] = json::parse(next);
+  }
+  throw Error(Error::Kind::cancelled, "Stopped before the end.");
+}
+
 int perform(const cli::Command& command, const Ask& ask, std::stop_token stop) {
   const auto& operation = *command.operation;
   json input = cli::input_of(command);
   if (command.follow) {
     SystemClock clock;
     follow(command, std::move(input), ask, stop, clock);
+    return 0;
+  }
+  if (!operation.pages.empty()) {
+    print_pages(command, std::move(input), ask, stop);
     return 0;
   }
   const std::string answer = ask(operation, input);
@@ -132,6 +154,12 @@ int ask_hub(const cli::Command& command, const std::function<std::string()>& url
         return cli::RemoteHub(url(), token(), *client).call(operation, input, stop);
       },
       stop);
+}
+
+// Who sits at this machine, for the audit log.
+std::string user_name() {
+  const passwd* entry = getpwuid(getuid());
+  return entry ? entry->pw_name : std::to_string(getuid());
 }
 
 bool there(const std::string& path) {
@@ -194,9 +222,11 @@ int run_command(const cli::Command& command, const Config& config, std::stop_tok
   if (status) return no_hub();
   if (!begins) need_store(config);
   Core core(config, clock, random);
-  ops::Context context{core.services(), "command line", stop};
+  ops::Context context{core.services(), "command line", stop, fmt::format("command line ({})", user_name())};
   return perform(
-      command, [&](const ops::Operation& operation, const json& input) { return operation.run(context, input); }, stop);
+      command,
+      [&](const ops::Operation& operation, const json& input) { return ops::perform(operation, context, input); },
+      stop);
 }
 
 int reference(const std::string& what, const std::vector<ops::Operation>& operations) {

@@ -4,6 +4,17 @@
 #include <iterator>
 
 namespace dragoman::ops {
+namespace {
+
+// Whoever changes something may say why.
+void add_reason(Operation& operation) {
+  const bool has_one = std::any_of(operation.inputs.begin(), operation.inputs.end(),
+                                   [](const Field& field) { return field.name == "reason"; });
+  if (!operation.changes() || operation.audits_itself || has_one) return;
+  operation.inputs.push_back({.name = "reason", .doc = "why, for the audit log"});
+}
+
+}  // namespace
 
 std::vector<Operation> catalog(const pipeline::ConnectorList& connectors) {
   std::vector<Operation> all;
@@ -14,7 +25,10 @@ std::vector<Operation> catalog(const pipeline::ConnectorList& connectors) {
   append(sync_operations());
   append(record_operations());
   append(change_operations());
+  append(audit_operations());
+  append(notify_operations());
   append(hub_operations());
+  for (Operation& operation : all) add_reason(operation);
   return all;
 }
 

@@ -11,6 +11,8 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
 std::vector<Operation> sync_operations();
 std::vector<Operation> record_operations();
 std::vector<Operation> change_operations();
+std::vector<Operation> audit_operations();
+std::vector<Operation> notify_operations();
 std::vector<Operation> hub_operations();
 
 }  // namespace dragoman::ops

@@ -77,6 +77,23 @@ json settings_of(const json& input, const pipeline::ConnectorList& connectors) {
   return settings;
 }
 
+json state_of(const pipeline::Connection& connection) {
+  return {{"state", connection.state}, {"reason", connection.reason}};
+}
+
+// Sets a connection's state, acts on it, and answers the connection as it is now.
+std::string change_state(Context& context, const std::string& name, const std::string& state,
+                         const std::string& reason) {
+  auto& services = context.services;
+  const auto before = services.connections.get(name);
+  context.note.before = dump(state_of(before));
+  services.connections.set_state(name, state, reason);
+  services.sync.refresh(name);
+  const auto now = services.connections.get(name);
+  context.note.after = dump(state_of(now));
+  return dump(shape(now));
+}
+
 Secret secret_of(const json& input) {
   return Secret(input.value("secret", std::string()));
 }
@@ -154,6 +171,9 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
             const auto updated =
                 services.connections.update(before.name, settings, secret_of(input), input.at("same_records"));
             services.sync.refresh(updated.name);
+            const bool resealed = !input.value("secret", std::string()).empty();
+            context.note.before = dump({{"settings", before.settings}});
+            context.note.after = dump({{"settings", updated.settings}, {"new_secret", resealed}});
             return dump(shape(updated));
           },
   });
@@ -217,12 +237,9 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
       .output = {.fields = connection_columns()},
       .run =
           [](Context& context, const json& input) {
-            auto& services = context.services;
-            services.connections.set_state(
-                input.at("name"), "paused",
-                input.value("reason", "").empty() ? "paused by " + context.caller : input.value("reason", ""));
-            services.sync.refresh(input.at("name"));
-            return dump(shape(services.connections.get(input.at("name"))));
+            const std::string reason = input.value("reason", "");
+            return change_state(context, input.at("name"), "paused",
+                                reason.empty() ? "paused by " + context.caller : reason);
           },
   });
   all.push_back({
@@ -233,13 +250,7 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
       .permission = Role::user,
       .inputs = {name_field()},
       .output = {.fields = connection_columns()},
-      .run =
-          [](Context& context, const json& input) {
-            auto& services = context.services;
-            services.connections.set_state(input.at("name"), "active", "");
-            services.sync.refresh(input.at("name"));
-            return dump(shape(services.connections.get(input.at("name"))));
-          },
+      .run = [](Context& context, const json& input) { return change_state(context, input.at("name"), "active", ""); },
   });
   all.push_back({
       .name = "connection remove",
@@ -261,6 +272,7 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
                           fmt::format("Removing `{0}` deletes all that was captured through it. If that is meant, "
                                       "`confirm` must be `{0}`.",
                                       connection.name));
+            context.note.before = dump(shape(connection));
             // Paused first, so that nothing is written for it any more.
             services.connections.set_state(connection.name, "paused", "being removed");
             services.sync.refresh(connection.name);

@@ -15,6 +15,9 @@
 namespace dragoman::access {
 class KeyRing;
 }
+namespace dragoman::notify {
+class Sender;
+}
 namespace dragoman::store {
 class Store;
 }
@@ -70,6 +73,7 @@ struct Services {
   const pipeline::ConnectorList& connectors;
   pipeline::Records& records;
   pipeline::SyncService& sync;
+  notify::Sender& sender;
   const Clock& clock;
   std::function<std::vector<ConfigLine>()> config;
   /// Seals all secrets anew under a fresh key; how many.
@@ -78,10 +82,19 @@ struct Services {
   Time started{};
 };
 
+/// What an operation has to say for the audit log beyond its input. Texts are JSON, without secrets.
+struct AuditNote {
+  std::optional<std::string> subject;  ///< in place of its arguments
+  std::string before;                  ///< what was there
+  std::string after;                   ///< what is there now, in place of its input
+};
+
 struct Context {
   Services& services;
   std::string caller;  ///< the token's name, or `command line`
   std::stop_token stop;
+  std::string actor{};  ///< for the audit log: `token …`; empty: as `caller`
+  AuditNote note{};     ///< the operation may fill it in
 };
 
 /// Takes one entry of a stream; false when nobody listens any more. `id` may be empty.
@@ -110,12 +123,24 @@ struct Operation {
   /// May take long, or waits on purpose (an input `wait` that is not 0): the API lets only some run at once.
   bool slow = false;
   int status = 200;  ///< of the answer when it went well
+  /// The input that says after what the next page begins. The command line asks for page after page, with `next` of the
+  /// answer, until that is null, and prints every row as a line of JSON. May be empty.
+  std::string pages{};
+  /// `run` appends the audit entry itself, in the transaction of its effect: for what is done many times a second.
+  bool audits_itself = false;
   bool changes() const { return method != "GET"; }
 };
 
 /// Every operation there is, in the order in which they are shown.
 std::vector<Operation> catalog(const pipeline::ConnectorList& connectors);
 const Operation* find(const std::vector<Operation>& operations, std::string_view name);
+
+/// Runs an operation; the one place where this is done. One that changes something leaves an entry in the audit log
+/// whatever becomes of it, even if the hub dies meanwhile: who, what with which input (fields marked secret left out),
+/// why (the input `reason`), and the outcome. What can't be noted there does not begin.
+///
+/// Errors  what `run` throws; as Store::write.
+std::string perform(const Operation& operation, Context& context, const nlohmann::json& input);
 
 /// Input checked against the operation's fields: nothing unknown, nothing missing, every value of its type, defaults
 /// filled in. Throws invalid, code `input`, naming the field and what it takes.

@@ -184,10 +184,11 @@ class OperationsTest : public testing::Test {
   json ask(std::string_view name, json input = json::object()) {
     const auto& operation = hub_.operation(name);
     Context context{hub_.services, "tester", {}};
-    const json answer = json::parse(operation.run(context, check_input(operation, std::move(input))));
+    const json answer = json::parse(perform(operation, context, check_input(operation, std::move(input))));
     expect_described(operation, answer);
     return answer;
   }
+  json entries(json filter = json::object()) { return ask("audit list", std::move(filter))["entries"]; }
   void connect() { ask("connection add", {{"name", "main"}, {"url", "x"}, {"secret", "open sesame"}}); }
 
   FakeHub hub_;
@@ -211,9 +212,7 @@ TEST_F(OperationsTest, ConnectionsComeAndGo) {
 }
 
 TEST_F(OperationsTest, ASettingThatTheConnectorDoesNotTakeIsRefused) {
-  EXPECT_EQ(refusal([&] {
-              ask("connection add", {{"name", "main"}, {"ulr", "x"}});
-            }),
+  EXPECT_EQ(refusal([&] { ask("connection add", {{"name", "main"}, {"ulr", "x"}}); }),
             "`connection add` takes no `ulr`. Did you mean `url`?");
   EXPECT_THROW(ask("connection add", {{"name", "main"}}), Error) << "its url is missing";
 }
@@ -325,6 +324,90 @@ TEST_F(OperationsTest, PausingAllPausesAllThatAreActive) {
   EXPECT_EQ(ask("sync status")["trouble"], json({"main is paused: paused by tester"}));
   EXPECT_EQ(ask("sync resume", {{"connection", "main"}})["connections"][0]["state"], "active");
   EXPECT_THROW(ask("sync pause", {{"connection", "other"}}), Error);
+}
+
+TEST(Catalog, WhoeverChangesSomethingMaySayWhy) {
+  const FakeHub hub;
+  for (const auto& operation : hub.operations) {
+    if (!operation.changes() || operation.audits_itself) continue;
+    EXPECT_TRUE(std::any_of(operation.inputs.begin(), operation.inputs.end(), [](const Field& field) {
+      return field.name == "reason" && field.type == Type::text;
+    })) << operation.name;
+  }
+}
+
+TEST_F(OperationsTest, EveryChangeLeavesAnEntryAndReadingLeavesNone) {
+  connect();
+  ask("connection list");
+  EXPECT_THROW(ask("connection pause", {{"name", "other"}, {"reason", "why not"}}), Error);
+  ask("connection update", {{"name", "main"}, {"size", 8}, {"secret", "open sesame"}});
+  const json rows = entries();
+  ASSERT_EQ(rows.size(), 3u) << rows.dump();
+  EXPECT_EQ(rows[2]["action"], "connection.add");
+  EXPECT_EQ(rows[2]["subject"], "main");
+  EXPECT_EQ(rows[2]["actor"], "tester");
+  EXPECT_EQ(rows[2]["outcome"], "ok");
+  EXPECT_EQ(rows[1]["outcome"].get<std::string>().substr(0, 9), "refused: ");
+  EXPECT_EQ(rows[1]["why"], "why not");
+  EXPECT_EQ(json::parse(rows[0]["before"].get<std::string>())["settings"]["size"], 7);
+  EXPECT_EQ(json::parse(rows[0]["after"].get<std::string>())["settings"]["size"], 8);
+  EXPECT_EQ(rows.dump().find("sesame"), std::string::npos);
+  EXPECT_TRUE(ask("audit verify")["ok"]);
+}
+
+TEST_F(OperationsTest, NoSecretGetsIntoTheAuditLog) {
+  const json made = ask("token create", {{"name", "till"}});
+  const auto token = made["token"].get<std::string>();
+  EXPECT_THROW(ask("token revoke", {{"token", token}}), Error);  // its prefix was meant
+  EXPECT_THROW(ask("connection add", {{"name", "x"}, {"url", "https://ann:hidden@host/"}, {"size", "no"}}), Error);
+  ask("connection add", {{"name", "x"}, {"url", "https://ann:hidden@host/?a"}, {"reason", "key " + token + " leaked"}});
+  const std::string all = entries().dump();
+  EXPECT_EQ(all.find(token), std::string::npos) << all;
+  EXPECT_EQ(all.find("hidden"), std::string::npos) << all;
+  EXPECT_NE(all.find("https://ann:***@host/?a"), std::string::npos) << all;
+  EXPECT_NE(all.find(token.substr(0, 10) + "***"), std::string::npos) << all;
+}
+
+TEST_F(OperationsTest, WhatCanNotBeNotedDoesNotBegin) {
+  hub_.store->write([](store::Session& session) { session.execute("DROP TABLE audit_pending"); });
+  EXPECT_THROW(connect(), Error);
+  EXPECT_EQ(ask("connection list")["connections"], json::array());
+}
+
+TEST_F(OperationsTest, TheAuditLogIsFilteredExportedAndVerified) {
+  for (int i = 0; i < 5; ++i) ask("token create", {{"name", "t" + std::to_string(i)}});
+  connect();
+  EXPECT_EQ(entries({{"action", "token create"}}).size(), 5u);
+  EXPECT_EQ(entries({{"subject", "t3"}})[0]["number"], 4);
+  EXPECT_EQ(entries({{"below", 3}}).size(), 2u);
+  json page = ask("audit export", {{"page", 4}});
+  EXPECT_EQ(page["entries"].size(), 4u);
+  EXPECT_EQ(page["next"], 4);
+  page = ask("audit export", {{"page", 4}, {"after", 4}});
+  EXPECT_EQ(page["entries"].size(), 2u);
+  EXPECT_EQ(page["next"], nullptr);
+  const json noted = ask("audit verify");
+  EXPECT_EQ(noted["entries"], 6);
+  EXPECT_EQ(noted["hash"], page["entries"][1]["hash"]);
+  EXPECT_TRUE(ask("audit verify", {{"number", 6}, {"hash", noted["hash"]}})["ok"]);
+  EXPECT_THROW(ask("audit verify", {{"number", 6}}), Error);
+  hub_.store->write([](store::Session& session) { session.execute("DELETE FROM audit WHERE number = 6"); });
+  EXPECT_EQ(ask("audit verify")["broken_at"], 6);
+  EXPECT_EQ(ask("notification list")["problems"][0]["fingerprint"], "audit:broken");
+}
+
+TEST_F(OperationsTest, ProblemsAreListedAndMuted) {
+  EXPECT_EQ(ask("notification list")["problems"], json::array());
+  const json test = ask("notification test");
+  EXPECT_EQ(test["ok"], false);
+  EXPECT_NE(test["advice"].get<std::string>().find("notify.email_host"), std::string::npos);
+  hub_.store->write([](store::Session& session) {
+    notify::raise(session, {.fingerprint = "a:b", .severity = notify::Severity::critical, .title = "t"});
+  });
+  EXPECT_EQ(ask("notification list")["problems"][0]["state"], "untold");
+  EXPECT_EQ(ask("notification mute", {{"fingerprint", "a:b"}})["state"], "muted");
+  EXPECT_EQ(ask("notification mute", {{"fingerprint", "a:b"}, {"hours", 0}})["muted_until"], nullptr);
+  EXPECT_THROW(ask("notification mute", {{"fingerprint", "c"}}), Error);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "pipeline/capture_store.h"
 
+#include <fmt/format.h>
 #include <sodium.h>
 
 #include <algorithm>
@@ -7,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "notify/alert.h"
 #include "pipeline/rows.h"
 
 namespace dragoman::pipeline {
@@ -219,10 +221,23 @@ void CaptureStore::set_state(std::int64_t model_id, const std::string& state, co
   });
 }
 
-void CaptureStore::set_alarm(std::int64_t model_id, const std::string& alarm, Micros overlap) {
+void CaptureStore::set_alarm(std::int64_t model_id, Alarm kind, const std::string& alarm, Micros overlap) {
   store_.write([&](Session& session) {
     session.execute("UPDATE model SET alarm = $2, overlap_us = $3 WHERE id = $1",
                     {{model_id}, {alarm}, {overlap.count()}});
+    if (alarm.empty()) return;
+    notify::Alert alert{.text = alarm};
+    session.first("SELECT c.name, m.name FROM model m JOIN connection c ON c.id = m.connection_id WHERE m.id = $1",
+                  {{model_id}}, [&](const Row& row) {
+                    alert.subject = fmt::format("{} {}", row.text(0), row.text(1));
+                    alert.link = fmt::format("dragoman sync status {}", row.text(0));
+                  });
+    const bool deletions = kind == Alarm::deletions;
+    alert.fingerprint = fmt::format("{}:{}", deletions ? "deletions" : "overlap", alert.subject);
+    alert.severity = deletions ? notify::Severity::critical : notify::Severity::warning;
+    alert.title = deletions ? fmt::format("Many records of {} are gone, and not taken for deleted", alert.subject)
+                            : fmt::format("A change of {} was found late; its overlap was raised", alert.subject);
+    notify::raise(session, alert);
   });
 }
 
@@ -454,9 +469,7 @@ std::vector<CaptureStore::Pending> CaptureStore::pending_binaries(std::int64_t m
     out.clear();
     session.query(
         "SELECT change_number, external_id FROM blob_pending WHERE model_id = $1 ORDER BY change_number LIMIT $2",
-        {model_id, limit}, [&](const Row& row) {
-          out.push_back({row.int64(0), row.int64(1)});
-        });
+        {model_id, limit}, [&](const Row& row) { out.push_back({row.int64(0), row.int64(1)}); });
   });
   return out;
 }

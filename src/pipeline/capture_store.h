@@ -60,7 +60,9 @@ class CaptureStore {
   Described describe(const ModelRow& model, const Description& description);
 
   void set_state(std::int64_t model_id, const std::string& state, const std::string& reason);
-  void set_alarm(std::int64_t model_id, const std::string& alarm, Micros overlap);
+  enum class Alarm { overlap, deletions };
+  /// People are told of it in the same transaction; an empty one ends it.
+  void set_alarm(std::int64_t model_id, Alarm kind, const std::string& alarm, Micros overlap);
   void set_cursors(const std::vector<std::pair<std::int64_t, Time>>& cursors);  ///< (model id, cursor)
   void set_swept(std::int64_t model_id, Time swept);
   void set_pull(std::int64_t model_id, const std::string& pull, const std::string& state);

@@ -170,18 +170,19 @@ Secret Connections::secret(const Connection& connection) {
   return sealed.empty() ? Secret() : keys_.open(sealed, context_of(connection.name));
 }
 
-void Connections::set_state(const std::string& name, const std::string& state, const std::string& reason) {
+void Connections::set_state(const std::string& name, const std::string& state, const std::string& reason,
+                            const notify::Alert* alert) {
   const Connection connection = get(name);
   store_.write([&](Session& session) {
     session.execute("UPDATE connection SET state = $2, reason = $3, changed_us = $4 WHERE id = $1",
                     {{connection.id}, {state}, {reason}, {to_us(clock_.now())}});
+    if (alert) notify::raise(session, *alert);
   });
 }
 
 void Connections::set_learnt(std::int64_t id, const std::string& learnt) {
-  store_.write([&](Session& session) {
-    session.execute("UPDATE connection SET learnt = $2 WHERE id = $1", {{id}, {learnt}});
-  });
+  store_.write(
+      [&](Session& session) { session.execute("UPDATE connection SET learnt = $2 WHERE id = $1", {{id}, {learnt}}); });
 }
 
 void Connections::remove(const std::string& name) {

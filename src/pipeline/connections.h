@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/secret.h"
 #include "jobs/job.h"
+#include "notify/alert.h"
 #include "pipeline/source.h"
 #include "pipeline/target.h"
 #include "store/store.h"
@@ -54,7 +55,9 @@ class Connections {
   /// The companies of an organisation, from the connection's setting `organisations` (`{"north": [1, 3]}`). Throws
   /// not_found, naming those that there are.
   std::vector<std::int64_t> companies_of(const std::string& connection, const std::string& organisation);
-  void set_state(const std::string& name, const std::string& state, const std::string& reason);
+  /// `alert`: what people are told of it, in the same transaction.
+  void set_state(const std::string& name, const std::string& state, const std::string& reason,
+                 const notify::Alert* alert = nullptr);
   void set_learnt(std::int64_t id, const std::string& learnt);
   /// Forgets the connection with everything captured through it.
   void remove(const std::string& name);

@@ -460,7 +460,7 @@ void ModelCapture::raise_overlap(Time write_date, Time now, std::int64_t id) {
       name_, id, late / 1s, overlap / 1s, raised / 1s);
   log::warning("a late commit exceeded the overlap",
                {{"model", name_}, {"id", id}, {"late_seconds", late / 1s}, {"overlap_seconds", raised / 1s}});
-  store_.set_alarm(id_, alarm, raised);
+  store_.set_alarm(id_, CaptureStore::Alarm::overlap, alarm, raised);
   std::lock_guard lock(mutex_);
   row_.overlap = raised;
   row_.alarm = alarm;
@@ -571,7 +571,7 @@ void ModelCapture::end_sweep(SweepState& state, const Plan& plan, std::stop_toke
     overlap = row_.overlap;
   }
   if (!withheld.empty() ? alarm != withheld : alarm.starts_with(kWithheld)) {
-    store_.set_alarm(id_, withheld, overlap);
+    store_.set_alarm(id_, CaptureStore::Alarm::deletions, withheld, overlap);
     std::lock_guard lock(mutex_);
     row_.alarm = withheld;
   }

@@ -7,6 +7,7 @@
 #include "access/sealed.h"
 #include "access/tokens.h"
 #include "fakes/fake_source.h"
+#include "notify/sender.h"
 #include "ops/operation.h"
 #include "pipeline/connections.h"
 #include "pipeline/records.h"
@@ -62,6 +63,7 @@ struct FakeHub {
   pipeline::Connections connections{*store, keys, clock};
   pipeline::Records records{*store};
   pipeline::SyncService sync{*store, connections, connectors, clock, random, {}};
+  notify::Sender sender{*store, {}, {}, clock, random};
   ops::Services services{
       .store = *store,
       .tokens = tokens,
@@ -70,11 +72,9 @@ struct FakeHub {
       .connectors = connectors,
       .records = records,
       .sync = sync,
+      .sender = sender,
       .clock = clock,
-      .config =
-          [] {
-            return std::vector<ops::ConfigLine>{{"store.url", "postgres://hub:***@db", "flag", "where"}};
-          },
+      .config = [] { return std::vector<ops::ConfigLine>{{"store.url", "postgres://hub:***@db", "flag", "where"}}; },
       .rotate_key = [] { return std::int64_t{0}; },
       .version = "1.2.3",
       .started = clock.now()};
