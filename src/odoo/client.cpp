@@ -243,7 +243,8 @@ class Client::Impl {
         origin_(origin_of(settings_.url)),
         gate_({.workers = settings_.workers,
                .learnt = settings_.learnt_workers,
-               .bulk_share_all = settings_.bulk_share_all},
+               .bulk_share_all = settings_.bulk_share_all,
+               .trial_spacing = settings_.trial_spacing},
               clock) {}
 
   // --- what is found out once -------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ struct Settings {
   /// What an earlier run learnt (Stats::learnt_workers); 0: nothing. Only where workers is 0.
   int learnt_workers = 0;
   bool bulk_share_all = false;
+  Micros trial_spacing = std::chrono::minutes(1);  ///< as GateSettings has it
 };
 
 struct Version {

@@ -18,9 +18,6 @@ constexpr Micros kRecheckPause = 5s;
 constexpr int kBusyChecks = 3;
 constexpr Micros kTrialPause = 10min, kTrialPauseMax = 60min;
 constexpr Micros kRecoverFirst = 30s, kRecoverNext = 15s;
-// A call of somebody else's that comes during a trial waits for a page. With one trial a minute that is less than one
-// in a hundred of them.
-constexpr Micros kTrialSpacing = 60s;
 constexpr double kFresh = 0.6;                    // of the time that a call is expected to take
 constexpr double kPatience = 0.2;                 // so much of it a witness has to go on after the probe's answer
 constexpr int kJudgeBefore = 4, kJudgeAfter = 8;  // calls, and more where the gain to see is smaller
@@ -210,7 +207,7 @@ void GateCore::leave(std::uint64_t ticket, Ending ending, Micros now) {
     }
   } else if (call.trial && !probing_) {
     // The trial went by without a probe beside it.
-    next_trial_ = std::max(next_trial_, now + kTrialSpacing);
+    next_trial_ = std::max(next_trial_, now + settings_.trial_spacing);
   }
 
   if (ending == Ending::refused || ending == Ending::lost) return punish(call.start, now);
@@ -252,7 +249,7 @@ void GateCore::proved(int workers, Micros now) {
   const int before = bulk_places();
   workers_ = std::min(workers, kWorkersMax);
   limit_ = workers_;
-  if (workers_ == 2) next_trial_ = std::max(next_trial_, now + kTrialSpacing);  // a short pull never needs a third
+  if (workers_ == 2) next_trial_ = std::max(next_trial_, now + settings_.trial_spacing);  // a short pull never needs a third
   if (bulk_places() > before) {
     grown_to_ = bulk_places();
     for (auto& [_, levels] : latency_) levels.erase(levels.lower_bound(grown_to_), levels.end());
@@ -274,13 +271,13 @@ void GateCore::not_proved(Micros now) {
     return;
   }
   next_probe_ = now + kProbePause;
-  next_trial_ = std::max(next_trial_, now + kTrialSpacing);
+  next_trial_ = std::max(next_trial_, now + settings_.trial_spacing);
   if (++failures_ >= kFailures) settle(now);
 }
 
 void GateCore::unclear(Micros now) {
   next_probe_ = now + kProbePause;
-  next_trial_ = std::max(next_trial_, now + kTrialSpacing);
+  next_trial_ = std::max(next_trial_, now + settings_.trial_spacing);
 }
 
 // The search is over for a while.

@@ -176,6 +176,31 @@ TEST_P(OdooLive, PagesByIdWithoutMissingOne) {
   EXPECT_EQ(std::int64_t(all.size()), one->search_count("res.country", {}, {}));
 }
 
+TEST_P(OdooLive, KeepsBulkWorkBelowTheWorkersOfTheServer) {
+  constexpr int kWorkers = 2;  // of the servers that tests run on
+  const auto one = client();
+  // Pages that take real ones a while.
+  const bool stand_in = std::string(GetParam().server).starts_with("StandIn");
+  const std::string model = stand_in ? "res.country" : "ir.model.fields";
+  std::atomic<int> calls{0}, places{0}, bulk_most{0};
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < 6; ++i)
+    threads.emplace_back([&] {
+      while (calls++ < 100) {
+        one->search_read(model, {}, {.fields = {"name", "write_date"}, .limit = 500}, {.lane = Lane::bulk});
+        const auto stats = one->stats();
+        places = std::max(places.load(), stats.places);
+        bulk_most = std::max(bulk_most.load(), stats.bulk_places);
+      }
+    });
+  // A person's call is answered meanwhile.
+  for (int i = 0; i < 10; ++i) EXPECT_FALSE(one->search("res.company", {}, {}, {}).empty());
+  threads.clear();
+  EXPECT_LE(places, kWorkers);
+  EXPECT_LE(bulk_most, kWorkers - 1);
+  EXPECT_EQ(one->stats().failures, 0);
+}
+
 TEST_P(OdooLive, WritesAndReadsBackWhatNobodyExpects) {
   const auto one = client();
   const std::string name = unique("Zoë <b>&amp; \"quotes\" \\ back 😀 مصر");
@@ -486,6 +511,7 @@ TEST_P(GateLiveStandIn, LearnsItsWorkers) {
   settings.database = options.db;
   settings.login = "admin";
   settings.password = Secret(options.admin_key);
+  settings.trial_spacing = 5s;
   Client one(std::move(settings), clock);
   std::stop_source source;
   std::vector<std::thread> threads;
