@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "base/log.h"
+#include "base/step.h"
 #include "base/text.h"
 #include "jobs/breaker.h"
 #include "jobs/fingerprint.h"
@@ -207,6 +208,7 @@ Micros backoff(int attempt, Micros first, Micros max, Random& random) {
 Claims Queue::claim(std::int64_t node_id, const ClaimLimits& limits) {
   Claims claims;
   store_.write([&](Session& session) { claims = claim_in(session, node_id, limits); });
+  if (!claims.jobs.empty()) step("queue.claimed");
   return claims;
 }
 
@@ -323,7 +325,11 @@ std::vector<Ending> Queue::finish(std::span<Finished> finished) {
   if (finished.empty()) return {};
   std::vector<Ending> endings;
   try {
-    store_.write([&](Session& session) { endings = finish_in(session, finished); });
+    store_.write([&](Session& session) {
+      endings = finish_in(session, finished);
+      step("finish.before_commit");
+    });
+    step("finish.committed");
     return endings;
   } catch (const Error& error) {
     if (of_the_store(error)) throw;
@@ -339,7 +345,10 @@ Queue::Turn Queue::turn(std::span<Finished> finished, std::int64_t node_id, cons
     store_.write([&](Session& session) {
       turn.endings = finish_in(session, finished);
       turn.claims = claim_in(session, node_id, limits);
+      if (!finished.empty()) step("finish.before_commit");
     });
+    if (!finished.empty()) step("finish.committed");
+    if (!turn.claims.jobs.empty()) step("queue.claimed");
     return turn;
   } catch (const Error& error) {
     if (finished.empty() || of_the_store(error)) throw;
