@@ -130,31 +130,36 @@ Command parse(int argc, const char* const* argv, const std::vector<ops::Operatio
   app.add_flag("--json", command.json, "print the answer as JSON")->group("Settings");
 
   std::map<const CLI::App*, const Builtin*> of_builtin;
+  std::map<std::string, CLI::App*> nouns;
+  const auto parent_of = [&](const std::string& name) {
+    const auto space = name.find(' ');
+    if (space == std::string::npos) return &app;
+    const std::string noun = name.substr(0, space);
+    auto& known = nouns[noun];
+    if (!known) {
+      known = app.add_subcommand(noun, noun + " commands")->fallthrough();
+      known->require_subcommand(1);
+    }
+    return known;
+  };
+  const auto verb_of = [](const std::string& name) { return name.substr(name.find(' ') + 1); };
+  std::map<const Builtin*, std::map<std::string, std::string>> options_of;
   for (const auto& builtin : builtins) {
-    auto* sub = app.add_subcommand(builtin.name, builtin.summary)->fallthrough();
+    auto* sub = parent_of(builtin.name)->add_subcommand(verb_of(builtin.name), builtin.summary)->fallthrough();
+    if (!builtin.shown) sub->group("");
     if (!builtin.arguments.empty())
       sub->add_option(builtin.arguments.front(), command.arguments, "")
           ->expected(static_cast<int>(builtin.arguments.size()))
           ->required();
+    for (const auto& option : builtin.options)
+      sub->add_option("--" + option.name, options_of[&builtin][option.name], option.doc);
     of_builtin[sub] = &builtin;
   }
-  std::map<std::string, CLI::App*> nouns;
   std::map<const CLI::App*, const ops::Operation*> of_operation;
   std::map<const CLI::App*, std::unique_ptr<Values>> values;
   for (const auto& operation : operations) {
-    const auto space = operation.name.find(' ');
-    CLI::App* parent = &app;
-    if (space != std::string::npos) {
-      const std::string noun = operation.name.substr(0, space);
-      auto& known = nouns[noun];
-      if (!known) {
-        known = app.add_subcommand(noun, noun + " commands")->fallthrough();
-        known->require_subcommand(1);
-      }
-      parent = known;
-    }
-    const std::string verb = space == std::string::npos ? operation.name : operation.name.substr(space + 1);
-    auto* sub = parent->add_subcommand(verb, operation.summary)->fallthrough();
+    auto* sub =
+        parent_of(operation.name)->add_subcommand(verb_of(operation.name), operation.summary)->fallthrough();
     if (!operation.description.empty()) sub->footer(operation.description);
     auto& of_sub = values[sub] = std::make_unique<Values>();
     // Single arguments come before a list, which takes all that is left.
@@ -165,7 +170,7 @@ Command parse(int argc, const char* const* argv, const std::vector<ops::Operatio
   // `connection commands` says little: the verbs say more.
   for (auto& [noun, sub] : nouns) {
     std::string verbs;
-    for (const auto* verb : sub->get_subcommands([](CLI::App*) { return true; }))
+    for (const auto* verb : sub->get_subcommands([](CLI::App* one) { return !one->get_group().empty(); }))
       verbs += (verbs.empty() ? "" : ", ") + verb->get_name();
     sub->description(verbs);
   }
@@ -178,13 +183,14 @@ Command parse(int argc, const char* const* argv, const std::vector<ops::Operatio
     command.exit_code = help ? code : kUsage;
     if (!help) {
       std::vector<std::string> names;
-      for (const auto& builtin : builtins) names.push_back(builtin.name);
-      for (const auto& operation : operations) {
-        names.push_back(operation.name);
+      const auto known = [&](const std::string& name) {
+        names.push_back(name);
         // A noun alone is what a misspelt noun is near to.
-        if (const auto space = operation.name.find(' '); space != std::string::npos)
-          names.push_back(operation.name.substr(0, space));
-      }
+        if (const auto space = name.find(' '); space != std::string::npos) names.push_back(name.substr(0, space));
+      };
+      for (const auto& builtin : builtins)
+        if (builtin.shown) known(builtin.name);
+      for (const auto& operation : operations) known(operation.name);
       if (const std::string near = meant(argc, argv, names); !near.empty())
         std::cerr << "Did you mean `dragoman " << near << "`?\n";
     }
@@ -194,11 +200,13 @@ Command parse(int argc, const char* const* argv, const std::vector<ops::Operatio
   for (const auto& [key, text] : settings)
     if (!text.empty()) command.settings[key] = text;
   const CLI::App* chosen = app.get_subcommands().front();
+  if (!of_operation.count(chosen) && !of_builtin.count(chosen)) chosen = chosen->get_subcommands().front();
   if (const auto builtin = of_builtin.find(chosen); builtin != of_builtin.end()) {
     command.builtin = builtin->second->name;
+    for (const auto& [name, text] : options_of[builtin->second])
+      if (!text.empty()) command.inputs[name] = text;
     return command;
   }
-  if (!of_operation.count(chosen)) chosen = chosen->get_subcommands().front();
   command.operation = of_operation.at(chosen);
   Values& typed = *values.at(chosen);
   command.secret_file = typed.secret_file;
@@ -253,9 +261,14 @@ std::string reference(const std::vector<ops::Operation>& operations, const std::
       "| `--token-file` | file with the token for `--hub`; default: `token` in the data folder |\n"
       "| `--json` | print the answer as JSON |\n\n";
   for (const auto& builtin : builtins) {
+    if (!builtin.shown) continue;
     std::string usage = "dragoman " + builtin.name;
     for (const auto& argument : builtin.arguments) usage += " " + argument;
     out += fmt::format("## `{}`\n\n{}.\n\n", usage, builtin.summary);
+    if (builtin.options.empty()) continue;
+    out += "| Option | What it is |\n|---|---|\n";
+    for (const auto& option : builtin.options) out += fmt::format("| `--{}` | {} |\n", option.name, option.doc);
+    out += "\n";
   }
   for (const auto& operation : operations) {
     std::string usage = "dragoman " + operation.name;

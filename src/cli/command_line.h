@@ -15,10 +15,15 @@ namespace dragoman::cli {
 struct SettingOption {
   std::string flag, key, doc;
 };
-/// A command that is no operation: `run`.
+/// A command that is no operation: `run`, `selftest crash`.
 struct Builtin {
   std::string name, summary;
   std::vector<std::string> arguments;  ///< names of its positional arguments, all needed
+  struct Option {
+    std::string name, doc;  ///< `kills`: `--kills TEXT`
+  };
+  std::vector<Option> options;
+  bool shown = true;  ///< in help and reference; what the program asks of itself is not
 };
 
 /// What was asked for.
@@ -29,7 +34,7 @@ struct Command {
   std::string builtin;
   std::vector<std::string> arguments;
   const ops::Operation* operation = nullptr;
-  /// Name → text as typed, lists as JSON.
+  /// Name → text as typed, lists as JSON. Of a builtin: its options that were given.
   std::map<std::string, std::string> inputs;
   std::string secret_file;  ///< of the operation's secret input; `-` is standard input
 
