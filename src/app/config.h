@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "api/api.h"
+#include "app/upkeep.h"
 #include "base/log.h"
 #include "http/server.h"
 #include "notify/settings.h"
@@ -27,7 +28,7 @@ struct Config {
   http::ServerSettings http;
   api::Settings api;
   pipeline::SyncSettings sync;
-  Micros audit_verify = std::chrono::hours(24);  ///< between two looks through the audit log; 0: never
+  UpkeepSettings upkeep;
   notify::Settings notify;
 
   /// Every setting as `config show` prints it, in the order of the default file.

@@ -202,7 +202,7 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
   start_log(config.log_level, config.log_file.empty() && console.terminal() ? folder.path("hub.log") : config.log_file);
 
   Core core(config, clock, random);
-  Upkeep upkeep(core.store(), clock, config.audit_verify);
+  Upkeep upkeep(core.store(), clock, config.upkeep);
   upkeep.begin();
   const auto operations = ops::catalog(core.connectors());
   api::Metrics metrics(version());

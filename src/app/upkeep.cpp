@@ -5,16 +5,17 @@
 #include "base/log.h"
 #include "notify/alert.h"
 #include "ops/alerts.h"
+#include "pipeline/job_alerts.h"
 
 namespace dragoman::app {
 namespace {
 
-constexpr Micros kInterval = std::chrono::minutes(5);
+constexpr Micros kInterval = std::chrono::minutes(1);
 
 }  // namespace
 
-Upkeep::Upkeep(store::Store& store, Clock& clock, Micros verify_every)
-    : store_(store), clock_(clock), verify_every_(verify_every) {}
+Upkeep::Upkeep(store::Store& store, Clock& clock, UpkeepSettings settings)
+    : store_(store), clock_(clock), settings_(settings) {}
 
 void Upkeep::begin() {
   const bool alone = store_.info().engine == store::Engine::sqlite;
@@ -24,12 +25,13 @@ void Upkeep::begin() {
 
 bool Upkeep::step(std::stop_token stop) {
   audit::settle(store_, kCutOffAfter);
-  if (verify_every_ <= Micros(0)) return false;
+  pipeline::tell_of_outages(store_, settings_.outage_patience);
+  if (settings_.verify_every <= Micros(0)) return false;
   bool ours = false;
   store_.write([&](store::Session& session) {
     const Time now = session.now();
     ours = session.execute("UPDATE audit_head SET verified_us = $1 WHERE id = 1 AND verified_us <= $2",
-                           {to_us(now), to_us(now - verify_every_)}) == 1;
+                           {to_us(now), to_us(now - settings_.verify_every)}) == 1;
     // Without its end the chain is broken, and the look through it says so.
     if (!ours) ours = !session.first("SELECT 1 FROM audit_head WHERE id = 1", {}, [](const store::Row&) {});
   });

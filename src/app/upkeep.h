@@ -7,8 +7,14 @@
 
 namespace dragoman::app {
 
-/// What the hub does for its own good now and then: looks through the audit log, and gives operations that were cut off
-/// their audit entries.
+struct UpkeepSettings {
+  Micros verify_every = std::chrono::hours(24);  ///< between two looks through the audit log; 0: never
+  Micros outage_patience =
+      std::chrono::minutes(15);  ///< before people are told of a remote that does not answer; 0: never
+};
+
+/// What the hub does for its own good now and then: looks through the audit log, gives operations that were cut off
+/// their audit entries, and tells people of remotes that do not answer.
 ///
 /// Threads: one thread at a time.
 class Upkeep {
@@ -16,20 +22,19 @@ class Upkeep {
   /// An operation of another node is counted out when it began so long ago.
   static constexpr Micros kCutOffAfter = std::chrono::hours(24);
 
-  /// `verify_every` 0: never.
-  Upkeep(store::Store& store, Clock& clock, Micros verify_every);
+  Upkeep(store::Store& store, Clock& clock, UpkeepSettings settings);
 
   /// Before anything is served: a store of one process alone has no operations under way.
   void begin();
   /// Does what is due: nodes that share a store share this too. True if the audit log was looked through.
   bool step(std::stop_token stop);
-  /// Steps every few minutes until a stop is asked for.
+  /// Steps every minute until a stop is asked for.
   void run(std::stop_token stop);
 
  private:
   store::Store& store_;
   Clock& clock_;
-  const Micros verify_every_;
+  const UpkeepSettings settings_;
 };
 
 }  // namespace dragoman::app

@@ -32,7 +32,7 @@ class UpkeepTest : public testing::Test {
 };
 
 TEST_F(UpkeepTest, LooksThroughTheAuditLogAsOftenAsIsSetWhicheverNodeDoesIt) {
-  Upkeep one(*store_, clock_, 24h), other(*store_, clock_, 24h);
+  Upkeep one(*store_, clock_, {}), other(*store_, clock_, {});
   EXPECT_TRUE(one.step({}));
   EXPECT_FALSE(other.step({}));
   EXPECT_TRUE(problems().empty());
@@ -40,13 +40,13 @@ TEST_F(UpkeepTest, LooksThroughTheAuditLogAsOftenAsIsSetWhicheverNodeDoesIt) {
   EXPECT_FALSE(one.step({}));
   clock_.advance(1h);
   EXPECT_TRUE(other.step({}));
-  Upkeep never(*store_, clock_, Micros(0));
+  Upkeep never(*store_, clock_, {.verify_every = Micros(0)});
   clock_.advance(1000h);
   EXPECT_FALSE(never.step({}));
 }
 
 TEST_F(UpkeepTest, PeopleAreToldOfABrokenAuditLog) {
-  Upkeep upkeep(*store_, clock_, 24h);
+  Upkeep upkeep(*store_, clock_, {});
   store_->write([](Session& session) { session.execute("DELETE FROM audit WHERE number = 3"); });
   upkeep.step({});
   ASSERT_EQ(problems().size(), 1u);
@@ -62,7 +62,7 @@ TEST_F(UpkeepTest, WhatTheHubsDeathCutOffGetsItsAuditEntryWithTheNextStart) {
     audit::Pending lost(*store_, {.actor = "token t", .action = "connection.remove", .subject = "main"});
   }
   clock_.advance(1s);
-  Upkeep upkeep(*store_, clock_, 24h);
+  Upkeep upkeep(*store_, clock_, {});
   upkeep.begin();
   store_->read([&](Session& session) {
     const auto last = audit::newest(session, {}, 0, 1);

@@ -184,7 +184,7 @@ std::optional<Time> promote(Session& session, std::optional<Time> first, Time no
 
 }  // namespace
 
-Kinds::Kinds(std::vector<Kind> kinds) : kinds_(std::move(kinds)) {
+Kinds::Kinds(std::vector<Kind> kinds, OnDead on_dead) : kinds_(std::move(kinds)), on_dead_(std::move(on_dead)) {
   std::set<std::string> names;
   for (const auto& kind : kinds_) {
     DRAGOMAN_ASSERT(kind.handler && kind.batch_max > 0 && kind.attempts_max > 0, "a kind of job is whole");
@@ -411,7 +411,8 @@ struct Consequences {
   std::vector<std::string_view> keys;     // of jobs that leave their order
   std::vector<HistoryLine> history;
   std::deque<std::string> texts;  // that the lines refer to
-  bool available = false, dead = false;
+  std::vector<DeadLetter> dead;
+  bool available = false;
 
   std::string_view keep(std::string text) {
     texts.push_back(std::move(text));
@@ -564,7 +565,7 @@ Ending settle(Session& session, const Finished& finished, Time now, Random& rand
     if (claimed.unique_waiting) retake_unique(session, job.unique_key, job.id);
     out.available = true;
   } else if (state == State::discarded) {
-    out.dead = true;
+    out.dead.push_back({job.id, kind.name, print, job.connection_id, std::string(code), std::string(message)});
     if (hold == 3) out.keys.push_back(job.order_key);
     if (!job.unique_key.empty() && !claimed.unique_waiting) release_unique(session, job.unique_key, job.id);
   } else {
@@ -683,7 +684,10 @@ std::vector<Ending> Queue::finish_in(Session& session, std::span<Finished> finis
   for (const auto& [lane, tally] : out.tallies) add_tally(session, lane, slot, tally.done, tally.cancelled);
   tell_breakers(session, finished, endings, now, random_, out);
   if (out.available) session.notify(kJobsChannel);
-  if (out.dead) session.notify(kDeadChannel);
+  if (!out.dead.empty()) {
+    session.notify(kDeadChannel);
+    if (kinds_.on_dead()) kinds_.on_dead()(session, out.dead);
+  }
 
   // Last, because what they write may end with locks that are held to the commit.
   for (std::size_t i = 0; i < finished.size(); ++i)
@@ -713,28 +717,31 @@ std::int64_t Queue::rescue(Session& session, std::int64_t node_id, std::string_v
   std::deque<std::string> texts;
   std::map<std::int64_t, std::string> kind_of;
   std::vector<std::string_view> released;
-  bool dead = false;
+  std::map<std::int64_t, std::int64_t> connection_of;
+  std::vector<DeadLetter> dead;
   for (const auto& orphan : orphans) {
     if (orphan.hold == 2) {
       auto& kind_name = kind_of[orphan.lane_id];
       if (kind_name.empty())
-        session.first("SELECT kind FROM job_lane WHERE id = $1", {orphan.lane_id},
-                      [&](const Row& row) { kind_name = row.text(0); });
+        session.first("SELECT kind, connection_id FROM job_lane WHERE id = $1", {orphan.lane_id}, [&](const Row& row) {
+          kind_name = row.text(0);
+          connection_of[orphan.lane_id] = row.int64(1);
+        });
       const Kind* kind = kinds_.find(kind_name);
       const bool lets_go = !orphan.order_key.empty() && kind && !kind->dead_parks;
       texts.push_back(
           fmt::format("the process died {} times while it ran this job, the last time with nothing else "
                       "running",
                       orphan.interruptions));
+      const std::string print = fingerprint(kind_name, "poison", texts.back());
       session.execute(
           "UPDATE job SET state = 6, hold = $2, finished_us = $3, fingerprint = $4, error_kind = 'bug', error_code = "
           "'poison', error_message = $5 WHERE id = $1",
-          {orphan.id, std::int64_t{lets_go ? 3 : 0}, to_us(now), fingerprint(kind_name, "poison", texts.back()),
-           texts.back()});
+          {orphan.id, std::int64_t{lets_go ? 3 : 0}, to_us(now), print, texts.back()});
       history.push_back({orphan.id, "dead", static_cast<int>(orphan.attempt), "poison", texts.back(), who});
       if (lets_go) released.push_back(orphan.order_key);
       if (!orphan.unique_key.empty() && orphan.scope != 0) release_unique(session, orphan.unique_key, orphan.id);
-      dead = true;
+      dead.push_back({orphan.id, kind_name, print, connection_of[orphan.lane_id], "poison", texts.back()});
       continue;
     }
     if (orphan.interruptions >= kInterruptionsMax)
@@ -753,7 +760,10 @@ std::int64_t Queue::rescue(Session& session, std::int64_t node_id, std::string_v
   leave_orders(session, released, now);
   add_history(session, now, history);
   session.notify(kJobsChannel);
-  if (dead) session.notify(kDeadChannel);
+  if (!dead.empty()) {
+    session.notify(kDeadChannel);
+    if (kinds_.on_dead()) kinds_.on_dead()(session, dead);
+  }
   return static_cast<std::int64_t>(orphans.size());
 }
 

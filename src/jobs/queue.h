@@ -25,18 +25,30 @@ inline constexpr std::string_view kJobsChannel = "jobs";
 /// Where Store::wait hears that a job has become a dead letter.
 inline constexpr std::string_view kDeadChannel = "jobs_dead";
 
-/// The kinds of job that this program can do.
+/// A job that has just become a dead letter.
+struct DeadLetter {
+  std::int64_t id = 0;
+  std::string kind, fingerprint;
+  std::int64_t connection_id = 0;
+  std::string code, message;
+};
+/// Told of them in the transaction that makes them so, before the effects of other jobs.
+using OnDead = std::function<void(store::Session&, std::span<const DeadLetter>)>;
+
+/// The kinds of job that this program can do, and who wants to know when one fails for good.
 ///
 /// Threads: immutable after construction.
 class Kinds {
  public:
   Kinds() = default;
-  explicit Kinds(std::vector<Kind> kinds);
+  explicit Kinds(std::vector<Kind> kinds, OnDead on_dead = {});
   const Kind* find(std::string_view name) const;
   const std::vector<Kind>& all() const { return kinds_; }
+  const OnDead& on_dead() const { return on_dead_; }
 
  private:
   std::vector<Kind> kinds_;
+  OnDead on_dead_;
 };
 
 /// What is limited, paused and broken together.

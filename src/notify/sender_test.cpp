@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <deque>
 
 #include "base/error.h"
@@ -330,6 +331,49 @@ TEST_F(SenderTest, OddTextIsTold) {
   step();
   ASSERT_EQ(mail_.sent.size(), 1u);
   EXPECT_EQ(mail_.sent[0].alert.fingerprint, "a b\xef\xbf\xbd ");
+}
+
+// The same on the other engine, by the database's own clock.
+TEST(SenderPostgres, RaisesGroupsSendsMutesAndForgets) {
+  store::skip_without_server();
+  if (testing::Test::IsSkipped() || testing::Test::HasFatalFailure()) return;
+  store::PostgresDatabase database(store::test_server());
+  SystemClock clock;
+  SystemRandom random;
+  const auto store = store::open({.url = database.url()}, clock);
+  Outbox mail;
+  mail.failures = {Error(Error::Kind::unavailable, "no connection")};
+  std::vector<std::unique_ptr<Channel>> channels;
+  channels.push_back(std::make_unique<FakeChannel>("email", mail));
+  Settings settings;
+  settings.per_hour_max = 3;
+  Sender sender(*store, std::move(channels), settings, clock, random);
+  const auto raise_one = [&](const std::string& fingerprint) {
+    store->write([&](Session& session) { raise(session, {.fingerprint = fingerprint, .title = "t"}); });
+  };
+  raise_one("a");
+  raise_one("a");
+  sender.step({});
+  std::vector<Problem> found;
+  const auto look = [&] { store->read([&](Session& session) { found = problems(session, 10); }); };
+  look();
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].alert.count, 2);
+  EXPECT_EQ(found[0].state, "waiting");
+  EXPECT_EQ(found[0].deliveries[0].result, "no connection");
+  store->write([](Session& session) { session.execute("UPDATE notification_delivery SET due_us = 0"); });
+  const Micros wait = sender.step({});
+  EXPECT_EQ(mail.sent.size(), 1u);
+  EXPECT_GT(wait, 30s);
+  raise_one("a");
+  for (int i = 0; i < 5; ++i) raise_one("b" + std::to_string(i));
+  sender.step({});
+  ASSERT_EQ(mail.sent.size(), 3u);
+  EXPECT_EQ(mail.sent[2].kind, "summary");
+  EXPECT_EQ(mail.sent[2].alert.count, 4);
+  store->write([](Session& session) { mute(session, "a", session.now() + 1h); });
+  look();
+  EXPECT_TRUE(std::any_of(found.begin(), found.end(), [](const auto& one) { return one.state == "muted"; }));
 }
 
 }  // namespace

@@ -1,0 +1,91 @@
+#include "pipeline/job_alerts.h"
+
+#include <fmt/format.h>
+
+#include <map>
+
+#include "jobs/breaker.h"
+#include "notify/alert.h"
+
+namespace dragoman::pipeline {
+namespace {
+
+using store::Row;
+using store::Session;
+
+constexpr std::int64_t kBreakerHeld = static_cast<std::int64_t>(jobs::breaker::State::held);
+
+}  // namespace
+
+void tell_of_dead_letters(Session& session, std::span<const jobs::DeadLetter> dead) {
+  // In the order of their fingerprints, so that two nodes never wait for each other.
+  std::map<std::string, notify::Alert> alerts;
+  for (const auto& one : dead) {
+    const auto [at, fresh] = alerts.try_emplace("dead:" + one.fingerprint);
+    notify::Alert& alert = at->second;
+    alert.count = fresh ? 1 : alert.count + 1;
+    alert.fingerprint = at->first;
+    alert.severity = notify::Severity::critical;
+    alert.title = fmt::format("{} failed for good: {}", one.kind, one.message.empty() ? one.code : one.message);
+    alert.text = fmt::format(
+        "{}\n\nIt is kept as a dead letter, with its history, until it is retried, edited or "
+        "discarded; all that failed like this can be treated at once.",
+        one.message);
+    alert.subject = fmt::format("job {}", one.id);
+    alert.link = fmt::format("dragoman job show {}", one.id);
+    if (one.connection_id == 0) continue;
+    session.first("SELECT name FROM connection WHERE id = $1", {{one.connection_id}},
+                  [&](const Row& row) { alert.subject = fmt::format("{} job {}", row.text(0), one.id); });
+  }
+  for (const auto& [fingerprint, alert] : alerts) notify::raise(session, alert);
+}
+
+int tell_of_outages(store::Store& store, Micros patience) {
+  struct Outage {
+    std::string connection, message;
+    bool held = false;
+    Time since{};
+  };
+  const auto read = [&](Session& session) {
+    std::vector<Outage> found;
+    // Once per outage: not where it was raised since that began.
+    session.query(
+        "SELECT c.name, b.message, b.state, b.since_us FROM breaker b JOIN connection c ON c.id = b.connection_id LEFT "
+        "JOIN alert a ON a.fingerprint = CASE WHEN b.state = $1 THEN 'connection:' || c.name || ':auth' ELSE "
+        "'connection:' || c.name || ':outage' END WHERE b.state <> 0 AND (b.state = $1 OR b.since_us <= $2) AND "
+        "(a.last_us IS NULL OR a.last_us < b.since_us) ORDER BY c.name",
+        {kBreakerHeld, patience > Micros(0) ? to_us(session.now() - patience) : std::int64_t{-1}}, [&](const Row& row) {
+          found.push_back(
+              {std::string(row.text(0)), std::string(row.text(1)), row.int64(2) == kBreakerHeld, row.time(3)});
+        });
+    return found;
+  };
+  bool any = false;
+  store.read([&](Session& session) { any = !read(session).empty(); });
+  if (!any) return 0;
+  int told = 0;
+  store.write([&](Session& session) {
+    session.lock("dragoman outages");  // or two nodes would tell of the same one
+    told = 0;
+    for (const Outage& one : read(session)) {
+      notify::Alert alert{.fingerprint = fmt::format("connection:{}:{}", one.connection, one.held ? "auth" : "outage"),
+                          .severity = notify::Severity::critical,
+                          .subject = one.connection,
+                          .link = fmt::format("dragoman connection test {}", one.connection)};
+      if (one.held) {
+        alert.title = fmt::format("The connection {} stopped: its credentials are refused", one.connection);
+        alert.text = fmt::format("{} Its jobs wait until it is given others (`dragoman connection update {}`).",
+                                 one.message, one.connection);
+      } else {
+        alert.title = fmt::format("The connection {} does not answer", one.connection);
+        alert.text = fmt::format("Since {} UTC: {} Its jobs wait, and go on by themselves when it answers again.",
+                                 format_odoo(one.since), one.message);
+      }
+      notify::raise(session, alert);
+      ++told;
+    }
+  });
+  return told;
+}
+
+}  // namespace dragoman::pipeline
