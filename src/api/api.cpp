@@ -227,6 +227,7 @@ Reply Api::ready(Call& call) {
     } catch (const Error& error) {
       state->problem = error.message;
     }
+    if (state->problem.empty() && services_.trouble) state->problem = services_.trouble();
   }
   if (state->problem.empty()) return json_reply(R"({"status":"ready"})");
   return {http::problem_response({503, "unavailable", "not_ready", state->problem, {}, call.request_id}), {}};

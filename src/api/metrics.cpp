@@ -53,6 +53,9 @@ class Metrics::Impl {
                    "Requests refused because the hub was full, and peers dropped for being slow, since start.")),
         models(gauges(registry, "dragoman_models", "Captured models by what happens to them.")),
         connections(gauges(registry, "dragoman_connections", "Connections by state.")),
+        jobs(gauges(registry, "dragoman_jobs",
+                    "Jobs by what became of them; all together are those ever accepted.")),
+        stuck(gauges(registry, "dragoman_handlers_stuck", "Handlers of jobs that did not come back.").Add({})),
         records(gauges(registry, "dragoman_records", "Records held.").Add({})),
         changes(gauges(registry, "dragoman_change_number", "The newest number of the change feed.").Add({})),
         store_bytes(gauges(registry, "dragoman_store_bytes", "Size of the database.").Add({})),
@@ -63,8 +66,8 @@ class Metrics::Impl {
   prometheus::Registry registry;
   Family<Counter>& requests;
   Family<Histogram>& durations;
-  Family<Gauge>&open, &turned_away, &models, &connections;
-  Gauge &records, &changes, &store_bytes, &memory;
+  Family<Gauge>&open, &turned_away, &models, &connections, &jobs;
+  Gauge &stuck, &records, &changes, &store_bytes, &memory;
 
   // Looking a label set up costs more than the request it counts: each is looked up once.
   struct OfRoute {
@@ -121,6 +124,12 @@ std::string Metrics::text() {
     set(impl_->connections, "state", "active", now.connections_active);
     set(impl_->connections, "state", "paused", now.connections_paused);
     set(impl_->connections, "state", "error", now.connections_error);
+    set(impl_->jobs, "state", "waiting", now.jobs_waiting);
+    set(impl_->jobs, "state", "running", now.jobs_running);
+    set(impl_->jobs, "state", "done", now.jobs_done);
+    set(impl_->jobs, "state", "cancelled", now.jobs_cancelled);
+    set(impl_->jobs, "state", "dead", now.jobs_dead);
+    impl_->stuck.Set(static_cast<double>(now.handlers_stuck));
     impl_->records.Set(static_cast<double>(now.records));
     impl_->changes.Set(static_cast<double>(now.changes));
     impl_->store_bytes.Set(static_cast<double>(now.store_bytes));

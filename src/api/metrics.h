@@ -33,6 +33,8 @@ class Metrics {
     std::int64_t changes = 0;   ///< the newest number of the feed
     std::int64_t connections_active = 0, connections_paused = 0, connections_error = 0;
     std::int64_t store_bytes = 0;
+    std::int64_t jobs_waiting = 0, jobs_running = 0, jobs_done = 0, jobs_cancelled = 0, jobs_dead = 0;
+    std::int64_t handlers_stuck = 0;
   };
   void on_scrape(std::function<Snapshot()> collect);
 

@@ -233,6 +233,27 @@ const std::vector<Setting>& settings() {
        .apply = number(&Config::notify, &notify::Settings::per_hour_max),
        .min = 1,
        .max = 10'000},
+      {.key = "jobs.threads", .apply = number(&Config::jobs, &jobs::RunnerSettings::threads), .min = 1, .max = 512},
+      {.key = "jobs.per_connection_max",
+       .apply = number(&Config::jobs, &jobs::RunnerSettings::per_connection_max),
+       .min = 1,
+       .max = 512},
+      {.key = "jobs.lease_seconds",
+       .apply =
+           [](Config& config, const Value& value) {
+             config.jobs.node.lease = seconds(std::get<std::int64_t>(value));
+             config.jobs.node.beat = config.jobs.node.lease / 5;
+           },
+       .min = 2,
+       .max = 3600},
+      {.key = "jobs.keep_hours",
+       .apply =
+           [](Config& config, const Value& value) {
+             config.jobs.retention.finished = std::chrono::hours(std::get<std::int64_t>(value));
+           },
+       .max = 100'000},
+      {.key = "jobs.node",
+       .apply = [](Config& config, const Value& value) { config.jobs.node.name = std::get<std::string>(value); }},
   };
   return all;
 }
@@ -414,7 +435,7 @@ Config load_config(const std::string& file, const std::map<std::string, std::str
     // These are no settings: the key of the secrets, the file, and what the project's own tools and tests use.
     static const std::vector<std::string> others{"DRAGOMAN_SECRET_KEY", "DRAGOMAN_CONFIG", "DRAGOMAN_HUB",
                                                  "DRAGOMAN_TOKEN"};
-    static const std::vector<std::string> tables{"HUB", "STORE", "SECRETS", "HTTP", "SYNC", "AUDIT", "NOTIFY"};
+    static const std::vector<std::string> tables{"HUB", "STORE", "SECRETS", "HTTP", "SYNC", "AUDIT", "NOTIFY", "JOBS"};
     if (!name.starts_with("DRAGOMAN_") || std::find(others.begin(), others.end(), name) != others.end()) continue;
     const auto found = variables.find(name);
     if (found == variables.end()) {

@@ -10,6 +10,7 @@
 #include "app/upkeep.h"
 #include "base/log.h"
 #include "http/server.h"
+#include "jobs/runner.h"
 #include "notify/settings.h"
 #include "ops/operation.h"
 #include "pipeline/sync.h"
@@ -30,6 +31,7 @@ struct Config {
   pipeline::SyncSettings sync;
   UpkeepSettings upkeep;
   notify::Settings notify;
+  jobs::RunnerSettings jobs;
 
   /// Every setting as `config show` prints it, in the order of the default file.
   std::vector<ops::ConfigLine> lines;

@@ -71,6 +71,32 @@ access::KeyRing open_keys(const Config& config, store::Store& store, Random& ran
   return access::KeyRing::open_file(config.key_file, random);
 }
 
+// Of all that the hub does as jobs.
+std::vector<jobs::Kind> job_kinds() {
+  return {};
+}
+
+// The machine's name alone is the same in many containers, and a data folder may be copied.
+std::string node_name(const std::string& data_dir, Random& random) {
+  const std::string file = data_dir + "/node";
+  auto kept = read_file(file);
+  if (!kept || kept->empty()) {
+    kept = random_hex(random, 4);
+    write_private_file(file, *kept + "\n");
+  }
+  char host[256] = "";
+  gethostname(host, sizeof host - 1);
+  return fmt::format("{}-{}", *host ? host : "hub", *kept);
+}
+
+jobs::RunnerSettings runner_settings(const Config& config, Random& random) {
+  auto settings = config.jobs;
+  settings.stop_grace = config.stop_grace;
+  settings.node.version = version();
+  if (settings.node.name.empty()) settings.node.name = node_name(config.data_dir, random);
+  return settings;
+}
+
 }  // namespace
 
 std::string version() {
@@ -138,6 +164,9 @@ Core::Core(const Config& config, Clock& clock, Random& random)
       records_(*store_),
       sync_(*store_, connections_, connectors_, clock, random, config.sync),
       sender_(*store_, notify::make_channels(config.notify), config.notify, clock, random),
+      job_kinds_(job_kinds()),
+      jobs_(*store_, job_kinds_),
+      runner_(*store_, job_kinds_, clock, random, runner_settings(config, random)),
       services_{.store = *store_,
                 .tokens = tokens_,
                 .keys = keys_,
@@ -146,11 +175,13 @@ Core::Core(const Config& config, Clock& clock, Random& random)
                 .records = records_,
                 .sync = sync_,
                 .sender = sender_,
+                .jobs = jobs_,
                 .clock = clock,
                 .config = [lines = config.lines] { return lines; },
                 .rotate_key = [this] { return rotate_key(); },
                 .version = version(),
-                .started = clock.now()} {}
+                .started = clock.now(),
+                .trouble = [this] { return runner_.status().trouble; }} {}
 
 std::int64_t Core::rotate_key() {
   std::int64_t count = 0;

@@ -9,6 +9,8 @@
 #include "app/config.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "jobs/board.h"
+#include "jobs/runner.h"
 #include "notify/sender.h"
 #include "ops/operation.h"
 #include "pipeline/connections.h"
@@ -57,6 +59,8 @@ class Core {
   pipeline::Records& records() { return records_; }
   pipeline::SyncService& sync() { return sync_; }
   notify::Sender& sender() { return sender_; }
+  jobs::Board& jobs() { return jobs_; }
+  jobs::Runner& runner() { return runner_; }
 
  private:
   std::int64_t rotate_key();
@@ -69,6 +73,9 @@ class Core {
   pipeline::Records records_;
   pipeline::SyncService sync_;
   notify::Sender sender_;
+  const jobs::Kinds job_kinds_;
+  jobs::Board jobs_;
+  jobs::Runner runner_;
   ops::Services services_;
 };
 

@@ -144,6 +144,13 @@ api::Metrics::Snapshot measure(Core& core, const http::Server& server) {
     session.query("SELECT last FROM feed WHERE id = 1", std::initializer_list<store::Param>{},
                   [&](const store::Row& row) { snapshot.changes = row.int64(0); });
   });
+  const auto jobs = core.jobs().counts();
+  snapshot.jobs_waiting = jobs.waiting;
+  snapshot.jobs_running = jobs.running;
+  snapshot.jobs_done = jobs.done;
+  snapshot.jobs_cancelled = jobs.cancelled;
+  snapshot.jobs_dead = jobs.dead;
+  snapshot.handlers_stuck = core.runner().status().stuck;
   snapshot.store_bytes = core.store().info().bytes;
   return snapshot;
 }
@@ -242,6 +249,7 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
   core.sync().start();
   std::jthread sender([&](std::stop_token stop) { core.sender().run(stop); });
   std::jthread keeper([&](std::stop_token stop) { upkeep.run(stop); });
+  core.runner().start();
 
   Progress progress;
   std::string last;
@@ -276,8 +284,16 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
   sender.request_stop();
   keeper.request_stop();
   server.stop(config.stop_grace);
+  const int stuck = core.runner().stop();
   core.sync().stop();
   console.say("Stopped. Started again it goes on where it was.");
+  if (stuck > 0) {
+    log::warning("handlers of jobs did not come back in time; what they did is looked up at the next start",
+                 {{"handlers", stuck}});
+    // Their threads still use what would be torn down now.
+    std::fflush(nullptr);
+    std::_Exit(0);
+  }
 }
 
 }  // namespace dragoman::app

@@ -101,10 +101,6 @@ void tell(Session& session, const JobView& view, std::string_view what, std::str
               {{.job_id = view.id, .what = what, .attempt = view.attempt, .message = message, .who = act.who}});
 }
 
-void finish_act(Session& session, const Act& act) {
-  if (act.also) act.also(session);
-}
-
 void make_available(Session& session, const JobView& view) {
   std::int64_t hold = view.hold;
   if (view.state == State::discarded) {
@@ -392,7 +388,6 @@ void Board::retry(std::int64_t id, const Act& act) {
     }
     tell(session, view, "retried", act.why, act);
     session.notify(kJobsChannel);
-    finish_act(session, act);
   });
 }
 
@@ -404,7 +399,6 @@ std::string Board::edit(std::int64_t id, const std::string& payload, const Act& 
     difference = payload_difference(view.payload, payload);
     session.execute("UPDATE job SET payload = $2 WHERE id = $1", {id, Bytes(payload)});
     tell(session, view, "edited", act.why.empty() ? difference : act.why + "\n" + difference, act);
-    finish_act(session, act);
   });
   return difference;
 }
@@ -416,7 +410,6 @@ void Board::discard(std::int64_t id, const Act& act) {
     end_as_cancelled(session, view, lane_of(session, id));
     tell(session, view, "discarded", act.why, act);
     session.notify(kJobsChannel);
-    finish_act(session, act);
   });
 }
 
@@ -427,7 +420,6 @@ void Board::cancel(std::int64_t id, const Act& act) {
     end_as_cancelled(session, view, lane_of(session, id));
     tell(session, view, "cancelled", act.why, act);
     session.notify(kJobsChannel);
-    finish_act(session, act);
   });
 }
 
@@ -459,8 +451,7 @@ std::vector<DeadGroup> Board::groups(int limit) {
 }
 
 std::int64_t Board::each_of_group(const std::string& fingerprint, const std::function<bool()>& go_on,
-                                  const std::function<void(Session&, std::int64_t after, std::int64_t last)>& step,
-                                  const Act& act) {
+                                  const std::function<void(Session&, std::int64_t after, std::int64_t last)>& step) {
   std::int64_t after = 0, all = 0, end = 0;
   // Those that die again meanwhile keep their numbers, and are passed once only.
   store_.read([&](Session& session) {
@@ -481,13 +472,9 @@ std::int64_t Board::each_of_group(const std::string& fingerprint, const std::fun
             ++count;
           });
       last_step = count < kGroupStep;
-      if (count == 0) {
-        if (all > 0) finish_act(session, act);
-        return;
-      }
+      if (count == 0) return;
       step(session, after, last);
       session.notify(kJobsChannel);
-      if (last_step) finish_act(session, act);
     });
     after = std::max(after, last);
     all += count;
@@ -496,58 +483,52 @@ std::int64_t Board::each_of_group(const std::string& fingerprint, const std::fun
 }
 
 std::int64_t Board::retry_group(const std::string& fingerprint, const Act& act, const std::function<bool()>& go_on) {
-  return each_of_group(
-      fingerprint, go_on,
-      [&](Session& session, std::int64_t after, std::int64_t last) {
-        const auto now = to_us(session.now());
-        const std::string_view who = act.who, why = act.why;
-        session.execute(
-            "INSERT INTO job_history (job_id, at_us, what, attempt, code, message, who) "
-            "SELECT id, $4, 'retried', attempt, '', $5, $6 FROM job WHERE state = 6 AND fingerprint = $1 AND id > $2 "
-            "AND id <= $3",
-            {fingerprint, after, last, now, why, who});
-        std::vector<std::int64_t> special;
-        session.query(
-            "SELECT id FROM job WHERE state = 6 AND fingerprint = $1 AND id > $2 AND id <= $3 AND "
-            "(hold = 3 OR unique_key <> '') ORDER BY order_key, id",
-            {fingerprint, after, last}, [&](const Row& row) { special.push_back(row.int64(0)); });
-        for (const auto id : special) make_available(session, view_of(session, id));
-        session.execute(
-            "UPDATE job SET state = 0, hold = 0, attempt = 0, interruptions = 0, run_at_us = $4, finished_us = NULL, "
-            "fingerprint = '' WHERE state = 6 AND fingerprint = $1 AND id > $2 AND id <= $3",
-            {fingerprint, after, last, now});
-      },
-      act);
+  return each_of_group(fingerprint, go_on, [&](Session& session, std::int64_t after, std::int64_t last) {
+    const auto now = to_us(session.now());
+    const std::string_view who = act.who, why = act.why;
+    session.execute(
+        "INSERT INTO job_history (job_id, at_us, what, attempt, code, message, who) "
+        "SELECT id, $4, 'retried', attempt, '', $5, $6 FROM job WHERE state = 6 AND fingerprint = $1 AND id > $2 "
+        "AND id <= $3",
+        {fingerprint, after, last, now, why, who});
+    std::vector<std::int64_t> special;
+    session.query(
+        "SELECT id FROM job WHERE state = 6 AND fingerprint = $1 AND id > $2 AND id <= $3 AND "
+        "(hold = 3 OR unique_key <> '') ORDER BY order_key, id",
+        {fingerprint, after, last}, [&](const Row& row) { special.push_back(row.int64(0)); });
+    for (const auto id : special) make_available(session, view_of(session, id));
+    session.execute(
+        "UPDATE job SET state = 0, hold = 0, attempt = 0, interruptions = 0, run_at_us = $4, finished_us = NULL, "
+        "fingerprint = '' WHERE state = 6 AND fingerprint = $1 AND id > $2 AND id <= $3",
+        {fingerprint, after, last, now});
+  });
 }
 
 std::int64_t Board::discard_group(const std::string& fingerprint, const Act& act, const std::function<bool()>& go_on) {
-  return each_of_group(
-      fingerprint, go_on,
-      [&](Session& session, std::int64_t after, std::int64_t last) {
-        const Time now = session.now();
-        const std::string_view who = act.who, why = act.why;
-        session.execute(
-            "INSERT INTO job_history (job_id, at_us, what, attempt, code, message, who) "
-            "SELECT id, $4, 'discarded', attempt, '', $5, $6 FROM job WHERE state = 6 AND fingerprint = $1 AND id > $2 "
-            "AND id <= $3",
-            {fingerprint, after, last, to_us(now), why, who});
-        std::map<std::int64_t, std::int64_t> by_lane;
-        std::vector<std::string> keys;
-        session.query(
-            "SELECT lane_id, hold, order_key FROM job WHERE state = 6 AND fingerprint = $1 AND id > $2 AND id <= $3",
-            {fingerprint, after, last}, [&](const Row& row) {
-              ++by_lane[row.int64(0)];
-              if (row.int64(1) != 3 && !row.text(2).empty()) keys.emplace_back(row.text(2));
-            });
-        session.execute(
-            "UPDATE job SET state = 5, hold = 0, finished_us = $4, fingerprint = '' "
-            "WHERE state = 6 AND fingerprint = $1 AND id > $2 AND id <= $3",
-            {fingerprint, after, last, to_us(now)});
-        std::sort(keys.begin(), keys.end());
-        leave_orders(session, {keys.begin(), keys.end()}, now);
-        for (const auto& [lane, count] : by_lane) add_tally(session, lane, 0, 0, count);
-      },
-      act);
+  return each_of_group(fingerprint, go_on, [&](Session& session, std::int64_t after, std::int64_t last) {
+    const Time now = session.now();
+    const std::string_view who = act.who, why = act.why;
+    session.execute(
+        "INSERT INTO job_history (job_id, at_us, what, attempt, code, message, who) "
+        "SELECT id, $4, 'discarded', attempt, '', $5, $6 FROM job WHERE state = 6 AND fingerprint = $1 AND id > $2 "
+        "AND id <= $3",
+        {fingerprint, after, last, to_us(now), why, who});
+    std::map<std::int64_t, std::int64_t> by_lane;
+    std::vector<std::string> keys;
+    session.query(
+        "SELECT lane_id, hold, order_key FROM job WHERE state = 6 AND fingerprint = $1 AND id > $2 AND id <= $3",
+        {fingerprint, after, last}, [&](const Row& row) {
+          ++by_lane[row.int64(0)];
+          if (row.int64(1) != 3 && !row.text(2).empty()) keys.emplace_back(row.text(2));
+        });
+    session.execute(
+        "UPDATE job SET state = 5, hold = 0, finished_us = $4, fingerprint = '' "
+        "WHERE state = 6 AND fingerprint = $1 AND id > $2 AND id <= $3",
+        {fingerprint, after, last, to_us(now)});
+    std::sort(keys.begin(), keys.end());
+    leave_orders(session, {keys.begin(), keys.end()}, now);
+    for (const auto& [lane, count] : by_lane) add_tally(session, lane, 0, 0, count);
+  });
 }
 
 std::vector<LaneView> Board::lanes() {
@@ -632,7 +613,6 @@ std::int64_t Board::pause(const std::string& what, const std::string& name, cons
         "INSERT INTO job_pause (what, name, reason, paused_by, since_us) VALUES ($1, $2, $3, $4, $5) "
         "ON CONFLICT (what, name) DO UPDATE SET reason = excluded.reason, paused_by = excluded.paused_by",
         {what, name, act.why, act.who, to_us(session.now())});
-    finish_act(session, act);
   });
   std::int64_t waiting = 0;
   for (const auto& lane : lanes())
@@ -642,7 +622,14 @@ std::int64_t Board::pause(const std::string& what, const std::string& name, cons
   return waiting;
 }
 
-bool Board::resume(const std::string& what, const std::string& name, const Act& act) {
+void Board::connection_is_well(std::int64_t connection_id) {
+  store_.write([&](Session& session) {
+    breaker::reset(session, connection_id);
+    session.notify(kJobsChannel);
+  });
+}
+
+bool Board::resume(const std::string& what, const std::string& name) {
   bool was = false;
   store_.write([&](Session& session) {
     was = session.execute("DELETE FROM job_pause WHERE what = $1 AND name = $2", {what, name}) > 0;
@@ -651,7 +638,6 @@ bool Board::resume(const std::string& what, const std::string& name, const Act& 
                              {std::int64_t{std::strtoll(name.c_str(), nullptr, 10)}}) > 0;
     if (!was) return;
     session.notify(kJobsChannel);
-    finish_act(session, act);
   });
   return was;
 }

@@ -66,11 +66,10 @@ struct JobCounts {
   std::int64_t accepted() const { return waiting + running + done + cancelled + dead; }
 };
 
-/// Who does something to jobs, and why. `also` runs in the same transaction, last (an audit entry).
+/// Who does something to jobs, and why.
 struct Act {
   std::string who;
   std::string why{};
-  std::function<void(store::Session&)> also{};
 };
 
 /// What people see of jobs and do to them.
@@ -108,13 +107,14 @@ class Board {
   JobCounts counts();
   /// `what` is `connection`, `flow` or `kind`; of a connection `name` is its id. What waits because of it from now on.
   std::int64_t pause(const std::string& what, const std::string& name, const Act& act);
+  /// A connection was changed or resumed by a person: what its breaker holds back goes on.
+  void connection_is_well(std::int64_t connection_id);
   /// False: it was not paused. A connection's breaker is closed as well.
-  bool resume(const std::string& what, const std::string& name, const Act& act);
+  bool resume(const std::string& what, const std::string& name);
 
  private:
   std::int64_t each_of_group(const std::string& fingerprint, const std::function<bool()>& go_on,
-                             const std::function<void(store::Session&, std::int64_t after, std::int64_t last)>& step,
-                             const Act& act);
+                             const std::function<void(store::Session&, std::int64_t after, std::int64_t last)>& step);
 
   store::Store& store_;
   const Kinds& kinds_;

@@ -346,11 +346,11 @@ TEST_P(QueueTest, WhatIsPausedWaitsAndTheRestGoesOn) {
   const auto why = board_->explain(ids[1].id);
   EXPECT_NE(why.find("ann"), std::string::npos) << why;
   EXPECT_NE(why.find("stocktaking"), std::string::npos) << why;
-  EXPECT_TRUE(board_->resume("flow", "inbox", {.who = "ann"}));
-  EXPECT_FALSE(board_->resume("flow", "inbox", {.who = "ann"}));
+  EXPECT_TRUE(board_->resume("flow", "inbox"));
+  EXPECT_FALSE(board_->resume("flow", "inbox"));
   EXPECT_EQ(payloads(claim()), Strings{"inbox"});
-  board_->resume("connection", "5", {.who = "ann"});
-  board_->resume("kind", "batch", {.who = "ann"});
+  board_->resume("connection", "5");
+  board_->resume("kind", "batch");
   EXPECT_EQ(claim().size(), 2u);
 }
 
@@ -424,7 +424,7 @@ TEST_P(QueueTest, RefusedCredentialsStopTheConnectionUntilAPersonActs) {
   time_passes();
   EXPECT_TRUE(claim().empty());
   EXPECT_NE(board_->explain(id).find("password refused"), std::string::npos);
-  EXPECT_TRUE(board_->resume("connection", "5", {.who = "ann"}));
+  EXPECT_TRUE(board_->resume("connection", "5"));
   EXPECT_EQ(claim_one().job.attempt, 1);
 }
 

@@ -27,6 +27,7 @@ std::vector<Operation> catalog(const pipeline::ConnectorList& connectors) {
   append(change_operations());
   append(audit_operations());
   append(notify_operations());
+  append(job_operations());
   append(hub_operations());
   for (Operation& operation : all) add_reason(operation);
   return all;

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "jobs/board.h"
 #include "ops/catalog.h"
 #include "ops/shapes.h"
 #include "pipeline/connections.h"
@@ -171,6 +172,7 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
             const auto updated =
                 services.connections.update(before.name, settings, secret_of(input), input.at("same_records"));
             services.sync.refresh(updated.name);
+            services.jobs.connection_is_well(updated.id);
             const bool resealed = !input.value("secret", std::string()).empty();
             context.note.before = dump({{"settings", before.settings}});
             context.note.after = dump({{"settings", updated.settings}, {"new_secret", resealed}});
@@ -229,7 +231,8 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
   });
   all.push_back({
       .name = "connection pause",
-      .summary = "Stops reading through a connection until it is resumed",
+      .summary = "Stops reading and delivering through a connection until it is resumed",
+      .description = "Its jobs wait. `flow pause connection NAME` holds back the jobs alone.",
       .method = "POST",
       .path = "/connections/{name}/pause",
       .permission = Role::user,
@@ -250,7 +253,12 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
       .permission = Role::user,
       .inputs = {name_field()},
       .output = {.fields = connection_columns()},
-      .run = [](Context& context, const json& input) { return change_state(context, input.at("name"), "active", ""); },
+      .run =
+          [](Context& context, const json& input) {
+            auto answer = change_state(context, input.at("name"), "active", "");
+            context.services.jobs.connection_is_well(context.services.connections.get(input.at("name")).id);
+            return answer;
+          },
   });
   all.push_back({
       .name = "connection remove",

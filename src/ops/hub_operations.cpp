@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "jobs/board.h"
 #include "ops/catalog.h"
 #include "ops/shapes.h"
 #include "store/store.h"
@@ -213,12 +214,33 @@ std::vector<Operation> hub_operations() {
       .permission = Role::viewer,
       .output = {.fields = {{.name = "version", .required = true},
                             {.name = "started", .type = Type::time, .required = true},
-                            {.name = "now", .type = Type::time, .doc = "by the hub's clock", .required = true}}},
+                            {.name = "now", .type = Type::time, .doc = "by the hub's clock", .required = true},
+                            {.name = "jobs_accepted",
+                             .type = Type::integer,
+                             .doc = "ever: the sum of the five below",
+                             .required = true},
+                            {.name = "jobs_waiting", .type = Type::integer, .required = true},
+                            {.name = "jobs_running", .type = Type::integer, .required = true},
+                            {.name = "jobs_done", .type = Type::integer, .required = true},
+                            {.name = "jobs_cancelled", .type = Type::integer, .required = true},
+                            {.name = "jobs_dead",
+                             .type = Type::integer,
+                             .doc = "dead letters, which wait for a person",
+                             .required = true},
+                            {.name = "trouble", .doc = "why this hub should not be given work; empty: all is well"}}},
       .run =
           [](Context& context, const json&) {
+            const auto jobs = context.services.jobs.counts();
             return dump({{"version", context.services.version},
                          {"started", format_iso(context.services.started)},
-                         {"now", format_iso(context.services.clock.now())}});
+                         {"now", format_iso(context.services.clock.now())},
+                         {"jobs_accepted", jobs.accepted()},
+                         {"jobs_waiting", jobs.waiting},
+                         {"jobs_running", jobs.running},
+                         {"jobs_done", jobs.done},
+                         {"jobs_cancelled", jobs.cancelled},
+                         {"jobs_dead", jobs.dead},
+                         {"trouble", context.services.trouble ? context.services.trouble() : ""}});
           },
   });
   return all;

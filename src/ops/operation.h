@@ -21,6 +21,9 @@ class Sender;
 namespace dragoman::store {
 class Store;
 }
+namespace dragoman::jobs {
+class Board;
+}
 namespace dragoman::pipeline {
 class Connections;
 class ConnectorList;
@@ -74,12 +77,15 @@ struct Services {
   pipeline::Records& records;
   pipeline::SyncService& sync;
   notify::Sender& sender;
+  jobs::Board& jobs;
   const Clock& clock;
   std::function<std::vector<ConfigLine>()> config;
   /// Seals all secrets anew under a fresh key; how many.
   std::function<std::int64_t()> rotate_key;
   std::string version;
   Time started{};
+  /// Why this hub should not be given work, besides its database; empty: all is well. May be missing.
+  std::function<std::string()> trouble{};
 };
 
 /// What an operation has to say for the audit log beyond its input. Texts are JSON, without secrets.

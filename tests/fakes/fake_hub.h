@@ -7,6 +7,7 @@
 #include "access/sealed.h"
 #include "access/tokens.h"
 #include "fakes/fake_source.h"
+#include "jobs/board.h"
 #include "notify/sender.h"
 #include "ops/operation.h"
 #include "pipeline/connections.h"
@@ -64,6 +65,8 @@ struct FakeHub {
   pipeline::Records records{*store};
   pipeline::SyncService sync{*store, connections, connectors, clock, random, {}};
   notify::Sender sender{*store, {}, {}, clock, random};
+  jobs::Kinds job_kinds;
+  jobs::Board jobs{*store, job_kinds};
   ops::Services services{
       .store = *store,
       .tokens = tokens,
@@ -73,6 +76,7 @@ struct FakeHub {
       .records = records,
       .sync = sync,
       .sender = sender,
+      .jobs = jobs,
       .clock = clock,
       .config = [] { return std::vector<ops::ConfigLine>{{"store.url", "postgres://hub:***@db", "flag", "where"}}; },
       .rotate_key = [] { return std::int64_t{0}; },
