@@ -56,12 +56,12 @@ void add_part(std::string& out, std::string_view part) {
 }
 
 // Raw bytes of the hash; `scratch` saves an allocation per entry.
-std::array<unsigned char, crypto_hash_sha256_BYTES> digest(const Entry& entry, std::int64_t number, Time at,
+std::array<unsigned char, crypto_hash_sha256_BYTES> digest(const Entry& entry, std::int64_t number, std::string_view at,
                                                            std::string_view previous, std::string& scratch) {
   scratch.clear();
   add_part(scratch, previous);
   add_part(scratch, std::to_string(number));
-  add_part(scratch, format_iso(at));
+  add_part(scratch, at);
   for (const std::string* part :
        {&entry.actor, &entry.action, &entry.subject, &entry.why, &entry.outcome, &entry.before, &entry.after})
     add_part(scratch, *part);
@@ -255,7 +255,7 @@ struct Enough {};  // ends a query early
 
 std::string hash_of(const Link& link) {
   std::string scratch;
-  return hex(view_of(digest(link, link.number, link.at, link.previous, scratch)));
+  return hex(view_of(digest(link, link.number, format_iso(link.at), link.previous, scratch)));
 }
 
 std::string to_json(const Link& link) {
@@ -289,6 +289,7 @@ void append(Session& session, std::span<const Entry> entries) {
                                      : "SELECT entries, hash FROM audit_head WHERE id = 1");
   if (!head) throw no_head();
   const Time at = session.now();
+  const std::string at_text = format_iso(at);
 
   // Kept until the rows are written, for parameters borrow; the vectors never grow.
   std::vector<std::array<unsigned char, crypto_hash_sha256_BYTES>> hashes;
@@ -311,7 +312,7 @@ void append(Session& session, std::span<const Entry> entries) {
       break;
     }
     ++head->entries;
-    const auto& hash = hashes.emplace_back(digest(*entry, head->entries, at, head->hash, scratch));
+    const auto& hash = hashes.emplace_back(digest(*entry, head->entries, at_text, head->hash, scratch));
     head->hash = hex(view_of(hash));
     values.insert(values.end(),
                   {head->entries, to_us(at), std::string_view(entry->actor), std::string_view(entry->action),
