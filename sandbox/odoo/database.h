@@ -42,6 +42,14 @@ class Transaction {
   std::int64_t start_us() const { return start_us_; }
   void on_rollback(std::function<void()> undo) { undo_.push_back(std::move(undo)); }
   void commit() { undo_.clear(); }
+  /// A savepoint, and the way back to it.
+  std::size_t mark() const { return undo_.size(); }
+  void roll_back_to(std::size_t mark) {
+    while (undo_.size() > mark) {
+      undo_.back()();
+      undo_.pop_back();
+    }
+  }
   void roll_back() {
     while (!undo_.empty()) {
       undo_.back()();
@@ -52,6 +60,17 @@ class Transaction {
  private:
   std::int64_t start_us_;
   std::vector<std::function<void()>> undo_;
+};
+
+/// Model and external key of an imported record.
+using ImportKeyName = std::pair<std::string, std::string>;
+/// What the import procedure knows of one.
+struct ImportKey {
+  Id id = 0;
+  std::optional<std::int64_t> version = std::nullopt;
+  std::string digest = {};
+  std::string called = {};
+  ImportKeyName parent = {};
 };
 
 struct ApiKey {
@@ -88,6 +107,12 @@ class Database {
   std::unordered_map<Id, std::string> passwords;
   std::map<std::string, Id> sessions;
   std::map<std::string, std::int64_t> sequences;
+
+  // What the procedures of Dragoman keep in tables of their own.
+  bool import_table = false;
+  std::map<ImportKeyName, ImportKey> import_keys;
+  std::map<ImportKeyName, std::set<ImportKeyName>> import_children;  // of some it is only thought that they are
+  std::set<std::string> own_indexes;
 
   /// Raised whenever users, groups or access rights change, so that what was derived from them is redone.
   std::uint64_t rights_version = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "sandbox/odoo/errors.h"
+#include "sandbox/odoo/procedures.h"
 #include "sandbox/odoo/values.h"
 
 namespace sandbox::odoo {
@@ -239,6 +240,7 @@ Methods::Methods() {
                        call.orm.write(call.table, call.ids, Json{{"locked", false}});
                        call.none = true;
                      }});
+  add_procedures(*this);
 }
 
 void Methods::add(const std::string& model, Method method) {

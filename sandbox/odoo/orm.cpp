@@ -72,6 +72,12 @@ std::vector<Id> Orm::groups_of(Id uid) const {
   return result;
 }
 
+bool Orm::in_any_group(const std::vector<Id>& groups) const {
+  const auto own = groups_of(env_.uid);
+  return std::any_of(groups.begin(), groups.end(),
+                     [&](Id group) { return std::find(own.begin(), own.end(), group) != own.end(); });
+}
+
 bool Orm::has_access(const Model& model, Access access) const {
   if (env_.su) return true;
   const Table& rights = database_.table("ir.model.access");

@@ -29,6 +29,8 @@ class Orm {
   /// Throws AccessError unless a right of one of the user's groups allows it.
   void check_access(const Table& table, Access access) const;
   bool has_access(const Model& model, Access access) const;
+  /// True where the user is in one of these groups, by others' inheritance too.
+  bool in_any_group(const std::vector<Id>& groups) const;
   /// True where the record rules (companies) show the record.
   bool visible(const Table& table, Slot slot) const;
   /// Throws AccessError for the first record that the rules hide, MissingError for one that is not there.

@@ -6,6 +6,7 @@
 
 #include "sandbox/odoo/errors.h"
 #include "sandbox/odoo/orm.h"
+#include "sandbox/odoo/procedures.h"
 #include "sandbox/odoo/values.h"
 
 namespace sandbox::odoo {
@@ -531,6 +532,7 @@ void Orm::unlink(Table& table, const std::vector<Id>& ids) {
       if (transaction_ != nullptr)
         transaction_->on_rollback([this, xml_id, id] { database_.external_ids[xml_id] = id; });
     } else {
+      if (model.name == "ir.model.fields") remove_manual_field(*this, id);
       std::vector<Id> rows;
       external.each([&](Id row, Slot slot) {
         std::string_view text;
@@ -581,6 +583,7 @@ void Orm::after_write(Table& table, Id id, const Json& values, bool created) {
       }
     }
   }
+  if (model.name == "ir.model.fields" && created) add_manual_field(*this, id);
   if (values.contains("image_1920")) {
     // The real one makes smaller sizes; here the small one is the same picture.
     const Field* large = model.find("image_1920");
@@ -744,7 +747,8 @@ Json Orm::load(Table& table, const Json& fields, const Json& rows) {
       at = end + 1;
     }
     const std::string& head = path.steps[0];
-    if (head != "id" && head != ".id" && model.find(head) == nullptr) {
+    const bool password = head == "password" && model.name == "res.users";
+    if (head != "id" && head != ".id" && model.find(head) == nullptr && !password) {
       if (series() < 18) throw key_error(head);
       throw value_error("Invalid field name '" + head + "'");
     }
@@ -904,6 +908,10 @@ Json Orm::load(Table& table, const Json& fields, const Json& rows) {
         }
         if (steps[0] == ".id") {
           if (!text.empty()) database_id = std::strtoll(text.c_str(), nullptr, 10);
+          continue;
+        }
+        if (model.find(steps[0]) == nullptr) {
+          values[steps[0]] = text;  // a password
           continue;
         }
         const Field* field = model.find(steps[0]);

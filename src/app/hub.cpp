@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "http/router.h"
 #include "http/server.h"
+#include "ops/provision_operations.h"
 
 namespace dragoman::app {
 namespace {
@@ -250,6 +251,14 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
   std::jthread sender([&](std::stop_token stop) { core.sender().run(stop); });
   std::jthread keeper([&](std::stop_token stop) { upkeep.run(stop); });
   core.runner().start();
+  std::jthread provision_check([&core](std::stop_token stop) {
+    pthread_setname_np(pthread_self(), "provision");
+    try {
+      ops::check_provisioned_at_start(core.services(), stop);
+    } catch (const std::exception& error) {
+      log::error("the check of what was provisioned ended", {{"error", error.what()}});
+    }
+  });
 
   Progress progress;
   std::string last;
@@ -283,6 +292,7 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
   folder.remove_hub();
   sender.request_stop();
   keeper.request_stop();
+  provision_check.request_stop();
   server.stop(config.stop_grace);
   const int stuck = core.runner().stop();
   core.sync().stop();

@@ -22,6 +22,7 @@ std::vector<Operation> catalog(const pipeline::ConnectorList& connectors) {
     all.insert(all.end(), std::make_move_iterator(some.begin()), std::make_move_iterator(some.end()));
   };
   append(connection_operations(connectors));
+  append(provision_operations());
   append(sync_operations());
   append(record_operations());
   append(change_operations());

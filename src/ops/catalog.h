@@ -14,6 +14,7 @@ std::vector<Operation> change_operations();
 std::vector<Operation> audit_operations();
 std::vector<Operation> notify_operations();
 std::vector<Operation> job_operations();
+std::vector<Operation> provision_operations();
 std::vector<Operation> hub_operations();
 
 }  // namespace dragoman::ops

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "connectors/odoo/provision.h"
 #include "jobs/board.h"
 #include "ops/catalog.h"
 #include "ops/shapes.h"
@@ -26,10 +27,16 @@ std::vector<Field> connection_columns() {
           {.name = "state", .doc = "`active`, `paused` or `error`", .required = true},
           {.name = "reason", .doc = "why it is paused or in error"},
           {.name = "error", .doc = "of `list`: why it waits, with when it tries again"},
+          {.name = "alarm", .doc = "what somebody changed of what `provision apply` made in Odoo"},
           {.name = "settings", .type = Type::object, .doc = "without secrets", .hidden = true},
           {.name = "learnt", .type = Type::object, .doc = "what is known of the server", .hidden = true},
           {.name = "created", .type = Type::time, .hidden = true},
           {.name = "changed", .type = Type::time}};
+}
+
+std::string alarm_of(const pipeline::Connection& connection) {
+  const auto state = connectors::odoo::provisioned(connection);
+  return state ? state->difference : std::string();
 }
 
 json shape(const pipeline::Connection& connection) {
@@ -37,6 +44,7 @@ json shape(const pipeline::Connection& connection) {
           {"kind", connection.kind},
           {"state", connection.state},
           {"reason", connection.reason},
+          {"alarm", alarm_of(connection)},
           {"settings", connection.settings},
           {"learnt", connection.learnt.is_object() ? connection.learnt : json::object()},
           {"created", format_iso(connection.created)},

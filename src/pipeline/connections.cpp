@@ -181,8 +181,22 @@ void Connections::set_state(const std::string& name, const std::string& state, c
 }
 
 void Connections::set_learnt(std::int64_t id, const std::string& learnt) {
-  store_.write(
-      [&](Session& session) { session.execute("UPDATE connection SET learnt = $2 WHERE id = $1", {{id}, {learnt}}); });
+  const nlohmann::json patch = nlohmann::json::parse(learnt);
+  store_.write([&](Session& session) {
+    // Several learn about one connection: none takes away what another has found.
+    session.lock("connection.learnt");
+    std::string before;
+    session.first("SELECT learnt FROM connection WHERE id = $1", {id}, [&](const Row& row) { before = row.text(0); });
+    nlohmann::json all = nlohmann::json::parse(before, nullptr, false);
+    if (!all.is_object()) all = nlohmann::json::object();
+    for (const auto& [name, value] : patch.items())
+      if (value.is_null())
+        all.erase(name);
+      else
+        all[name] = value;
+    const std::string text = all.dump();
+    session.execute("UPDATE connection SET learnt = $2 WHERE id = $1", {{id}, {text}});
+  });
 }
 
 void Connections::remove(const std::string& name) {
