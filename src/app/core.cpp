@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "connectors/catalog.h"
+#include "pipeline/job_alerts.h"
 
 namespace dragoman::app {
 namespace {
@@ -164,7 +165,7 @@ Core::Core(const Config& config, Clock& clock, Random& random)
       records_(*store_),
       sync_(*store_, connections_, connectors_, clock, random, config.sync),
       sender_(*store_, notify::make_channels(config.notify), config.notify, clock, random),
-      job_kinds_(job_kinds()),
+      job_kinds_(job_kinds(), pipeline::tell_of_dead_letters),
       jobs_(*store_, job_kinds_),
       runner_(*store_, job_kinds_, clock, random, runner_settings(config, random)),
       services_{.store = *store_,

@@ -32,7 +32,7 @@ void tell_of_dead_letters(Session& session, std::span<const jobs::DeadLetter> de
         "discarded; all that failed like this can be treated at once.",
         one.message);
     alert.subject = fmt::format("job {}", one.id);
-    alert.link = fmt::format("dragoman job show {}", one.id);
+    alert.link = fmt::format("dragoman job list --group {}", one.fingerprint);
     if (one.connection_id == 0) continue;
     session.first("SELECT name FROM connection WHERE id = $1", {{one.connection_id}},
                   [&](const Row& row) { alert.subject = fmt::format("{} job {}", row.text(0), one.id); });
