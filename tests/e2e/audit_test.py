@@ -10,12 +10,14 @@ import http.server
 import json
 import os
 import pathlib
+import queue
 import socket
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -121,12 +123,12 @@ def tampering_ends_with_1(folder):
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
-    """Keeps what is posted."""
-    seen = []
+    """Hands on what is posted."""
+    seen = queue.Queue()
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.seen.append(({k.lower(): v for k, v in self.headers.items()}, body.decode()))
+        self.seen.put(({k.lower(): v for k, v in self.headers.items()}, body.decode()))
         self.send_response(204)
         self.end_headers()
 
@@ -175,7 +177,7 @@ def webhook_is_verified_by_the_official_library(folder):
         hub.run("connection", "add", "main", "--url", "http://127.0.0.1:9", "--database", "shop", "--login", "ann")
         tried = hub.json("notification", "test")
         assert tried["ok"], tried
-        headers, body = Receiver.seen[0]
+        headers, body = Receiver.seen.get(timeout=60)
         assert json.loads(body)["type"] == "alert.test", body
         said = subprocess.run([node, "--input-type=module", "-e", VERIFY, str(home), mine, other],
                               input=json.dumps({"headers": headers, "body": body}), capture_output=True, text=True)
@@ -205,7 +207,41 @@ def test_button_tells_what_is_wrong(folder):
     return tried["advice"]
 
 
-TESTS = {"AuditExportIsCheckedElsewhere": export_is_checked_elsewhere, "TamperingEndsVerifyWith1": tampering_ends_with_1,
+def a_running_hub_tells_at_once_and_audits_its_tokens(folder):
+    server = http.server.HTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    hub = Hub(folder, DRAGOMAN_NOTIFY_WEBHOOK_URL=f"http://127.0.0.1:{server.server_port}/hook",
+              DRAGOMAN_NOTIFY_WEBHOOK_SECRET=f"whsec_{'A' * 32}")
+    process = subprocess.Popen([HUB, "run", "--data-dir", str(folder / "data"), "--listen", "127.0.0.1:0"], env=hub.environment,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    try:
+        while not (folder / "data" / "hub.json").exists() and process.poll() is None:
+            time.sleep(0.05)
+        for number in range(5):
+            hub.run("token", "create", f"till {number}")
+        lines, _ = check_export(hub.run("audit", "export", "--page", "2"))
+        assert [line["actor"] for line in lines] == ["token first admin"] * 5, lines
+        with hub.database() as database:
+            database.execute("DELETE FROM audit WHERE number = 2")
+        database.close()
+        assert hub.json("audit", "verify", code=1)["what"] == "removed"
+        _, body = Receiver.seen.get(timeout=60)
+        told = json.loads(body)
+        assert told["type"] == "alert.first" and told["data"]["fingerprint"] == "audit:broken", body
+        while hub.json("notification", "list")["problems"][0]["state"] != "sent":
+            time.sleep(0.05)  # the receiver has it a moment before the hub knows
+        process.terminate()
+        assert process.wait(timeout=60) == 0, f"the hub ended with {process.returncode}"
+    finally:
+        if process.poll() is None:
+            process.kill()
+        server.shutdown()
+        server.server_close()
+    return told["data"]["title"]
+
+
+TESTS = {"ARunningHubTellsAtOnceAndAuditsItsTokens": a_running_hub_tells_at_once_and_audits_its_tokens,
+         "AuditExportIsCheckedElsewhere": export_is_checked_elsewhere, "TamperingEndsVerifyWith1": tampering_ends_with_1,
          "WebhookIsVerifiedByTheOfficialLibrary": webhook_is_verified_by_the_official_library,
          "TheTestButtonTellsWhatIsWrong": test_button_tells_what_is_wrong}
 
