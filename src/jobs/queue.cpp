@@ -695,6 +695,44 @@ std::vector<Ending> Queue::finish_in(Session& session, std::span<Finished> finis
   return endings;
 }
 
+std::int64_t Queue::put_back_unknown(std::int64_t node_id, const std::set<std::int64_t>& known) {
+  struct Lost {
+    std::int64_t id, attempt, scope;
+    std::string unique_key;
+  };
+  std::vector<Lost> lost;
+  store_.write([&](Session& session) {
+    lost.clear();
+    // A claim holds the node's row until it has committed: one that is still under way is waited for.
+    if (session.engine() == Engine::postgres)
+      session.first("SELECT id FROM node WHERE id = $1 FOR UPDATE", {node_id}, [](const Row&) {});
+    session.query("SELECT id, attempt, unique_scope, unique_key FROM job WHERE node_id = $1 AND state = 2 ORDER BY id",
+                  {node_id}, [&](const Row& row) {
+                    if (!known.count(row.int64(0)))
+                      lost.push_back({row.int64(0), row.int64(1), row.int64(2), std::string(row.text(3))});
+                  });
+    if (lost.empty()) return;
+    const Time now = session.now();
+    std::vector<HistoryLine> history;
+    for (const auto& one : lost) {
+      session.execute(
+          "UPDATE job SET state = 0, fence = fence + 1, attempt = attempt - 1, again = 0, node_id = 0 "
+          "WHERE id = $1 AND node_id = $2 AND state = 2",
+          {one.id, node_id});
+      if (!one.unique_key.empty() && one.scope == 0) retake_unique(session, one.unique_key, one.id);
+      history.push_back({one.id,
+                         "put back",
+                         static_cast<int>(one.attempt),
+                         {},
+                         "the database's answer to its claim was lost, so it never began",
+                         who_});
+    }
+    add_history(session, now, history);
+    session.notify(kJobsChannel);
+  });
+  return static_cast<std::int64_t>(lost.size());
+}
+
 std::int64_t Queue::rescue(Session& session, std::int64_t node_id, std::string_view who) {
   struct Orphan {
     std::int64_t id, lane_id, interruptions, hold, attempt, scope;

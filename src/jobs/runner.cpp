@@ -531,13 +531,26 @@ class Runner::Impl {
     return room;
   }
 
+  /// The jobs that this node has in hand. With the lock.
+  std::set<std::int64_t> held() const {
+    std::set<std::int64_t> ids;
+    for (const auto& [id, lane] : pool_->lanes)
+      for (const auto& claimed : lane.waiting) ids.insert(claimed.job.id);
+    for (const auto& run : pool_->runs)
+      for (const auto& claimed : run->claimed) ids.insert(claimed.job.id);
+    for (const auto& finished : pool_->finished) ids.insert(finished.claimed.job.id);
+    return ids;
+  }
+
   void pump(std::stop_token stop) {
     name_thread("job-pump");
     Micros trouble{};
-    bool more = false;  // a limit kept jobs back
+    bool more = false;    // a limit kept jobs back
+    bool unsure = false;  // a claim failed, and may have been committed all the same
     auto look_at = std::chrono::steady_clock::now();
     while (true) {
       std::vector<Finished> batch;
+      std::set<std::int64_t> known;
       Room limits;
       {
         std::unique_lock lock(pool_->mutex);
@@ -548,6 +561,7 @@ class Runner::Impl {
                                  [&] { return stop.stop_requested() || pool_->woken || !pool_->finished.empty(); });
         if (stop.stop_requested() && (pool_->finished.empty() || trouble > Micros::zero())) return;
         limits = room(clock_.steady());
+        if (unsure) known = held();
         pool_->woken = false;
         const auto count = std::min(pool_->finished.size(), kFinishMax);
         const auto end = pool_->finished.begin() + static_cast<std::ptrdiff_t>(count);
@@ -558,12 +572,15 @@ class Runner::Impl {
       Queue::Turn turn;
       bool failed = false;
       try {
+        if (unsure) queue_.put_back_unknown(node_.id(), known);
+        unsure = false;
         if (limits.jobs_max > 0)
           turn = queue_.turn(batch, node_.id(), {.jobs_max = limits.jobs_max, .room = limits, .idle = limits.idle});
         else
           turn.endings = queue_.finish(batch);
       } catch (const std::exception& error) {
         failed = true;
+        unsure |= limits.jobs_max > 0;
         turn.endings.assign(batch.size(), Ending::later);
         if (trouble == Micros::zero())
           log::warning("jobs can't be claimed or recorded now, once more soon", {{"error", error.what()}});

@@ -14,6 +14,29 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+/// The database, cut off once after a commit that `lose` says yes to: it is there, and nobody has heard of it.
+class CutOffStore final : public store::Store {
+ public:
+  explicit CutOffStore(store::Store& inner) : inner_(inner) {}
+  void read(const std::function<void(store::Session&)>& work) override { inner_.read(work); }
+  void write(const std::function<void(store::Session&)>& work) override {
+    inner_.write(work);
+    if (lost || !lose() || lost.exchange(true)) return;
+    throw Error(Error::Kind::in_doubt, "cut off while it committed");
+  }
+  std::uint64_t wait(std::string_view channel, std::uint64_t seen, Micros timeout, std::stop_token stop) override {
+    return inner_.wait(channel, seen, timeout, stop);
+  }
+  void backup(const std::string& path) override { inner_.backup(path); }
+  store::Info info() override { return inner_.info(); }
+
+  std::function<bool()> lose;
+  std::atomic<bool> lost = false;
+
+ private:
+  store::Store& inner_;
+};
+
 class RunnerTest : public JobsTest {
  protected:
   RunnerSettings settings(std::string name = "hub") {
@@ -263,6 +286,19 @@ TEST_P(RunnerTest, ANodeThatWasTakenForDeadGivesUpAndBeginsAnew) {
   EXPECT_EQ(calls, 2);
   EXPECT_EQ(runner_->stop(), 0);
   EXPECT_EQ(number("SELECT last FROM feed"), 1) << "the first answer came after the lease was lost";
+}
+
+TEST_P(RunnerTest, AClaimWhoseAnswerWasLostIsPutBackAndRuns) {
+  CutOffStore cut(*store_);
+  cut.lose = [&] { return number("SELECT count(*) FROM job WHERE state = 2") > 0; };
+  const auto id = add(job()).id;
+  runner_ = std::make_unique<Runner>(cut, kinds_, clock_, random_, settings());
+  runner_->start();
+  ASSERT_TRUE(eventually([&] { return board_->counts().done == 1; }));
+  EXPECT_TRUE(cut.lost);
+  EXPECT_EQ(told(id), std::vector<std::string>{"put back"});
+  EXPECT_EQ(board_->show(id).attempt, 1);
+  runner_.reset();
 }
 
 TEST_P(RunnerTest, TwoNodesShareTheWork) {
