@@ -73,8 +73,8 @@ access::KeyRing open_keys(const Config& config, store::Store& store, Random& ran
 }
 
 // Of all that the hub does as jobs.
-std::vector<jobs::Kind> job_kinds() {
-  return {};
+std::vector<jobs::Kind> job_kinds(pipeline::SyncJobs& sync) {
+  return sync.kinds();
 }
 
 // The machine's name alone is the same in many containers, and a data folder may be copied.
@@ -165,9 +165,12 @@ Core::Core(const Config& config, Clock& clock, Random& random)
       records_(*store_),
       sync_(*store_, connections_, connectors_, clock, random, config.sync),
       sender_(*store_, notify::make_channels(config.notify), config.notify, clock, random),
-      job_kinds_(job_kinds(), pipeline::tell_of_dead_letters),
+      sync_jobs_(sync_, connections_),
+      job_kinds_(job_kinds(sync_jobs_), pipeline::tell_of_dead_letters),
       jobs_(*store_, job_kinds_),
       runner_(*store_, job_kinds_, clock, random, runner_settings(config, random)),
+      schedules_(job_kinds_),
+      scheduler_(*store_, schedules_),
       services_{.store = *store_,
                 .tokens = tokens_,
                 .keys = keys_,
@@ -177,6 +180,8 @@ Core::Core(const Config& config, Clock& clock, Random& random)
                 .sync = sync_,
                 .sender = sender_,
                 .jobs = jobs_,
+                .schedules = schedules_,
+                .scheduler = scheduler_,
                 .clock = clock,
                 .config = [lines = config.lines] { return lines; },
                 .rotate_key = [this] { return rotate_key(); },

@@ -11,11 +11,13 @@
 #include "base/random.h"
 #include "jobs/board.h"
 #include "jobs/runner.h"
+#include "jobs/scheduler.h"
 #include "notify/sender.h"
 #include "ops/operation.h"
 #include "pipeline/connections.h"
 #include "pipeline/records.h"
 #include "pipeline/sync.h"
+#include "pipeline/sync_jobs.h"
 #include "store/file_lock.h"
 #include "store/store.h"
 
@@ -61,6 +63,8 @@ class Core {
   notify::Sender& sender() { return sender_; }
   jobs::Board& jobs() { return jobs_; }
   jobs::Runner& runner() { return runner_; }
+  const jobs::Schedules& schedules() const { return schedules_; }
+  jobs::Scheduler& scheduler() { return scheduler_; }
 
  private:
   std::int64_t rotate_key();
@@ -73,9 +77,12 @@ class Core {
   pipeline::Records records_;
   pipeline::SyncService sync_;
   notify::Sender sender_;
+  pipeline::SyncJobs sync_jobs_;
   const jobs::Kinds job_kinds_;
   jobs::Board jobs_;
   jobs::Runner runner_;
+  const jobs::Schedules schedules_;
+  jobs::Scheduler scheduler_;
   ops::Services services_;
 };
 

@@ -15,6 +15,7 @@
 #include "api/metrics.h"
 #include "app/core.h"
 #include "app/progress.h"
+#include "app/scheduling.h"
 #include "app/upkeep.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -259,6 +260,9 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
       log::error("the check of what was provisioned ended", {{"error", error.what()}});
     }
   });
+  Scheduling scheduling(core.store(), core.schedules(), core.scheduler(), core.runner().node(), clock);
+  scheduling.begin(pipeline::sync_schedules());
+  std::jthread scheduler([&](std::stop_token stop) { scheduling.run(stop); });
 
   Progress progress;
   std::string last;
@@ -294,6 +298,8 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
   keeper.request_stop();
   provision_check.request_stop();
   server.stop(config.stop_grace);
+  scheduler.request_stop();
+  scheduler.join();
   const int stuck = core.runner().stop();
   core.sync().stop();
   console.say("Stopped. Started again it goes on where it was.");

@@ -73,6 +73,7 @@ Scheduler::Report Scheduler::tick(std::optional<Time> given) {
     log::warning("the clock went back; schedules are counted anew", {{"schedules", back}, {"now", format_iso(now)}});
 
   Report report;
+  report.now = now;
   const auto write = [&](std::span<const Work> some) {
     Report sum;
     store_.write([&](Session& session) {

@@ -43,6 +43,7 @@ class Scheduler {
       : store_(store), schedules_(schedules), enqueue_(std::move(enqueue)), settings_(settings) {}
 
   struct Report {
+    Time now{};  ///< the database's
     std::int64_t enqueued = 0;
     std::int64_t passed_over = 0;  ///< by overlap, folding or the catch-up policy
     std::optional<Time> next;      ///< when to call again, at the latest; nullopt: when a schedule was changed

@@ -26,6 +26,7 @@ std::vector<Operation> catalog(const pipeline::ConnectorList& connectors) {
   append(sync_operations());
   append(record_operations());
   append(change_operations());
+  append(schedule_operations());
   append(audit_operations());
   append(notify_operations());
   append(job_operations());

@@ -11,6 +11,7 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
 std::vector<Operation> sync_operations();
 std::vector<Operation> record_operations();
 std::vector<Operation> change_operations();
+std::vector<Operation> schedule_operations();
 std::vector<Operation> audit_operations();
 std::vector<Operation> notify_operations();
 std::vector<Operation> job_operations();

@@ -23,7 +23,9 @@ class Store;
 }
 namespace dragoman::jobs {
 class Board;
-}
+class Scheduler;
+class Schedules;
+}  // namespace dragoman::jobs
 namespace dragoman::pipeline {
 class Connections;
 class ConnectorList;
@@ -78,6 +80,8 @@ struct Services {
   pipeline::SyncService& sync;
   notify::Sender& sender;
   jobs::Board& jobs;
+  const jobs::Schedules& schedules;
+  jobs::Scheduler& scheduler;
   const Clock& clock;
   std::function<std::vector<ConfigLine>()> config;
   /// Seals all secrets anew under a fresh key; how many.

@@ -410,5 +410,78 @@ TEST_F(OperationsTest, ProblemsAreListedAndMuted) {
   EXPECT_THROW(ask("notification mute", {{"fingerprint", "c"}}), Error);
 }
 
+TEST_F(OperationsTest, SchedulesAreMadeChangedPausedAndRun) {
+  connect();
+  json made = ask("schedule add", {{"name", "stock"},
+                                   {"kind", "sync.run"},
+                                   {"connection", "main"},
+                                   {"cron", "*/5 8-18 * * mon-fri"},
+                                   {"zone", "Europe/Berlin"},
+                                   {"payload", {{"models", {"thing"}}}}});
+  EXPECT_EQ(made["state"], "active");
+  EXPECT_EQ(made["when"], "*/5 8-18 * * mon-fri Europe/Berlin");
+  ASSERT_EQ(made["upcoming"].size(), 3u);
+  EXPECT_EQ(made["upcoming"][0], made["next"]);
+  EXPECT_EQ(made["connection"], "main");
+  EXPECT_EQ(made["payload"], json({{"models", {"thing"}}}));
+  EXPECT_EQ(made["every_seconds"], nullptr);
+  EXPECT_EQ(made["priority"], "low");
+  made =
+      ask("schedule update", {{"name", "stock"}, {"every_seconds", 5400}, {"jitter_seconds", 60}, {"connection", ""}});
+  EXPECT_EQ(made["when"], "every 90 min, up to 1 min later");
+  EXPECT_EQ(made["cron"], nullptr);
+  EXPECT_EQ(made["connection"], nullptr);
+  EXPECT_EQ(made["overlap"], "skip");
+  EXPECT_EQ(ask("schedule update", {{"name", "stock"}, {"cron", "@daily"}, {"jitter_seconds", 0}})["when"],
+            "@daily Europe/Berlin")
+      << "what is not given stays";
+
+  json run = ask("schedule run", {{"name", "stock"}});
+  EXPECT_EQ(run["outcome"], "enqueued");
+  const auto job = run["job"];
+  run = ask("schedule run", {{"name", "stock"}});
+  EXPECT_EQ(run["message"], "Nothing was started: the run before, job " + job.dump() +
+                                ", is not finished, and two at once are not allowed.");
+  const json shown = ask("schedule show", {{"name", "stock"}});
+  ASSERT_EQ(shown["ticks"].size(), 2u);
+  EXPECT_EQ(shown["ticks"][0]["outcome"], "overlap");
+  EXPECT_EQ(shown["ticks"][0]["job"], job);
+  EXPECT_EQ(shown["ticks"][0]["by"], "tester");
+  EXPECT_EQ(shown["last_outcome"], "overlap");
+
+  ask("schedule add", {{"name", "other"}, {"kind", "sync.certify"}, {"every_seconds", 60}});
+  EXPECT_EQ(ask("schedule pause", {{"name", "other"}, {"reason", "stocktaking"}})["schedules"][0]["reason"],
+            "stocktaking");
+  EXPECT_EQ(ask("schedule pause")["schedules"].size(), 1u) << "one was paused already";
+  for (const auto& one : ask("schedule list")["schedules"]) {
+    EXPECT_EQ(one["state"], "paused");
+    EXPECT_EQ(one["next"], nullptr);
+    EXPECT_EQ(one["upcoming"], json::array());
+  }
+  EXPECT_EQ(ask("schedule resume")["schedules"].size(), 2u);
+  EXPECT_EQ(ask("schedule remove", {{"name", "other"}})["removed"], "other");
+  EXPECT_EQ(ask("schedule list")["schedules"].size(), 1u);
+}
+
+TEST_F(OperationsTest, ASchedulesInputIsRefusedByNameWithWhatItTakes) {
+  connect();
+  const auto add = [&](json more) {
+    json input = {{"name", "x"}, {"kind", "sync.run"}};
+    input.update(more);
+    return refusal([&] { ask("schedule add", input); });
+  };
+  EXPECT_EQ(add(json::object()), "A schedule needs a cron expression, such as `0 3 * * *`, or an interval.");
+  EXPECT_NE(add({{"cron", "0 25 * * *"}}).find("The hour, 2nd of the five fields"), std::string::npos);
+  EXPECT_NE(add({{"cron", "@daily"}, {"zone", "Berlin"}}).find("Did you mean `Europe/Berlin`?"), std::string::npos);
+  EXPECT_EQ(add({{"cron", "@daily"}, {"kind", "sync.walk"}}),
+            "There is no kind of job `sync.walk`. There are: sync.run, sync.certify.");
+  EXPECT_NE(add({{"cron", "@daily"}, {"catch_up", "all"}}).find("needs `queue`"), std::string::npos);
+  EXPECT_EQ(add({{"cron", "@daily"}, {"every_seconds", 60}}),
+            "A schedule has a cron expression or an interval, not both.");
+  EXPECT_THROW(ask("schedule add", {{"name", "x"}, {"kind", "sync.run"}, {"cron", "@daily"}, {"connection", "none"}}),
+               Error);
+  EXPECT_THROW(ask("schedule show", {{"name", "x"}}), Error);
+}
+
 }  // namespace
 }  // namespace dragoman::ops

@@ -8,11 +8,13 @@
 #include "access/tokens.h"
 #include "fakes/fake_source.h"
 #include "jobs/board.h"
+#include "jobs/scheduler.h"
 #include "notify/sender.h"
 #include "ops/operation.h"
 #include "pipeline/connections.h"
 #include "pipeline/records.h"
 #include "pipeline/sync.h"
+#include "pipeline/sync_jobs.h"
 #include "store/store.h"
 #include "store/test_store.h"
 
@@ -65,8 +67,11 @@ struct FakeHub {
   pipeline::Records records{*store};
   pipeline::SyncService sync{*store, connections, connectors, clock, random, {}};
   notify::Sender sender{*store, {}, {}, clock, random};
-  jobs::Kinds job_kinds;
+  pipeline::SyncJobs sync_jobs{sync, connections};
+  jobs::Kinds job_kinds{sync_jobs.kinds()};
   jobs::Board jobs{*store, job_kinds};
+  jobs::Schedules schedules{job_kinds};
+  jobs::Scheduler scheduler{*store, schedules};
   ops::Services services{
       .store = *store,
       .tokens = tokens,
@@ -77,6 +82,8 @@ struct FakeHub {
       .sync = sync,
       .sender = sender,
       .jobs = jobs,
+      .schedules = schedules,
+      .scheduler = scheduler,
       .clock = clock,
       .config = [] { return std::vector<ops::ConfigLine>{{"store.url", "postgres://hub:***@db", "flag", "where"}}; },
       .rotate_key = [] { return std::int64_t{0}; },
