@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <thread>
 
 #include "base/error.h"
 #include "fakes/fake_hub.h"
@@ -361,7 +362,9 @@ TEST_F(OperationsTest, NoSecretGetsIntoTheAuditLog) {
   EXPECT_THROW(ask("token revoke", {{"token", token}}), Error);  // its prefix was meant
   EXPECT_THROW(ask("connection add", {{"name", "x"}, {"url", "https://ann:hidden@host/"}, {"size", "no"}}), Error);
   ask("connection add", {{"name", "x"}, {"url", "https://ann:hidden@host/?a"}, {"reason", "key " + token + " leaked"}});
+  EXPECT_THROW(ask("job edit", {{"id", 7}, {"payload", R"({"password":"hidden","other":"seen"})"}}), Error);
   const std::string all = entries().dump();
+  EXPECT_NE(all.find("seen"), std::string::npos) << all;
   EXPECT_EQ(all.find(token), std::string::npos) << all;
   EXPECT_EQ(all.find("hidden"), std::string::npos) << all;
   EXPECT_NE(all.find("https://ann:***@host/?a"), std::string::npos) << all;
@@ -481,6 +484,17 @@ TEST_F(OperationsTest, ASchedulesInputIsRefusedByNameWithWhatItTakes) {
   EXPECT_THROW(ask("schedule add", {{"name", "x"}, {"kind", "sync.run"}, {"cron", "@daily"}, {"connection", "none"}}),
                Error);
   EXPECT_THROW(ask("schedule show", {{"name", "x"}}), Error);
+}
+
+TEST_F(OperationsTest, PeopleAreToldWhenAConnectionStopsForItsCredentials) {
+  hub_.sync.start();
+  ask("connection add", {{"name", "main"}, {"url", "x"}, {"secret", "not that one"}});
+  while (ask("connection show", {{"name", "main"}})["state"] != "error") std::this_thread::yield();
+  const json problem = ask("notification list")["problems"][0];
+  EXPECT_EQ(problem["fingerprint"], "connection:main:auth");
+  EXPECT_EQ(problem["severity"], "critical");
+  EXPECT_EQ(problem.dump().find("not that one"), std::string::npos);
+  hub_.sync.stop();
 }
 
 }  // namespace

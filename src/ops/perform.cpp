@@ -48,7 +48,15 @@ bool names_a_secret(std::string_view key) {
 }
 
 json masked_values(json value) {
-  if (value.is_string()) return masked(value.get<std::string>());
+  if (value.is_string()) {
+    const auto& text = value.get_ref<const std::string&>();
+    // A payload, say: JSON in a text.
+    if (text.starts_with('{') || text.starts_with('[')) {
+      const json inner = json::parse(text, nullptr, false);
+      if (!inner.is_discarded()) return dump(masked_values(inner));
+    }
+    return masked(text);
+  }
   if (value.is_array())
     for (auto& item : value) item = masked_values(std::move(item));
   if (value.is_object())

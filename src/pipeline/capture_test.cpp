@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "fakes/fake_source.h"
 #include "fakes/hand_clock.h"
+#include "notify/alert.h"
 #include "pipeline/capture_store.h"
 #include "pipeline/connections.h"
 #include "pipeline/model_capture.h"
@@ -28,6 +29,15 @@ std::uint64_t seed() {
 
 class Capture : public ::testing::Test {
  protected:
+  // What people are told of, by fingerprint.
+  std::vector<std::string> told() {
+    std::vector<std::string> all;
+    store_->read([&](store::Session& session) {
+      all.clear();
+      for (const auto& problem : notify::problems(session, 100)) all.push_back(problem.alert.fingerprint);
+    });
+    return all;
+  }
   Capture() {
     store_ = store::open({.url = "sqlite::memory:"}, clock_);
     store_->write([&](store::Session& session) {
@@ -210,6 +220,7 @@ TEST_F(Capture, ACommitLaterThanTheOverlapIsFoundByTheSweepWhichRaisesTheOverlap
   const auto row = records_().model("main", "thing");
   EXPECT_GT(row.overlap, 15min);
   EXPECT_NE(row.alarm.find("behind the back of the polls"), std::string::npos) << row.alarm;
+  EXPECT_EQ(told(), (std::vector<std::string>{"overlap:main thing"}));
 
   // With the overlap raised, the next one like it is found by a poll.
   auto again = source_.begin();
@@ -346,6 +357,7 @@ TEST_F(Capture, ManyDeletionsAtOnceAreWithheldUntilAPersonAcceptsThem) {
   EXPECT_EQ(model_->sweep(false, {}).withheld, 400);
   EXPECT_EQ(last_number(), number);
   EXPECT_NE(model_->status("main").alarm.find("--accept-deletions"), std::string::npos);
+  EXPECT_EQ(told(), (std::vector<std::string>{"deletions:main thing"}));
   SystemRandom random;
   EXPECT_EQ(model_->certify({}, random, {}).differences.size(), 400u);
   EXPECT_EQ(last_number(), number);
