@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import queue
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -160,8 +161,11 @@ def library():
     home = CACHE / "webhooks"
     if not (home / "node_modules/standardwebhooks/package.json").exists():
         home.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["npm", "install", "--prefix", str(home), "--no-audit", "--no-fund", "--no-save", "--ignore-scripts", LIBRARY],
-                       check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if not shutil.which("npm"):
+            subprocess.run([str(ROOT / "tools/setup.sh"), "npm"], check=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(["npm", "install", "--prefix", str(home), "--no-audit", "--no-fund", "--no-save", "--ignore-scripts",
+                               LIBRARY], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        assert done.returncode == 0, f"npm could not install {LIBRARY}: {done.stderr[-600:]}"
     return node, home
 
 
