@@ -1,0 +1,155 @@
+#include "ops/provision_operations.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "connectors/catalog.h"
+#include "connectors/odoo/procedures.h"
+#include "connectors/odoo/provision.h"
+#include "fakes/fake_hub.h"
+#include "notify/alert.h"
+#include "ops/catalog.h"
+#include "sandbox/odoo/server.h"
+
+namespace dragoman::ops {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kAdminPassword = "the administrator's own words";
+
+class ProvisionOperations : public testing::Test {
+ protected:
+  void SetUp() override {
+    odoo_.start();
+    hub_.connectors = connectors::catalog();
+    hub_.operations = catalog(hub_.connectors);
+    // The stand-in's limited user reads orders and may write nothing.
+    hub_.connections.add("main", "odoo",
+                         hub_.connectors.check_settings(
+                             "odoo", {{"url", odoo_.url()}, {"database", odoo_.options().db}, {"login", "limited"}}),
+                         Secret(odoo_.options().limited_password));
+  }
+
+  json ask(std::string_view name, json input) {
+    const auto& operation = hub_.operation(name);
+    input["name"] = "main";
+    Context context{hub_.services, "tester", {}};
+    return json::parse(perform(operation, context, check_input(operation, std::move(input))));
+  }
+  static json admin(json more = json::object()) {
+    more["admin_login"] = "admin";
+    more["admin_password"] = kAdminPassword;
+    return more;
+  }
+  json connection() {
+    Context context{hub_.services, "tester", {}};
+    return json::parse(hub_.operation("connection show").run(context, {{"name", "main"}}));
+  }
+  std::size_t alerts() {
+    std::size_t n = 0;
+    hub_.store->read([&](store::Session& session) {
+      n = 0;
+      for (const auto& problem : notify::problems(session, 100)) n += problem.alert.fingerprint == "provision:main";
+    });
+    return n;
+  }
+  void spoil_the_import() {
+    const auto state = *connectors::odoo::provisioned(hub_.connections.get("main"));
+    odoo_.call("ir.actions.server", "write",
+               {json::array({state.actions.at("import")}),
+                {{"code", connectors::odoo::procedure("import").text + "\n# and more\n"}}},
+               json::object());
+  }
+
+  sandbox::odoo::Server odoo_{{.admin_password = kAdminPassword}};
+  tests::FakeHub hub_;
+};
+
+TEST_F(ProvisionOperations, PlanApplyCheckAndRemoveLeaveTheAdministratorsPasswordNowhere) {
+  EXPECT_EQ(ask("provision plan", admin())["changes"], ask("provision plan", admin())["steps"].size());
+  EXPECT_GT(ask("provision apply", admin())["changes"], 3);
+  EXPECT_EQ(ask("provision apply", admin())["changes"], 0);
+  EXPECT_EQ(ask("provision check", json::object())["ok"], true);
+  const auto state = connectors::odoo::provisioned(hub_.connections.get("main"));
+  ASSERT_TRUE(state);
+  EXPECT_EQ(state->actions.size(), 2u);
+  EXPECT_EQ(connectors::odoo::action_of(hub_.connections.get("main"), "import"), state->actions.at("import"));
+  try {
+    ask("provision remove", admin({{"confirm", "mian"}}));
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind, Error::Kind::invalid);
+  }
+  EXPECT_GT(ask("provision plan", admin({{"removal", true}}))["changes"], 3);
+  EXPECT_GT(ask("provision remove", admin({{"confirm", "main"}}))["changes"], 3);
+  EXPECT_FALSE(connectors::odoo::provisioned(hub_.connections.get("main")));
+  EXPECT_EQ(ask("provision remove", admin({{"confirm", "main"}}))["changes"], 0);
+
+  // Neither as a value nor inside of one.
+  hub_.store->read([&](store::Session& session) {
+    for (const char* sql : {"SELECT learnt FROM connection", "SELECT settings FROM connection"})
+      session.query(sql, std::initializer_list<store::Param>{},
+                    [&](const store::Row& row) { EXPECT_EQ(row.text(0).find(kAdminPassword), std::string::npos); });
+  });
+  Context context{hub_.services, "tester", {}};
+  const auto& list = hub_.operation("audit list");
+  const std::string audited = list.run(context, check_input(list, json::object()));
+  EXPECT_NE(audited.find("provision.apply"), std::string::npos);
+  EXPECT_EQ(audited.find(kAdminPassword), std::string::npos);
+}
+
+TEST_F(ProvisionOperations, TheHubsOwnUserBecomesTheConnectionsLogin) {
+  ask("provision apply", admin({{"user", "hub"}, {"user_login", "hub-of-the-harbour"}}));
+  EXPECT_EQ(connection()["settings"]["login"], "hub-of-the-harbour");
+  const auto secret = hub_.connections.secret(hub_.connections.get("main"));
+  EXPECT_FALSE(secret.equals(odoo_.options().limited_password));
+  EXPECT_EQ(ask("provision check", json::object())["ok"], true);
+  // As it was applied before, without being told again.
+  EXPECT_EQ(ask("provision apply", admin())["changes"], 0);
+  EXPECT_EQ(connection()["settings"]["login"], "hub-of-the-harbour");
+}
+
+TEST_F(ProvisionOperations, AtItsStartTheHubFindsWhatSomebodyChangedAndTellsPeopleOnce) {
+  ask("provision apply", admin());
+  check_provisioned_at_start(hub_.services, {});
+  EXPECT_EQ(connection()["alarm"], "");
+  EXPECT_EQ(alerts(), 0u);
+  spoil_the_import();
+  check_provisioned_at_start(hub_.services, {});
+  EXPECT_NE(connection()["alarm"].get<std::string>().find("`import` was changed"), std::string::npos);
+  EXPECT_EQ(alerts(), 1u);
+  EXPECT_EQ(ask("provision check", json::object())["ok"], false);
+  // What else is learnt of the server leaves it alone.
+  hub_.connections.set_learnt(hub_.connections.get("main").id, R"({"workers":3})");
+  EXPECT_TRUE(connectors::odoo::provisioned(hub_.connections.get("main")));
+  EXPECT_GT(ask("provision apply", admin())["changes"], 0);
+  EXPECT_EQ(connection()["alarm"], "");
+}
+
+TEST_F(ProvisionOperations, WithoutAPasswordOrWithTheWrongOneItSaysSo) {
+  EXPECT_THROW(ask("provision plan", {{"admin_login", "admin"}}), Error);
+  try {
+    ask("provision plan", {{"admin_login", "admin"}, {"admin_password", "wrong"}});
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind, Error::Kind::auth);
+  }
+  try {
+    ask("provision check", json::object());
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code, "not_provisioned");
+  }
+  try {
+    ask("provision plan", admin({{"fields", {"sale.order.market_ref"}}}));
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_NE(error.message.find("x_"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace dragoman::ops
