@@ -14,6 +14,7 @@
 #include "api/api.h"
 #include "api/metrics.h"
 #include "app/core.h"
+#include "app/following.h"
 #include "app/progress.h"
 #include "app/scheduling.h"
 #include "app/upkeep.h"
@@ -248,7 +249,6 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
         "There is no connection yet. Make one with: dragoman connection add main --url https://erp.example.com "
         "--database DATABASE --login LOGIN");
   folder.write_hub(server.url());
-  core.sync().start();
   std::jthread sender([&](std::stop_token stop) { core.sender().run(stop); });
   std::jthread keeper([&](std::stop_token stop) { upkeep.run(stop); });
   core.runner().start();
@@ -263,6 +263,9 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
   Scheduling scheduling(core.store(), core.schedules(), core.scheduler(), core.runner().node(), clock);
   scheduling.begin(pipeline::sync_schedules());
   std::jthread scheduler([&](std::stop_token stop) { scheduling.run(stop); });
+  Following following(core.store(), core.runner().node(), core.connections(), core.sync(), clock);
+  following.step();  // a hub that is alone follows from here
+  std::jthread follower([&](std::stop_token stop) { following.run(stop); });
 
   Progress progress;
   std::string last;
@@ -300,6 +303,8 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
   server.stop(config.stop_grace);
   scheduler.request_stop();
   scheduler.join();
+  follower.request_stop();
+  follower.join();
   const int stuck = core.runner().stop();
   core.sync().stop();
   console.say("Stopped. Started again it goes on where it was.");

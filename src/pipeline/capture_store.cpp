@@ -41,6 +41,12 @@ Held held_of(const Row& row) {
 
 // A page is a dense stretch of ids and read as a range; a handful of scattered ones in lists of a fixed length, so
 // that the statement is prepared once.
+// What is held decides what is written. Hubs that share a database take turns with a model: one may certify it while
+// another follows it, or not know yet that it no longer leads.
+void lock_model(Session& session, std::int64_t model_id) {
+  session.lock("capture of model " + std::to_string(model_id));
+}
+
 void read_held(Session& session, std::int64_t model_id, std::span<const std::int64_t> ids, std::vector<Held>& out) {
   if (ids.empty()) return;
   const auto span = static_cast<std::uint64_t>(ids.back() - ids.front());
@@ -329,6 +335,7 @@ Applied CaptureStore::apply(std::int64_t model_id, std::int64_t schema_number, s
     touched.clear();
     changes.clear();
     snapshots.clear();
+    lock_model(session, model_id);
     read_held(session, model_id, ids, held);
     auto known = held.begin();
     for (const json::Record& record : records) {
@@ -416,6 +423,7 @@ Applied CaptureStore::remove(std::int64_t model_id, std::int64_t schema_number, 
   store_.write([&](Session& session) {
     applied = {};
     std::vector<Held> held;
+    lock_model(session, model_id);
     read_held(session, model_id, ids, held);
     std::erase_if(held, [&](const Held& h) { return h.state == 2 || h.read_at > read_at; });
     if (held.empty()) return;

@@ -36,8 +36,7 @@ struct Held {
 
 /// The writing side of capture: each call is one durable transaction.
 ///
-/// Threads: safe from any thread; but one writer per model at a time (SyncService sees to it), as what is read
-/// before a write decides what is written.
+/// Threads: safe from any thread. Writers of one model take turns, on all nodes.
 class CaptureStore {
  public:
   CaptureStore(store::Store& store, Clock& clock) : store_(store), clock_(clock) {}
