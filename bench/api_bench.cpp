@@ -26,6 +26,9 @@
 #include "bench/figure.h"
 #include "connectors/catalog.h"
 #include "http/server.h"
+#include "jobs/board.h"
+#include "jobs/scheduler.h"
+#include "notify/sender.h"
 #include "pipeline/connections.h"
 #include "pipeline/records.h"
 #include "pipeline/sync.h"
@@ -167,6 +170,11 @@ int main(int argc, char** argv) {
     pipeline::Connections known(*store, keys, clock);
     pipeline::Records records(*store);
     pipeline::SyncService sync(*store, known, connectors, clock, random, {});
+    notify::Sender sender(*store, {}, {}, clock, random);
+    const jobs::Kinds kinds;
+    jobs::Board board(*store, kinds);
+    const jobs::Schedules schedules(kinds);
+    jobs::Scheduler scheduler(*store, schedules);
     ops::Services services{.store = *store,
                            .tokens = tokens,
                            .keys = keys,
@@ -174,6 +182,10 @@ int main(int argc, char** argv) {
                            .connectors = connectors,
                            .records = records,
                            .sync = sync,
+                           .sender = sender,
+                           .jobs = board,
+                           .schedules = schedules,
+                           .scheduler = scheduler,
                            .clock = clock,
                            .version = "bench",
                            .started = clock.now()};
