@@ -60,8 +60,8 @@ std::string reason_against(const std::string& field, const json& attributes, con
 
 const std::vector<std::string>& schema_attributes() {
   static const std::vector<std::string> kAttributes{
-      "type",   "store",  "required", "readonly",       "relation", "relation_field", "selection", "company_dependent",
-      "string", "digits", "size",     "currency_field", "translate"};
+      "type",   "store",  "required", "readonly",       "relation",  "relation_field", "selection", "company_dependent",
+      "string", "digits", "size",     "currency_field", "translate", "depends"};
   return kAttributes;
 }
 
