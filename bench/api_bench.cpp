@@ -30,6 +30,8 @@
 #include "jobs/scheduler.h"
 #include "notify/sender.h"
 #include "pipeline/connections.h"
+#include "pipeline/inbox.h"
+#include "pipeline/mapping.h"
 #include "pipeline/records.h"
 #include "pipeline/sync.h"
 #include "store/store.h"
@@ -175,6 +177,8 @@ int main(int argc, char** argv) {
     jobs::Board board(*store, kinds);
     const jobs::Schedules schedules(kinds);
     jobs::Scheduler scheduler(*store, schedules);
+    pipeline::Inbox inbox(*store, connectors, clock);
+    pipeline::Mapping mapping(*store);
     ops::Services services{.store = *store,
                            .tokens = tokens,
                            .keys = keys,
@@ -186,6 +190,8 @@ int main(int argc, char** argv) {
                            .jobs = board,
                            .schedules = schedules,
                            .scheduler = scheduler,
+                           .inbox = inbox,
+                           .mapping = mapping,
                            .clock = clock,
                            .version = "bench",
                            .started = clock.now()};

@@ -108,6 +108,73 @@ TEST_F(ApiTest, ConflictsAndRemoteRefusalsHaveTheirStatus) {
   EXPECT_TRUE(refused.status == 502 || refused.body.find("refuses this password") != std::string::npos) << refused.body;
 }
 
+TEST_F(ApiTest, RecordsAreTakenInOnceUnderTheirKey) {
+  hub_.connections.add("main", "fake", {{"url", "x"}}, Secret("open sesame"));
+  const std::string body = R"({"model":"thing","key":"A","values":{"name":"a","price":9.90}})";
+  const auto put = [&](const std::string& text, std::optional<std::string> key) {
+    auto headers = as(admin_);
+    if (key) headers.add("idempotency-key", *key);
+    return ask("POST", "/api/v1/inbox/main", text, headers);
+  };
+  const auto first = put(body, "k1");
+  ASSERT_EQ(first.status, 202) << first.body;
+  const json answer = json::parse(first.body);
+  EXPECT_EQ(put(body, "k1").body, first.body) << "the same answer, byte for byte";
+  EXPECT_EQ(put(R"({"values":{"price":9.9,"name":"a"},"key":"A","model":"thing"})", "k1").body, first.body)
+      << "the same JSON is the same body";
+  const auto reused = put(R"({"model":"thing","key":"A","values":{"name":"b"}})", "k1");
+  EXPECT_EQ(reused.status, 422);
+  EXPECT_EQ(code(reused), "idempotency_key_reused");
+  EXPECT_EQ(put(body, std::nullopt).status, 422);
+  EXPECT_EQ(put(body, "").status, 422);
+  EXPECT_EQ(code(put(body, std::string(300, 'k'))), "idempotency_key");
+  EXPECT_EQ(put(R"({"model":"thing","key":"A","values":{},"idempotency_key":"k2"})", std::nullopt).status, 422)
+      << "from the header only";
+  auto twice = as(admin_);
+  twice.add("Idempotency-Key", "a");
+  twice.add("Idempotency-Key", "b");
+  EXPECT_EQ(code(ask("POST", "/api/v1/inbox/main", body, twice)), "duplicate");
+
+  const auto shown = ask("GET", answer.at("location"), {}, as(viewer_));
+  ASSERT_EQ(shown.status, 200) << shown.body;
+  EXPECT_EQ(json::parse(shown.body).at("items").at(0).at("state"), "waiting");
+  EXPECT_EQ(ask("GET", "/api/v1/inbox/main/999", {}, as(viewer_)).status, 404);
+  EXPECT_EQ(json::parse(ask("GET", "/api/v1/inbox", {}, as(viewer_)).body).at("entries").size(), 1u);
+}
+
+TEST_F(ApiTest, RecordsThatAreNoneAreRefusedBeforeAnythingIsStored) {
+  hub_.connections.add("main", "fake", {{"url", "x"}}, Secret("open sesame"));
+  int number = 0;
+  const auto refused = [&](const std::string& body, const std::string& part) {
+    auto headers = as(admin_);
+    headers.add("Idempotency-Key", "r" + std::to_string(++number));
+    const auto answer = ask("POST", "/api/v1/inbox/main", body, headers);
+    EXPECT_EQ(answer.status, 422) << body << answer.body;
+    EXPECT_NE(answer.body.find(part), std::string::npos) << body << answer.body;
+  };
+  refused(R"({"key":"A","values":{}})", "model");
+  refused(R"({"model":"thing","values":{}})", "key");
+  refused(R"({"model":"thing","key":"A"})", "values");
+  refused(R"({"model":"thing","key":"A","values":[]})", "values");
+  refused(R"({"model":"thing","key":"A","values":{},"version":0})", "version");
+  refused(R"({"model":"thing","key":"A","values":{},"call":"_private"})", "public method");
+  refused(R"({"model":"thing","key":"A","values":{},"verison":1})", "Did you mean `version`?");
+  refused(R"({"model":"thing","key":"A\u0000","values":{}})", "NUL");
+  refused(R"({"model":"thing","records":[]})", "no record");
+  refused(R"({"model":"thing","records":[1]})", "JSON objects");
+  refused(R"({"model":"thing","records":[{"key":"A","values":{},"verson":1}]})", "record 0");
+  refused(R"({"model":"thing","key":"A","records":[{"key":"A","values":{}}]})", "several");
+  refused(R"({"model":"thing","key":"A","values":{},"children":{"lines":[{"values":{}}]}})", "key");
+  refused(R"({"model":"thing","key":"A","values":{"lines":1},"children":{"lines":[]}})", "both");
+  refused(
+      R"({"model":"thing","key":"A","values":{},"children":{"l":[{"key":"1","values":{}},{"key":"1","values":{}}]}})",
+      "twice");
+  auto viewer = as(viewer_);
+  viewer.add("Idempotency-Key", "v");
+  EXPECT_EQ(ask("POST", "/api/v1/inbox/main", R"({"model":"thing","key":"A","values":{}})", viewer).status, 403);
+  EXPECT_EQ(json::parse(ask("GET", "/api/v1/inbox", {}, as(viewer_)).body).at("entries").size(), 0u);
+}
+
 TEST_F(ApiTest, HealthAndReadinessNeedNoToken) {
   EXPECT_EQ(ask("GET", "/healthz").status, 200);
   EXPECT_EQ(ask("GET", "/readyz").status, 200);

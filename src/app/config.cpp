@@ -254,6 +254,14 @@ const std::vector<Setting>& settings() {
        .max = 100'000},
       {.key = "jobs.node",
        .apply = [](Config& config, const Value& value) { config.jobs.node.name = std::get<std::string>(value); }},
+      {.key = "inbox.keys_days",
+       .apply = duration<std::chrono::days>(&Config::inbox, &pipeline::InboxSettings::keys_kept),
+       .min = 1,
+       .max = 3650},
+      {.key = "inbox.records_max",
+       .apply = number(&Config::inbox, &pipeline::InboxSettings::records_max),
+       .min = 1,
+       .max = 100'000},
   };
   return all;
 }

@@ -13,6 +13,7 @@
 #include "jobs/runner.h"
 #include "notify/settings.h"
 #include "ops/operation.h"
+#include "pipeline/inbox.h"
 #include "pipeline/sync.h"
 #include "store/store.h"
 
@@ -32,6 +33,7 @@ struct Config {
   UpkeepSettings upkeep;
   notify::Settings notify;
   jobs::RunnerSettings jobs;
+  pipeline::InboxSettings inbox;
 
   /// Every setting as `config show` prints it, in the order of the default file.
   std::vector<ops::ConfigLine> lines;

@@ -15,6 +15,8 @@
 #include "notify/sender.h"
 #include "ops/operation.h"
 #include "pipeline/connections.h"
+#include "pipeline/inbox.h"
+#include "pipeline/mapping.h"
 #include "pipeline/records.h"
 #include "pipeline/sync.h"
 #include "pipeline/sync_jobs.h"
@@ -83,6 +85,8 @@ class Core {
   jobs::Runner runner_;
   const jobs::Schedules schedules_;
   jobs::Scheduler scheduler_;
+  pipeline::Inbox inbox_;
+  pipeline::Mapping mapping_;
   ops::Services services_;
 };
 

@@ -30,6 +30,8 @@ std::vector<Operation> catalog(const pipeline::ConnectorList& connectors) {
   append(audit_operations());
   append(notify_operations());
   append(job_operations());
+  append(inbox_operations());
+  append(mapping_operations());
   append(hub_operations());
   for (Operation& operation : all) add_reason(operation);
   return all;

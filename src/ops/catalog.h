@@ -16,6 +16,8 @@ std::vector<Operation> audit_operations();
 std::vector<Operation> notify_operations();
 std::vector<Operation> job_operations();
 std::vector<Operation> provision_operations();
+std::vector<Operation> inbox_operations();
+std::vector<Operation> mapping_operations();
 std::vector<Operation> hub_operations();
 
 }  // namespace dragoman::ops

@@ -29,6 +29,8 @@ class Schedules;
 namespace dragoman::pipeline {
 class Connections;
 class ConnectorList;
+class Inbox;
+class Mapping;
 class Records;
 class SyncService;
 }  // namespace dragoman::pipeline
@@ -82,6 +84,8 @@ struct Services {
   jobs::Board& jobs;
   const jobs::Schedules& schedules;
   jobs::Scheduler& scheduler;
+  pipeline::Inbox& inbox;
+  pipeline::Mapping& mapping;
   const Clock& clock;
   std::function<std::vector<ConfigLine>()> config;
   /// Seals all secrets anew under a fresh key; how many.

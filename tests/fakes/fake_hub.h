@@ -12,6 +12,8 @@
 #include "notify/sender.h"
 #include "ops/operation.h"
 #include "pipeline/connections.h"
+#include "pipeline/inbox.h"
+#include "pipeline/mapping.h"
 #include "pipeline/records.h"
 #include "pipeline/sync.h"
 #include "pipeline/sync_jobs.h"
@@ -45,6 +47,7 @@ struct FakeHub {
       source->commit(transaction);
       return source;
     };
+    connector.intake = "fake.import";
     connector.test = [](const pipeline::Connection&, const Secret& secret, Clock&, std::stop_token) {
       const bool fine = secret.equals("open sesame");
       return pipeline::Probe{{{"reach", "is there", true}, {"log in", fine ? "welcome" : "wrong password", fine}}};
@@ -72,6 +75,8 @@ struct FakeHub {
   jobs::Board jobs{*store, job_kinds};
   jobs::Schedules schedules{job_kinds};
   jobs::Scheduler scheduler{*store, schedules};
+  pipeline::Inbox inbox{*store, connectors, clock};
+  pipeline::Mapping mapping{*store};
   ops::Services services{
       .store = *store,
       .tokens = tokens,
@@ -84,6 +89,8 @@ struct FakeHub {
       .jobs = jobs,
       .schedules = schedules,
       .scheduler = scheduler,
+      .inbox = inbox,
+      .mapping = mapping,
       .clock = clock,
       .config = [] { return std::vector<ops::ConfigLine>{{"store.url", "postgres://hub:***@db", "flag", "where"}}; },
       .rotate_key = [] { return std::int64_t{0}; },

@@ -1,0 +1,395 @@
+#include "pipeline/inbox.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "audit/audit.h"
+#include "base/error.h"
+#include "jobs/queue.h"
+#include "pipeline/deliver.h"
+
+namespace dragoman::pipeline {
+namespace {
+
+using store::Bytes;
+using store::Param;
+using store::Row;
+using store::Session;
+
+constexpr std::string_view kFlow = "inbox";
+constexpr std::size_t kKeyBytesMax = 255;
+constexpr Micros kCleanEvery = std::chrono::minutes(10);
+// Rows of one cleaning: it must not hold up those who wait for their acknowledgement.
+constexpr std::int64_t kCleanRows = 200;
+
+Error error_of(Error::Kind kind, std::string code, std::string message) {
+  Error error(kind, std::move(message));
+  error.code = std::move(code);
+  return error;
+}
+
+// States as jobs::State has them.
+std::string state_of(std::int64_t job_state) {
+  switch (job_state) {
+    case 2:
+      return "running";
+    case 5:
+      return "cancelled";
+    case 6:
+      return "dead";
+    default:
+      return "waiting";
+  }
+}
+
+constexpr std::string_view kEntryColumns =
+    "SELECT i.id, c.name, i.records, i.received_us, i.idempotency_key, i.sender, "
+    "(SELECT count(*) FROM inbox_record r LEFT JOIN job j ON j.id = r.job_id WHERE r.inbox_id = i.id AND r.outcome = "
+    "'' "
+    "AND j.state NOT IN (5, 6)), "
+    "(SELECT count(*) FROM inbox_record r LEFT JOIN job j ON j.id = r.job_id WHERE r.inbox_id = i.id AND "
+    "(r.outcome = 'refused' OR (r.outcome = '' AND j.state = 6))) "
+    "FROM inbox i JOIN connection c ON c.id = i.connection_id ";
+
+InboxEntry entry_of(const Row& row) {
+  InboxEntry entry;
+  entry.id = row.int64(0);
+  entry.connection = row.text(1);
+  entry.records = row.int64(2);
+  entry.received = row.time(3);
+  entry.idempotency_key = row.text(4);
+  entry.sender = row.text(5);
+  entry.open = row.int64(6);
+  entry.failed = row.int64(7);
+  return entry;
+}
+
+}  // namespace
+
+void check_idempotency_key(const std::string& key) {
+  const bool fine = !key.empty() && key.size() <= kKeyBytesMax &&
+                    std::all_of(key.begin(), key.end(), [](char c) { return c > ' ' && c < '\x7f'; });
+  if (!fine)
+    throw error_of(Error::Kind::invalid, "idempotency_key",
+                   fmt::format("The idempotency key is 1 to {} visible ASCII characters, without spaces: one of your "
+                               "own for each request, the same when you send it again.",
+                               kKeyBytesMax));
+}
+
+struct Inbox::Waiting {
+  const InboxPut* put = nullptr;
+  InboxReceipt receipt;
+  std::optional<Error> error;
+  bool done = false;
+  // Of the transaction:
+  std::int64_t connection_id = 0;
+  bool fresh = false;
+};
+
+InboxReceipt Inbox::put(const InboxPut& put) {
+  check_idempotency_key(put.idempotency_key);
+  if (put.records.empty()) throw error_of(Error::Kind::invalid, "no_records", "There is no record in the body.");
+  if (put.records.size() > settings_.records_max)
+    throw error_of(
+        Error::Kind::invalid, "too_many",
+        fmt::format("A body holds {} records at most, and this has {}.", settings_.records_max, put.records.size()));
+  Waiting mine{.put = &put};
+  const std::pair<std::string, std::string> key{put.connection, put.idempotency_key};
+
+  std::unique_lock lock(mutex_);
+  if (!storing_.insert(key).second) {
+    auto error = error_of(Error::Kind::conflict, "in_progress",
+                          "A request with this idempotency key is being stored right now; ask again in a moment.");
+    error.retry_in(std::chrono::seconds(1));
+    throw error;
+  }
+  waiting_.push_back(&mine);
+  done_.wait(lock, [&] { return mine.done || !leading_; });
+  if (!mine.done) {
+    // Nobody is at it: this thread takes everybody who waits along.
+    leading_ = true;
+    std::vector<Waiting*> group;
+    const auto size = static_cast<std::ptrdiff_t>(std::min(waiting_.size(), settings_.group_max));
+    group.assign(waiting_.begin(), waiting_.begin() + size);
+    waiting_.erase(waiting_.begin(), waiting_.begin() + size);
+    // Its own may stand behind the group's end; then it comes first in it.
+    if (std::find(group.begin(), group.end(), &mine) == group.end()) {
+      std::erase(waiting_, &mine);
+      group.push_back(&mine);
+    }
+    lock.unlock();
+    run(group);
+    lock.lock();
+    for (Waiting* one : group) {
+      one->done = true;
+      storing_.erase({one->put->connection, one->put->idempotency_key});
+    }
+    leading_ = false;
+    done_.notify_all();
+  }
+  lock.unlock();
+  if (mine.error) throw *mine.error;
+  return mine.receipt;
+}
+
+void Inbox::run(const std::vector<Waiting*>& group) {
+  try {
+    write(group);
+    return;
+  } catch (const Error& error) {
+    const bool shared = error.kind == Error::Kind::unavailable || error.kind == Error::Kind::busy ||
+                        error.kind == Error::Kind::cancelled || group.size() == 1;
+    // Of one whose commit is in doubt the same again tells: it finds its own row, or writes it.
+    if (shared && error.kind != Error::Kind::in_doubt) {
+      for (Waiting* one : group) one->error = error;
+      return;
+    }
+  } catch (const std::exception& error) {
+    for (Waiting* one : group) one->error = Error(Error::Kind::bug, "The request could not be stored.", error.what());
+    return;
+  }
+  // Something about one of them; the others have nothing to do with it.
+  for (Waiting* one : group) {
+    try {
+      one->error.reset();
+      write({one});
+    } catch (const Error& error) {
+      one->error = error;
+    }
+  }
+}
+
+void Inbox::write(const std::vector<Waiting*>& group) {
+  // In one order on every node: whoever waits for another's key holds none that the other waits for.
+  std::vector<Waiting*> sorted = group;
+  std::sort(sorted.begin(), sorted.end(), [](const Waiting* a, const Waiting* b) {
+    return std::tie(a->put->connection, a->put->idempotency_key) <
+           std::tie(b->put->connection, b->put->idempotency_key);
+  });
+  const Micros now_steady = clock_.steady();
+  bool clean_now = false;
+  {
+    std::lock_guard lock(mutex_);
+    if (now_steady - cleaned_ >= kCleanEvery) {
+      cleaned_ = now_steady;
+      clean_now = true;
+    }
+  }
+  store_.write([&](Session& session) {
+    const Time now = session.now();
+    struct Known {
+      std::int64_t id = 0;
+      std::string intake;
+      std::string kind;
+    };
+    std::map<std::string, Known> connections;
+    std::vector<jobs::NewJob> enqueued;
+    for (Waiting* one : sorted) {
+      one->error.reset();
+      one->fresh = false;
+      const InboxPut& put = *one->put;
+      auto known = connections.find(put.connection);
+      if (known == connections.end()) {
+        Known found;
+        session.query("SELECT id, kind FROM connection WHERE name = $1", {put.connection}, [&](const Row& row) {
+          found.id = row.int64(0);
+          found.kind = row.text(1);
+        });
+        if (found.id != 0) found.intake = connectors_.get(found.kind).intake;
+        known = connections.emplace(put.connection, std::move(found)).first;
+      }
+      const Known& connection = known->second;
+      if (connection.id == 0) {
+        one->error = Error(Error::Kind::not_found,
+                           fmt::format("There is no connection `{}`; `dragoman connection list` shows those that there "
+                                       "are.",
+                                       put.connection));
+        continue;
+      }
+      if (connection.intake.empty()) {
+        one->error =
+            error_of(Error::Kind::invalid, "intake",
+                     fmt::format("The connection `{}` is of the kind `{}`, and nothing can be delivered to it.",
+                                 put.connection, connection.kind));
+        continue;
+      }
+      one->connection_id = connection.id;
+      one->receipt = {
+          .connection = put.connection, .records = static_cast<std::int64_t>(put.records.size()), .received = now};
+      session.query(
+          "INSERT INTO inbox (connection_id, idempotency_key, digest, sender, received_us, records) VALUES ($1, $2, "
+          "$3, "
+          "$4, $5, $6) ON CONFLICT (connection_id, idempotency_key) DO NOTHING RETURNING id",
+          {connection.id, put.idempotency_key, Bytes{put.digest}, put.sender, to_us(now), one->receipt.records},
+          [&](const Row& row) {
+            one->receipt.id = row.int64(0);
+            one->fresh = true;
+          });
+      if (!one->fresh) {
+        bool same = false;
+        session.query(
+            "SELECT id, digest, received_us, records FROM inbox WHERE connection_id = $1 AND idempotency_key = $2",
+            {connection.id, put.idempotency_key}, [&](const Row& row) {
+              one->receipt.id = row.int64(0);
+              same = row.bytes(1) == put.digest;
+              one->receipt.received = row.time(2);
+              one->receipt.records = row.int64(3);
+            });
+        if (!same)
+          one->error = error_of(Error::Kind::invalid, "idempotency_key_reused",
+                                fmt::format("This idempotency key came before (inbox {}), with another body. Another "
+                                            "request takes another key.",
+                                            one->receipt.id));
+        continue;
+      }
+      const std::string cause = fmt::format("inbox {}", one->receipt.id);
+      for (std::size_t i = 0; i < put.records.size(); ++i) {
+        const auto& record = put.records[i];
+        DeliveryOrder order{.model = record.model,
+                            .key = record.key,
+                            .version = record.version,
+                            .content = record.content,
+                            .inbox_id = one->receipt.id,
+                            .position = static_cast<std::int64_t>(i)};
+        jobs::NewJob job;
+        job.kind = connection.intake;
+        job.flow = kFlow;
+        job.connection_id = connection.id;
+        job.payload = order.json();
+        job.order_key = fmt::format("{}:{}:{}", connection.id, record.model, record.key);
+        job.cause = cause;
+        enqueued.push_back(std::move(job));
+      }
+    }
+    if (!enqueued.empty()) {
+      const auto jobs = jobs::enqueue(session, enqueued);
+      static constexpr std::string_view kColumns[] = {"inbox_id", "position",   "job_id",
+                                                      "model",    "record_key", "version"};
+      std::vector<Param> rows;
+      rows.reserve(enqueued.size() * std::size(kColumns));
+      std::size_t job = 0;
+      for (const Waiting* one : sorted) {
+        if (!one->fresh) continue;
+        for (std::size_t i = 0; i < one->put->records.size(); ++i) {
+          const auto& record = one->put->records[i];
+          const Param row[] = {one->receipt.id,
+                               static_cast<std::int64_t>(i),
+                               jobs.at(job++).id,
+                               std::string_view(record.model),
+                               std::string_view(record.key),
+                               record.version};
+          rows.insert(rows.end(), std::begin(row), std::end(row));
+        }
+      }
+      session.insert_many("inbox_record", kColumns, rows);
+    }
+    if (clean_now) clean(session, kCleanRows);
+    std::vector<audit::Entry> entries;
+    for (const Waiting* one : sorted) {
+      if (!one->fresh) continue;
+      entries.push_back({.actor = one->put->actor,
+                         .action = "inbox.put",
+                         .subject = fmt::format("{}:inbox {}", one->put->connection, one->receipt.id),
+                         .why = "",
+                         .outcome = "ok",
+                         .before = "",
+                         .after = fmt::format(R"({{"records":{}}})", one->receipt.records)});
+    }
+    if (!entries.empty()) audit::append(session, entries);
+  });
+}
+
+std::int64_t Inbox::clean(Session& session, std::int64_t limit) {
+  // Ids grow with time: the oldest rows are the first ones. Those that stay (a dead letter waits for a person) are
+  // passed over, so that they don't stand in the way of those behind them.
+  const std::int64_t before = to_us(session.now()) - settings_.keys_kept.count();
+  const std::int64_t from = cleaned_upto_;
+  std::int64_t looked_at = 0, last = 0;
+  bool young = false;
+  std::vector<std::int64_t> old;
+  session.query("SELECT id, received_us FROM inbox WHERE id > $1 ORDER BY id LIMIT $2", {from, limit},
+                [&](const Row& row) {
+                  ++looked_at;
+                  last = row.int64(0);
+                  young = young || row.int64(1) >= before;
+                  if (!young) old.push_back(last);
+                });
+  std::int64_t gone = 0;
+  for (const std::int64_t id : old) {
+    const bool waits = session.first(
+        "SELECT 1 FROM inbox_record r JOIN job j ON j.id = r.job_id WHERE r.inbox_id = $1 AND j.state NOT IN (4, 5) "
+        "LIMIT 1",
+        {id}, [](const Row&) {});
+    if (waits) continue;
+    session.execute("DELETE FROM inbox_record WHERE inbox_id = $1", {id});
+    session.execute("DELETE FROM inbox WHERE id = $1", {id});
+    ++gone;
+  }
+  cleaned_upto_ = young || looked_at < limit ? 0 : last;
+  return gone;
+}
+
+std::int64_t Inbox::clean(std::int64_t limit) {
+  std::int64_t gone = 0;
+  store_.write([&](Session& session) { gone = clean(session, limit); });
+  return gone;
+}
+
+InboxEntry Inbox::show(const std::string& connection, std::int64_t id) {
+  std::optional<InboxEntry> found;
+  store_.read([&](Session& session) {
+    found.reset();
+    session.query(std::string(kEntryColumns) + "WHERE c.name = $1 AND i.id = $2", {connection, id},
+                  [&](const Row& row) { found = entry_of(row); });
+    if (!found) return;
+    session.query(
+        "SELECT r.position, r.job_id, r.model, r.record_key, r.version, r.outcome, r.external_id, r.message, "
+        "r.finished_us, COALESCE(j.state, 4), COALESCE(j.error_message, ''), j.finished_us FROM inbox_record r "
+        "LEFT JOIN job j ON j.id = r.job_id WHERE r.inbox_id = $1 ORDER BY r.position",
+        {id}, [&](const Row& row) {
+          InboxRecord record;
+          record.position = row.int64(0);
+          record.job_id = row.int64(1);
+          record.model = row.text(2);
+          record.key = row.text(3);
+          record.version = row.int64(4);
+          record.state = row.text(5);
+          record.external_id = row.text(6);
+          record.message = row.text(7);
+          record.finished = row.maybe_time(8);
+          const std::int64_t job = row.int64(9);
+          // Refused and then retried by a person: it is on its way again.
+          if (record.state.empty() || (record.state == "refused" && job <= 3)) {
+            record.state = state_of(job);
+            record.message = row.text(10);
+            record.finished = job >= 4 ? row.maybe_time(11) : std::nullopt;
+          }
+          if (!record.message.empty() && record.message.front() == ' ') record.message.erase(0, 1);
+          found->items.push_back(std::move(record));
+        });
+  });
+  if (!found)
+    throw Error(Error::Kind::not_found,
+                fmt::format("The inbox of `{}` has no {}. What is done is forgotten {} days after it came.", connection,
+                            id, std::chrono::duration_cast<std::chrono::hours>(settings_.keys_kept).count() / 24));
+  return *found;
+}
+
+std::vector<InboxEntry> Inbox::list(const std::string& connection, std::int64_t before, std::int64_t limit) {
+  std::vector<InboxEntry> out;
+  const std::int64_t under = before > 0 ? before : INT64_MAX;
+  store_.read([&](Session& session) {
+    out.clear();
+    const auto each = [&](const Row& row) { out.push_back(entry_of(row)); };
+    if (connection.empty())
+      session.query(std::string(kEntryColumns) + "WHERE i.id < $1 ORDER BY i.id DESC LIMIT $2", {under, limit}, each);
+    else
+      session.query(std::string(kEntryColumns) + "WHERE c.name = $3 AND i.id < $1 ORDER BY i.id DESC LIMIT $2",
+                    {under, limit, connection}, each);
+  });
+  return out;
+}
+
+}  // namespace dragoman::pipeline

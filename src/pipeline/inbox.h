@@ -1,0 +1,122 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "pipeline/connections.h"
+#include "store/store.h"
+
+namespace dragoman::pipeline {
+
+struct InboxSettings {
+  Micros keys_kept = std::chrono::hours(24 * 30);  ///< so long the same key gets the same answer
+  std::size_t records_max = 1000;                  ///< in one body
+  std::size_t group_max = 256;                     ///< bodies in one transaction
+};
+
+/// What a sender hands in: records for one connection.
+struct InboxPut {
+  std::string connection;
+  std::string idempotency_key;  ///< 1–255 visible ASCII characters
+  std::string sender;           ///< the token's name
+  std::string actor;            ///< for the audit log: `token shop`
+  std::string digest;           ///< of the body: the same key has to come with the same
+  struct Record {
+    std::string model, key;
+    std::int64_t version = 0;  ///< 0: none given
+    std::string content;       ///< as Outgoing
+  };
+  std::vector<Record> records;
+};
+
+/// The acknowledgement: what it tells of is durable.
+struct InboxReceipt {
+  std::int64_t id = 0;
+  std::string connection;
+  std::int64_t records = 0;
+  Time received{};
+};
+
+/// What became of one record.
+struct InboxRecord {
+  std::int64_t position = 0, job_id = 0;
+  std::string model, key;
+  std::int64_t version = 0;
+  /// `waiting`, `running`, `created`, `updated`, `unchanged`, `skipped`, `refused` (a dead letter: a person decides),
+  /// `dead` (for another reason), `cancelled`.
+  std::string state;
+  std::string external_id, message;
+  std::optional<Time> finished;
+};
+
+struct InboxEntry : InboxReceipt {
+  std::string idempotency_key, sender;
+  std::int64_t open = 0, failed = 0;  ///< how many records have no end yet, and how many were refused or are dead
+  std::vector<InboxRecord> items;     ///< of `show`
+};
+
+/// Where other systems hand in records that are to be delivered through a connection. What is acknowledged is durable
+/// together with the jobs that will do it; the same key is answered in the same way, also after a crash in between and
+/// by another node.
+///
+/// Requests that come while a transaction is under way share the next one: a disk that takes two milliseconds to sync
+/// takes hundreds of them at a time.
+///
+/// Threads: safe from any thread.
+class Inbox {
+ public:
+  Inbox(store::Store& store, const ConnectorList& connectors, const Clock& clock, InboxSettings settings = {})
+      : store_(store), connectors_(connectors), clock_(clock), settings_(settings) {}
+
+  /// Returns when the records and their jobs are durable.
+  ///
+  /// Errors  invalid: code `idempotency_key` (not acceptable), `idempotency_key_reused` (with another body),
+  ///         `no_records`, `too_many`, `intake` (nothing can be delivered to that kind); conflict: code `in_progress`
+  ///         (a request with this key is being stored right now); not_found (no such connection); as Store::write:
+  ///         where it is not durable, it was not acknowledged.
+  InboxReceipt put(const InboxPut& put);
+
+  /// Throws not_found.
+  InboxEntry show(const std::string& connection, std::int64_t id);
+  /// Newest first; `before` > 0: only older ones. `connection` empty: of all.
+  std::vector<InboxEntry> list(const std::string& connection, std::int64_t before, std::int64_t limit);
+
+  /// Forgets what was received before the keys' time, unless a job of it is not finished. How many. Also done now and
+  /// then by `put`.
+  std::int64_t clean(std::int64_t limit);
+
+  const InboxSettings& settings() const { return settings_; }
+
+ private:
+  struct Waiting;
+  void run(const std::vector<Waiting*>& group);
+  void write(const std::vector<Waiting*>& group);
+  std::int64_t clean(store::Session& session, std::int64_t limit);
+
+  store::Store& store_;
+  const ConnectorList& connectors_;
+  const Clock& clock_;
+  const InboxSettings settings_;
+
+  std::mutex mutex_;
+  std::condition_variable done_;
+  bool leading_ = false;  ///< guarded by mutex_, as the next three
+  std::vector<Waiting*> waiting_;
+  std::set<std::pair<std::string, std::string>> storing_;  ///< connection, key
+  Micros cleaned_{};
+  std::atomic<std::int64_t> cleaned_upto_ = 0;  ///< where the next cleaning goes on; wrong values only cost time
+};
+
+/// Throws invalid, code `idempotency_key`.
+void check_idempotency_key(const std::string& key);
+
+}  // namespace dragoman::pipeline
