@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "connectors/odoo/import_target.h"
 #include "connectors/odoo/models.h"
 
 namespace dragoman::connectors::odoo {
@@ -162,10 +163,15 @@ OdooSettings OdooSettings::parse(const json& settings, const Secret& secret) {
 }
 
 OdooSource::OdooSource(OdooSettings settings, Clock& clock)
-    : settings_(std::move(settings)), clock_(clock), client_(settings_.client, clock) {}
+    : settings_(std::move(settings)), clock_(clock), client_(std::make_shared<rpc::Client>(settings_.client, clock)) {}
 
 OdooSource::OdooSource(OdooSettings settings, Clock& clock, std::unique_ptr<http::Client> http)
-    : settings_(std::move(settings)), clock_(clock), client_(settings_.client, clock, std::move(http)) {}
+    : settings_(std::move(settings)),
+      clock_(clock),
+      client_(std::make_shared<rpc::Client>(settings_.client, clock, std::move(http))) {}
+
+OdooSource::OdooSource(OdooSettings settings, Clock& clock, std::shared_ptr<rpc::Client> client)
+    : settings_(std::move(settings)), clock_(clock), client_(std::move(client)) {}
 
 rpc::CallOptions OdooSource::options(std::stop_token stop, rpc::Lane lane) const {
   rpc::CallOptions options;
@@ -186,7 +192,7 @@ Time OdooSource::observe(const rpc::Answer& answer) {
 
 std::vector<std::string> OdooSource::default_models(std::stop_token stop) {
   std::vector<std::string> models;
-  if (settings_.default_models) models = odoo::default_models(client_.version(stop).major);
+  if (settings_.default_models) models = odoo::default_models(client_->version(stop).major);
   for (const std::string& model : settings_.models)
     if (std::find(models.begin(), models.end(), model) == models.end()) models.push_back(model);
   std::lock_guard lock(mutex_);
@@ -198,7 +204,7 @@ std::optional<pipeline::Description> OdooSource::describe(const std::string& mod
                                                           std::stop_token stop) {
   pipeline::Description description;
   try {
-    const rpc::Answer answer = client_.fields_get(model, schema_attributes(), options(stop));
+    const rpc::Answer answer = client_->fields_get(model, schema_attributes(), options(stop));
     observe(answer);
     description.fields = json::parse(answer.result()).dump();
   } catch (const Error& error) {
@@ -228,7 +234,7 @@ void OdooSource::drop_unreadable(const std::string& model, Plan& plan, std::opti
       read.order = "id desc";
       read.limit = failing ? 2000 : 5;
       read.names = plan.names ? rpc::Names::names : rpc::Names::ids;
-      observe(client_.search_read(model, failing ? in_range(*failing) : Domain(), read, options(stop)));
+      observe(client_->search_read(model, failing ? in_range(*failing) : Domain(), read, options(stop)));
       return std::nullopt;
     } catch (const Error& error) {
       if (error.kind == Error::Kind::forbidden) return error.message;
@@ -262,14 +268,14 @@ void OdooSource::drop_unreadable(const std::string& model, Plan& plan, std::opti
 }
 
 std::int64_t OdooSource::count(const std::string& model, const Plan&, std::stop_token stop) {
-  return client_.search_count(model, {}, options(stop));
+  return client_->search_count(model, {}, options(stop));
 }
 
 std::int64_t OdooSource::last_id(const std::string& model, const Plan&, std::stop_token stop) {
   rpc::ReadOptions page;
   page.order = "id desc";
   page.limit = 1;
-  const auto ids = client_.search(model, {}, page, options(stop));
+  const auto ids = client_->search(model, {}, page, options(stop));
   return ids.empty() ? 0 : ids.front();
 }
 
@@ -279,7 +285,7 @@ std::unique_ptr<pipeline::Page> OdooSource::records(const std::string& model, co
   read.fields = plan.fields;
   read.limit = limit;
   read.names = plan.names ? rpc::Names::names : rpc::Names::ids;
-  rpc::Answer answer = client_.search_read(model, domain, read, options(stop, lane));
+  rpc::Answer answer = client_->search_read(model, domain, read, options(stop, lane));
   const Time read_at = observe(answer);
   return std::make_unique<OdooPage>(std::move(answer), plan, read_at);
 }
@@ -304,7 +310,7 @@ pipeline::Source::Stamps OdooSource::stamps(const std::string& model, const Plan
   read.fields = plan.has_write_date ? std::vector<std::string>{"write_date"} : std::vector<std::string>{"id"};
   read.limit = limit;
   const rpc::Answer answer =
-      client_.search_read(model, domain, read, options(stop, since ? rpc::Lane::order : rpc::Lane::bulk));
+      client_->search_read(model, domain, read, options(stop, since ? rpc::Lane::order : rpc::Lane::bulk));
   Stamps out;
   out.read_at = observe(answer);
   out.took = answer.received - answer.sent;
@@ -315,7 +321,7 @@ pipeline::Source::Stamps OdooSource::stamps(const std::string& model, const Plan
 
 std::vector<std::int64_t> OdooSource::existing(const std::string& model, const std::vector<std::int64_t>& ids,
                                                std::stop_token stop) {
-  auto there = client_.search(model, Domain::where("id", "in", ids), {}, options(stop));
+  auto there = client_->search(model, Domain::where("id", "in", ids), {}, options(stop));
   std::sort(there.begin(), there.end());
   return there;
 }
@@ -327,7 +333,7 @@ std::optional<std::string> OdooSource::binary(const std::string& model, std::int
       (chosen == settings_.per_model.end() ? settings_.all_models : chosen->second).binary_bytes_max;
   rpc::ReadOptions read;
   read.fields = {field};
-  const rpc::Answer answer = client_.search_read(model, Domain::where("id", "=", id), read, options(stop));
+  const rpc::Answer answer = client_->search_read(model, Domain::where("id", "=", id), read, options(stop));
   const json rows = json::parse(answer.result(), nullptr, false);
   if (!rows.is_array() || rows.empty() || !rows[0].contains(field) || !rows[0][field].is_string()) return std::nullopt;
   const auto& encoded = rows[0][field].get_ref<const std::string&>();
@@ -343,12 +349,12 @@ std::optional<std::string> OdooSource::binary(const std::string& model, std::int
 }
 
 std::string OdooSource::learnt() const {
-  const auto stats = client_.stats();
+  const auto stats = client_->stats();
   return json{{"workers", stats.learnt_workers}, {"places", stats.places}, {"bulk_places", stats.bulk_places}}.dump();
 }
 
 int OdooSource::places() const {
-  return std::max(1, client_.stats().bulk_places);
+  return std::max(1, client_->stats().bulk_places);
 }
 
 namespace {
@@ -422,12 +428,21 @@ pipeline::Connector connector() {
       {"ca_file", "text", false, "", "certificates to trust besides the system's"},
   };
   connector.secret_doc = "password or API key";
-  connector.make_source = [](const pipeline::Connection& connection, const Secret& secret, Clock& clock) {
+  const auto pool = std::make_shared<ClientPool>();
+  const auto settings_of = [](const pipeline::Connection& connection, const Secret& secret) {
     OdooSettings settings = OdooSettings::parse(connection.settings, secret);
     // What an earlier run learnt need not be found out again by letting a call more in than there may be room for.
     if (connection.learnt.is_object()) settings.client.learnt_workers = connection.learnt.value("workers", 0);
-    return std::make_unique<OdooSource>(std::move(settings), clock);
+    return settings;
   };
+  connector.make_source = [pool, settings_of](const pipeline::Connection& connection, const Secret& secret,
+                                              Clock& clock) {
+    OdooSettings settings = settings_of(connection, secret);
+    auto client = pool->get(connection, secret, settings.client, clock);
+    return std::make_unique<OdooSource>(std::move(settings), clock, std::move(client));
+  };
+  connector.kinds = delivery_kinds();
+  connector.intake = "odoo.import";
   connector.test = test;
   connector.check = check;
   return connector;

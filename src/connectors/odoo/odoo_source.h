@@ -35,6 +35,8 @@ class OdooSource final : public pipeline::Source {
  public:
   OdooSource(OdooSettings settings, Clock& clock);
   OdooSource(OdooSettings settings, Clock& clock, std::unique_ptr<http::Client> http);
+  /// With a client that others use, too.
+  OdooSource(OdooSettings settings, Clock& clock, std::shared_ptr<rpc::Client> client);
 
   std::vector<std::string> default_models(std::stop_token stop) override;
   std::optional<pipeline::Description> describe(const std::string& model, std::optional<pipeline::Range> failing,
@@ -53,9 +55,9 @@ class OdooSource final : public pipeline::Source {
                                     std::stop_token stop) override;
   std::string learnt() const override;
   int places() const override;
-  std::int64_t calls() const override { return client_.stats().calls; }
+  std::int64_t calls() const override { return client_->stats().calls; }
 
-  rpc::Client& client() { return client_; }
+  rpc::Client& client() { return *client_; }
 
  private:
   rpc::CallOptions options(std::stop_token stop, rpc::Lane lane = rpc::Lane::bulk) const;
@@ -69,7 +71,7 @@ class OdooSource final : public pipeline::Source {
 
   const OdooSettings settings_;
   Clock& clock_;
-  rpc::Client client_;
+  const std::shared_ptr<rpc::Client> client_;
   ServerClock server_clock_;
   std::mutex mutex_;  ///< guards captured_
   std::set<std::string> captured_;
