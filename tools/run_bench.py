@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The figures of the goals, on this machine: ./dev bench [GROUP…] [--quick] [--pairs N] [--seed N] [--only P1,P2…].
 
-Groups: pull (P1 to P8, a real Odoo 19), store (P9), api (S1). The first lines tell the machine and the versions; then every
+Groups: pull (P1 to P8, a real Odoo 19), store (P9), api (S1), intake (S2). The first lines tell the machine and the versions; then every
 figure is one line of JSON: name (beginning with its id), value, unit, goal where there is one, which direction is better, and
 with pairs the interval that holds the median with at least 95 % probability. Lines with # are for people.
 --quick is for trying the benches out: 3 pairs, small sizes, no figure to quote.
@@ -67,7 +67,11 @@ def api(options):
     run_program("api_bench", options, dict(os.environ, DRAGOMAN_REPO=str(ROOT), DRAGOMAN_SEED=str(options.seed)))
 
 
-GROUPS = {"pull": pull.run, "store": store, "api": api}
+def intake(options):
+    run_program("intake_bench", options, dict(os.environ, DRAGOMAN_REPO=str(ROOT), DRAGOMAN_SEED=str(options.seed)))
+
+
+GROUPS = {"pull": pull.run, "store": store, "api": api, "intake": intake}
 
 
 def main():
