@@ -73,8 +73,15 @@ access::KeyRing open_keys(const Config& config, store::Store& store, Random& ran
 }
 
 // Of all that the hub does as jobs.
-std::vector<jobs::Kind> job_kinds(pipeline::SyncJobs& sync) {
-  return sync.kinds();
+std::vector<jobs::Kind> job_kinds(pipeline::SyncJobs& sync, const pipeline::ConnectorList& connectors,
+                                  jobs::Handler& delivery) {
+  std::vector<jobs::Kind> kinds = sync.kinds();
+  for (const auto& connector : connectors.all())
+    for (jobs::Kind kind : connector.kinds) {
+      kind.handler = &delivery;
+      kinds.push_back(std::move(kind));
+    }
+  return kinds;
 }
 
 // The machine's name alone is the same in many containers, and a data folder may be copied.
@@ -166,9 +173,14 @@ Core::Core(const Config& config, Clock& clock, Random& random)
       sync_(*store_, connections_, connectors_, clock, random, config.sync),
       sender_(*store_, notify::make_channels(config.notify), config.notify, clock, random),
       sync_jobs_(sync_, connections_),
-      job_kinds_(job_kinds(sync_jobs_), pipeline::tell_of_dead_letters),
+      runner_settings_(runner_settings(config, random)),
+      targets_(connections_, connectors_, clock),
+      delivery_(
+          *store_, [this](std::int64_t connection_id) { return targets_.get(connection_id); },
+          "node " + runner_settings_.node.name),
+      job_kinds_(job_kinds(sync_jobs_, connectors_, delivery_), pipeline::tell_of_dead_letters),
       jobs_(*store_, job_kinds_),
-      runner_(*store_, job_kinds_, clock, random, runner_settings(config, random)),
+      runner_(*store_, job_kinds_, clock, random, runner_settings_),
       schedules_(job_kinds_),
       scheduler_(*store_, schedules_),
       inbox_(*store_, connectors_, clock, config.inbox),

@@ -15,6 +15,7 @@
 #include "notify/sender.h"
 #include "ops/operation.h"
 #include "pipeline/connections.h"
+#include "pipeline/deliver.h"
 #include "pipeline/inbox.h"
 #include "pipeline/mapping.h"
 #include "pipeline/records.h"
@@ -80,6 +81,9 @@ class Core {
   pipeline::SyncService sync_;
   notify::Sender sender_;
   pipeline::SyncJobs sync_jobs_;
+  const jobs::RunnerSettings runner_settings_;
+  pipeline::Targets targets_;
+  pipeline::DeliveryHandler delivery_;
   const jobs::Kinds job_kinds_;
   jobs::Board jobs_;
   jobs::Runner runner_;

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "connectors/odoo/import_target.h"
+#include "connectors/odoo/provision.h"
 #include "connectors/odoo/models.h"
 
 namespace dragoman::connectors::odoo {
@@ -440,6 +441,13 @@ pipeline::Connector connector() {
     OdooSettings settings = settings_of(connection, secret);
     auto client = pool->get(connection, secret, settings.client, clock);
     return std::make_unique<OdooSource>(std::move(settings), clock, std::move(client));
+  };
+  connector.make_target = [pool, settings_of](const pipeline::Connection& connection, const Secret& secret,
+                                              Clock& clock) {
+    const OdooSettings settings = settings_of(connection, secret);
+    const std::int64_t action = action_of(connection, "import");
+    return std::make_unique<ImportTarget>(pool->get(connection, secret, settings.client, clock), action,
+                                          settings.companies, connection.name);
   };
   connector.kinds = delivery_kinds();
   connector.intake = "odoo.import";
