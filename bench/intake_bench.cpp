@@ -32,6 +32,9 @@
 #include "bench/figure.h"
 #include "connectors/catalog.h"
 #include "http/server.h"
+#include "jobs/board.h"
+#include "jobs/scheduler.h"
+#include "notify/sender.h"
 #include "pipeline/connections.h"
 #include "pipeline/inbox.h"
 #include "pipeline/mapping.h"
@@ -249,6 +252,11 @@ int main(int argc, char** argv) {
               Secret("bench"));
     pipeline::Records records(*store);
     pipeline::SyncService sync(*store, known, connectors, clock, random, {});
+    notify::Sender sender(*store, {}, {}, clock, random);
+    const jobs::Kinds kinds;
+    jobs::Board board(*store, kinds);
+    const jobs::Schedules schedules(kinds);
+    jobs::Scheduler scheduler(*store, schedules);
     pipeline::Inbox inbox(*store, connectors, clock);
     pipeline::Mapping mapping(*store);
     ops::Services services{.store = *store,
@@ -258,6 +266,10 @@ int main(int argc, char** argv) {
                            .connectors = connectors,
                            .records = records,
                            .sync = sync,
+                           .sender = sender,
+                           .jobs = board,
+                           .schedules = schedules,
+                           .scheduler = scheduler,
                            .inbox = inbox,
                            .mapping = mapping,
                            .clock = clock,
