@@ -31,7 +31,7 @@ constexpr std::int64_t kInterruptionsMax = 3;
 // Of a job that belongs to no connection, which has no breaker that could wait for it.
 constexpr Micros kOutageWait = std::chrono::seconds(10);
 constexpr int kCommitsMax = 3;
-constexpr std::size_t kMessageMax = 2000;
+constexpr std::size_t kMessageMax = 2000, kResultMax = std::size_t{1} << 20;
 
 #define DRAGOMAN_CLAIMED                                                                                          \
   "id, priority, attempt, interruptions, in_doubt, fence, payload_version, unique_scope, order_key, unique_key, " \
@@ -44,8 +44,10 @@ constexpr std::string_view kClaimPostgres =
     "LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING " DRAGOMAN_CLAIMED;
 constexpr std::string_view kReadySqlite =
     "SELECT " DRAGOMAN_CLAIMED " FROM job WHERE lane_id = $1 AND state = 0 AND hold = 0 ORDER BY priority, id LIMIT $2";
+// One statement for all: a third faster than one for each.
 constexpr std::string_view kBeginSqlite =
-    "UPDATE job SET state = 2, attempt = attempt + 1, fence = fence + 1, node_id = $2, started_us = $3 WHERE id = $1";
+    "UPDATE job SET state = 2, attempt = attempt + 1, fence = fence + 1, node_id = $2, started_us = $3 "
+    "WHERE id IN (SELECT value FROM json_each($1))";
 constexpr std::string_view kClaimAlone =
     "UPDATE job SET state = 2, attempt = attempt + 1, fence = fence + 1, node_id = $2, started_us = $3 "
     "WHERE id = $1 AND state = 0 AND hold = 2 RETURNING " DRAGOMAN_CLAIMED;
@@ -161,10 +163,18 @@ void claim_lane(Session& session, const OpenLane& open, std::int64_t node_id, st
   } else {
     session.query(kReadySqlite, {open.lane.id, limit},
                   [&](const Row& row) { claimed.push_back(read_claimed(row, open, node_id, false)); });
-    for (auto i = from; i < claimed.size(); ++i)
-      session.execute(kBeginSqlite, {claimed[i].job.id, node_id, to_us(now)});
+    std::string ids;
+    for (auto i = from; i < claimed.size(); ++i) ids += fmt::format("{}{}", ids.empty() ? "[" : ",", claimed[i].job.id);
+    if (!ids.empty()) session.execute(kBeginSqlite, {ids + "]", node_id, to_us(now)});
   }
   release_unique_keys(session, claimed, from);
+}
+
+std::optional<Time> next_due(Session& session) {
+  std::optional<Time> next;
+  session.first("SELECT min(run_at_us) FROM job WHERE state IN (1, 3) AND hold <> 1", {},
+                [&](const Row& row) { next = row.maybe_time(0); });
+  return next;
 }
 
 // What is due becomes available. When the next will be.
@@ -176,10 +186,7 @@ std::optional<Time> promote(Session& session, std::optional<Time> first, Time no
                            : "UPDATE job SET state = 0 WHERE id IN (SELECT id FROM job WHERE state IN (1, 3) "
                              "AND hold <> 1 AND run_at_us <= $1 ORDER BY run_at_us LIMIT $2)",
                   {to_us(now), kPromoteMax});
-  std::optional<Time> next;
-  session.first("SELECT min(run_at_us) FROM job WHERE state IN (1, 3) AND hold <> 1", {},
-                [&](const Row& row) { next = row.maybe_time(0); });
-  return next;
+  return next_due(session);
 }
 
 }  // namespace
@@ -205,33 +212,45 @@ Micros backoff(int attempt, Micros first, Micros max, Random& random) {
   return Micros(static_cast<std::int64_t>(wait * (0.8 + 0.4 * random.unit())));
 }
 
+// What a claim has to know first, and what time it is, in one question.
+struct Queue::Head {
+  Time now;
+  std::optional<Time> due;  // when the next job becomes available by itself
+  bool alive = false;
+};
+
+Queue::Head Queue::head(Session& session, std::int64_t node_id) {
+  Head head;
+  const bool postgres = session.engine() == Engine::postgres;
+  if (!postgres) head.now = session.now();
+  // The node's row is held until we commit: who declares it dead waits, and then sees what is claimed here.
+  session.query(postgres ? "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT), "
+                           "(SELECT min(run_at_us) FROM job WHERE state IN (1, 3) AND hold <> 1) "
+                           "FROM node n WHERE n.id = $1 AND n.state = 'running' FOR SHARE OF n"
+                         : "SELECT 0, (SELECT min(run_at_us) FROM job WHERE state IN (1, 3) AND hold <> 1) "
+                           "FROM node n WHERE n.id = $1 AND n.state = 'running'",
+                {node_id}, [&](const Row& row) {
+                  head.alive = true;
+                  if (postgres) head.now = row.time(0);
+                  head.due = row.maybe_time(1);
+                });
+  return head;
+}
+
 Claims Queue::claim(std::int64_t node_id, const ClaimLimits& limits) {
   Claims claims;
-  store_.write([&](Session& session) { claims = claim_in(session, node_id, limits); });
-  if (!claims.jobs.empty()) step("queue.claimed");
+  store_.write([&](Session& session) { claims = claim_in(session, node_id, limits, head(session, node_id)); });
   return claims;
 }
 
-Claims Queue::claim_in(Session& session, std::int64_t node_id, const ClaimLimits& limits) {
+Claims Queue::claim_in(Session& session, std::int64_t node_id, const ClaimLimits& limits, const Head& head) {
   Claims claims;
-  const bool postgres = session.engine() == Engine::postgres;
-  Time now = postgres ? Time{} : session.now();
-  std::optional<Time> due;
-  // The node's row is held until we commit: who declares it dead waits, and then sees what is claimed here.
-  const bool alive =
-      session.first(postgres ? "SELECT (SELECT min(run_at_us) FROM job WHERE state IN (1, 3) AND hold <> 1), "
-                               "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT) "
-                               "FROM node n WHERE n.id = $1 AND n.state = 'running' FOR SHARE OF n"
-                             : "SELECT (SELECT min(run_at_us) FROM job WHERE state IN (1, 3) AND hold <> 1), 0 "
-                               "FROM node n WHERE n.id = $1 AND n.state = 'running'",
-                    {node_id}, [&](const Row& row) {
-                      due = row.maybe_time(0);
-                      if (postgres) now = row.time(1);
-                    });
-  if (!alive) {
+  if (!head.alive) {
     claims.node_lost = true;
     return claims;
   }
+  const Time now = head.now;
+  auto due = head.due;
   due = promote(session, due, now);
   const auto wake_at = [&](Time at) {
     const auto in = std::max(Micros::zero(), std::chrono::duration_cast<Micros>(at - now));
@@ -326,7 +345,7 @@ std::vector<Ending> Queue::finish(std::span<Finished> finished) {
   std::vector<Ending> endings;
   try {
     store_.write([&](Session& session) {
-      endings = finish_in(session, finished);
+      endings = finish_in(session, finished, session.now());
       step("finish.before_commit");
     });
     step("finish.committed");
@@ -343,8 +362,9 @@ Queue::Turn Queue::turn(std::span<Finished> finished, std::int64_t node_id, cons
   Turn turn;
   try {
     store_.write([&](Session& session) {
-      turn.endings = finish_in(session, finished);
-      turn.claims = claim_in(session, node_id, limits);
+      auto first = head(session, node_id);
+      turn.endings = finish_in(session, finished, first.alive ? first.now : session.now(), &first.due);
+      turn.claims = claim_in(session, node_id, limits, first);
       if (!finished.empty()) step("finish.before_commit");
     });
     if (!finished.empty()) step("finish.committed");
@@ -366,7 +386,8 @@ std::vector<Ending> Queue::finish_one_by_one(std::span<Finished> finished) {
   for (std::size_t i = 0; i < finished.size(); ++i) {
     auto& one = finished[i];
     const auto write = [&] {
-      store_.write([&](Session& session) { endings[i] = finish_in(session, std::span(&one, 1)).front(); });
+      store_.write(
+          [&](Session& session) { endings[i] = finish_in(session, std::span(&one, 1), session.now()).front(); });
     };
     try {
       write();
@@ -549,7 +570,7 @@ Ending settle(Session& session, const Finished& finished, Time now, Random& rand
   }
 
   if (state == State::discarded && !job.order_key.empty() && !kind.dead_parks) hold = 3;
-  const std::string result = clean(outcome.result, std::size_t{1} << 20);
+  const std::string result = clean(outcome.result, kResultMax);
   const Param finished_at = ended ? Param(to_us(now)) : Param(nullptr);
   session.execute(
       "UPDATE job SET state = $2, hold = $3, attempt = $4, interruptions = $5, in_doubt = $6, again = 0, "
@@ -577,19 +598,20 @@ Ending settle(Session& session, const Finished& finished, Time now, Random& rand
 }
 
 // Those of the happy path, in one statement where the engine can. Marks which of them were.
-void complete(Session& session, std::span<Finished> finished, Time now, std::vector<Ending>& endings) {
+void complete(Session& session, std::span<Finished> finished, Time now, std::int64_t slot, std::vector<Ending>& endings,
+              Consequences& out) {
   std::vector<std::size_t> done;
   for (std::size_t i = 0; i < finished.size(); ++i)
     if (finished[i].outcome.what == What::done) done.push_back(i);
-  if (session.engine() == Engine::sqlite || done.size() == 1) {
-    for (const auto i : done) {
-      const auto& job = finished[i].claimed.job;
-      const bool plain = finished[i].outcome.result.empty();
-      const std::string result = plain ? "" : clean(finished[i].outcome.result, std::size_t{1} << 20);
-      if (session.execute("UPDATE job SET state = 4, finished_us = $3, result = $4 "
-                          "WHERE id = $1 AND fence = $2 AND state = 2 AND again = 0",
-                          {job.id, job.fence, to_us(now), result}) > 0)
-        endings[i] = Ending::recorded;
+  if (done.size() == 1) {
+    const auto i = done.front();
+    const auto& job = finished[i].claimed.job;
+    const auto result = clean(finished[i].outcome.result, kResultMax);
+    if (session.execute("UPDATE job SET state = 4, finished_us = $3, result = $4 "
+                        "WHERE id = $1 AND fence = $2 AND state = 2 AND again = 0",
+                        {job.id, job.fence, to_us(now), result}) > 0) {
+      endings[i] = Ending::recorded;
+      ++out.tallies[finished[i].claimed.lane.id].done;
     }
     return;
   }
@@ -604,23 +626,60 @@ void complete(Session& session, std::span<Finished> finished, Time now, std::vec
     if (!by_id.emplace(job.id, i).second) continue;
     ids.push_back(job.id);
     fences.push_back(job.fence);
-    results.push_back(clean(finished[i].outcome.result, std::size_t{1} << 20));
+    results.push_back(clean(finished[i].outcome.result, kResultMax));
     with_results |= !results.back().empty();
   }
-  const auto id_text = id_array(ids), fence_text = id_array(fences);
   const auto mark = [&](const Row& row) { endings[by_id.at(row.int64(0))] = Ending::recorded; };
+
+  if (session.engine() == Engine::sqlite) {
+    // {"17":3,…}: a fence by each number, and with it the result where there are any.
+    std::string fence_of;
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      fence_of += fmt::format("{}\"{}\":", i == 0 ? "{" : ",", ids[i]);
+      if (with_results) {
+        fence_of += fmt::format("[{},", fences[i]);
+        append_json_string(fence_of, results[i]);
+        fence_of += ']';
+      } else {
+        fence_of += std::to_string(fences[i]);
+      }
+    }
+    fence_of += '}';
+    if (with_results)
+      session.query(
+          "UPDATE job SET state = 4, finished_us = $2, result = json_extract(d.value, '$[1]') FROM json_each($1) d "
+          "WHERE job.id = CAST(d.key AS INTEGER) AND job.fence = json_extract(d.value, '$[0]') AND job.state = 2 AND "
+          "job.again = 0 RETURNING id",
+          {fence_of, to_us(now)}, mark);
+    else
+      session.query(
+          "UPDATE job SET state = 4, finished_us = $2 FROM json_each($1) d WHERE job.id = CAST(d.key AS INTEGER) AND "
+          "job.fence = d.value AND job.state = 2 AND job.again = 0 RETURNING id",
+          {fence_of, to_us(now)}, mark);
+    for (const auto i : done)
+      if (endings[i] == Ending::recorded) ++out.tallies[finished[i].claimed.lane.id].done;
+    return;
+  }
+
+  const auto id_text = id_array(ids), fence_text = id_array(fences);
+  // Counted in the same statement, which saves one on the way to the server.
+  const auto counted = [](std::string_view set, std::string_view columns) {
+    return fmt::format(
+        "WITH ended AS (UPDATE job SET state = 4, finished_us = $3{} FROM (SELECT unnest(CAST($1 AS bigint[])) AS id, "
+        "unnest(CAST($2 AS bigint[])) AS fence{}) d WHERE job.id = d.id AND job.fence = d.fence AND job.state = 2 AND "
+        "job.again = 0 RETURNING job.id, job.lane_id), tally AS (INSERT INTO job_tally (lane_id, slot, done, "
+        "cancelled) "
+        "SELECT lane_id, $4, count(*), 0 FROM ended GROUP BY lane_id ORDER BY lane_id ON CONFLICT (lane_id, slot) "
+        "DO UPDATE SET done = job_tally.done + excluded.done) SELECT id FROM ended",
+        set, columns);
+  };
+  static const std::string kPlain = counted("", "");
+  static const std::string kWithResults = counted(", result = d.result", ", unnest(CAST($5 AS text[])) AS result");
   if (with_results)
-    session.query(
-        "UPDATE job SET state = 4, finished_us = $3, result = d.result FROM (SELECT unnest(CAST($1 AS bigint[])) AS "
-        "id, unnest(CAST($2 AS bigint[])) AS fence, unnest(CAST($4 AS text[])) AS result) d "
-        "WHERE job.id = d.id AND job.fence = d.fence AND job.state = 2 AND job.again = 0 RETURNING job.id",
-        {id_text, fence_text, to_us(now), text_array({results.begin(), results.end()})}, mark);
+    session.query(kWithResults, {id_text, fence_text, to_us(now), slot, text_array({results.begin(), results.end()})},
+                  mark);
   else
-    session.query(
-        "UPDATE job SET state = 4, finished_us = $3 FROM (SELECT unnest(CAST($1 AS bigint[])) AS id, "
-        "unnest(CAST($2 AS bigint[])) AS fence) d "
-        "WHERE job.id = d.id AND job.fence = d.fence AND job.state = 2 AND job.again = 0 RETURNING job.id",
-        {id_text, fence_text, to_us(now)}, mark);
+    session.query(kPlain, {id_text, fence_text, to_us(now), slot}, mark);
 }
 
 // What a connection's breaker has to know: the worst that was seen, a probe before others.
@@ -660,30 +719,30 @@ void tell_breakers(Session& session, std::span<Finished> finished, const std::ve
 
 }  // namespace
 
-std::vector<Ending> Queue::finish_in(Session& session, std::span<Finished> finished) {
+std::vector<Ending> Queue::finish_in(Session& session, std::span<Finished> finished, Time now,
+                                     std::optional<Time>* due) {
   std::vector<Ending> endings(finished.size(), Ending::later);
   if (finished.empty()) return endings;
-  const Time now = session.now();
-  complete(session, finished, now, endings);
-
+  const auto slot = slot_of(finished.front().claimed.node_id);
   Consequences out;
+  complete(session, finished, now, slot, endings, out);
   for (std::size_t i = 0; i < finished.size(); ++i) {
     const auto& claimed = finished[i].claimed;
-    if (endings[i] == Ending::recorded) {
-      ++out.tallies[claimed.lane.id].done;
+    if (endings[i] == Ending::recorded)
       leave(session, claimed, out);
-    } else {
+    else
       endings[i] = settle(session, finished[i], now, random_, who_, out);
-    }
   }
 
   std::sort(out.keys.begin(), out.keys.end());
   out.available |= leave_orders(session, out.keys, now);
   add_history(session, now, out.history);
-  const auto slot = slot_of(finished.front().claimed.node_id);
   for (const auto& [lane, tally] : out.tallies) add_tally(session, lane, slot, tally.done, tally.cancelled);
   tell_breakers(session, finished, endings, now, random_, out);
-  if (out.available) session.notify(kJobsChannel);
+  if (out.available) {
+    session.notify(kJobsChannel);
+    if (due) *due = next_due(session);
+  }
   if (!out.dead.empty()) {
     session.notify(kDeadChannel);
     if (kinds_.on_dead()) kinds_.on_dead()(session, out.dead);

@@ -140,8 +140,11 @@ class Queue {
   store::Store& store() { return store_; }
 
  private:
-  Claims claim_in(store::Session& session, std::int64_t node_id, const ClaimLimits& limits);
-  std::vector<Ending> finish_in(store::Session& session, std::span<Finished> finished);
+  struct Head;
+  Head head(store::Session& session, std::int64_t node_id);
+  Claims claim_in(store::Session& session, std::int64_t node_id, const ClaimLimits& limits, const Head& head);
+  std::vector<Ending> finish_in(store::Session& session, std::span<Finished> finished, Time now,
+                                std::optional<Time>* due = nullptr);
   std::vector<Ending> finish_one_by_one(std::span<Finished> finished);
 
   store::Store& store_;

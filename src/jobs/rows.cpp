@@ -60,6 +60,9 @@ void add_history(Session& session, Time now, const std::vector<HistoryLine>& lin
 }
 
 bool leave_order(Session& session, std::string_view key, std::int64_t ended, bool promote, Time now) {
+  // Most are the last of their key.
+  if (ended == 1 && session.execute("DELETE FROM order_queue WHERE key = $1 AND unfinished = 1", {key}) > 0)
+    return false;
   std::int64_t left = 0;
   if (!session.first("UPDATE order_queue SET unfinished = unfinished - $2 WHERE key = $1 RETURNING unfinished",
                      {key, ended}, [&](const Row& row) { left = row.int64(0); }))
