@@ -53,8 +53,10 @@ class Metrics::Impl {
                    "Requests refused because the hub was full, and peers dropped for being slow, since start.")),
         models(gauges(registry, "dragoman_models", "Captured models by what happens to them.")),
         connections(gauges(registry, "dragoman_connections", "Connections by state.")),
-        jobs(gauges(registry, "dragoman_jobs",
-                    "Jobs by what became of them; all together are those ever accepted.")),
+        jobs(gauges(registry, "dragoman_jobs", "Jobs by what became of them; all together are those ever accepted.")),
+        messages(gauges(registry, "dragoman_messages",
+                        "Messages to people that wait for their channel, and those given up within the last day.")),
+        audit_entries(gauges(registry, "dragoman_audit_entries", "Entries of the audit log.").Add({})),
         stuck(gauges(registry, "dragoman_handlers_stuck", "Handlers of jobs that did not come back.").Add({})),
         records(gauges(registry, "dragoman_records", "Records held.").Add({})),
         changes(gauges(registry, "dragoman_change_number", "The newest number of the change feed.").Add({})),
@@ -66,8 +68,8 @@ class Metrics::Impl {
   prometheus::Registry registry;
   Family<Counter>& requests;
   Family<Histogram>& durations;
-  Family<Gauge>&open, &turned_away, &models, &connections, &jobs;
-  Gauge &stuck, &records, &changes, &store_bytes, &memory;
+  Family<Gauge>&open, &turned_away, &models, &connections, &jobs, &messages;
+  Gauge &audit_entries, &stuck, &records, &changes, &store_bytes, &memory;
 
   // Looking a label set up costs more than the request it counts: each is looked up once.
   struct OfRoute {
@@ -129,6 +131,9 @@ std::string Metrics::text() {
     set(impl_->jobs, "state", "done", now.jobs_done);
     set(impl_->jobs, "state", "cancelled", now.jobs_cancelled);
     set(impl_->jobs, "state", "dead", now.jobs_dead);
+    set(impl_->messages, "state", "waiting", now.messages_waiting);
+    set(impl_->messages, "state", "failed", now.messages_failed);
+    impl_->audit_entries.Set(static_cast<double>(now.audit_entries));
     impl_->stuck.Set(static_cast<double>(now.handlers_stuck));
     impl_->records.Set(static_cast<double>(now.records));
     impl_->changes.Set(static_cast<double>(now.changes));

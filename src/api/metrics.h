@@ -35,6 +35,8 @@ class Metrics {
     std::int64_t store_bytes = 0;
     std::int64_t jobs_waiting = 0, jobs_running = 0, jobs_done = 0, jobs_cancelled = 0, jobs_dead = 0;
     std::int64_t handlers_stuck = 0;
+    std::int64_t messages_waiting = 0, messages_failed = 0;  ///< to people; given up within the last day
+    std::int64_t audit_entries = 0;
   };
   void on_scrape(std::function<Snapshot()> collect);
 

@@ -146,6 +146,11 @@ api::Metrics::Snapshot measure(Core& core, const http::Server& server) {
   core.store().read([&](store::Session& session) {
     session.query("SELECT last FROM feed WHERE id = 1", std::initializer_list<store::Param>{},
                   [&](const store::Row& row) { snapshot.changes = row.int64(0); });
+    session.query("SELECT entries FROM audit_head WHERE id = 1", std::initializer_list<store::Param>{},
+                  [&](const store::Row& row) { snapshot.audit_entries = row.int64(0); });
+    const auto messages = notify::message_counts(session);
+    snapshot.messages_waiting = messages.waiting;
+    snapshot.messages_failed = messages.failed;
   });
   const auto jobs = core.jobs().counts();
   snapshot.jobs_waiting = jobs.waiting;

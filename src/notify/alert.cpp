@@ -109,4 +109,17 @@ Problem mute(Session& session, const std::string& fingerprint, Time until) {
   return std::move(*problem);
 }
 
+MessageCounts message_counts(Session& session) {
+  MessageCounts counts;
+  session.first("SELECT count(*) FROM notification_delivery WHERE state = 'waiting'", {},
+                [&](const Row& row) { counts.waiting = row.int64(0); });
+  const Time day_ago = session.now() - std::chrono::hours(24);
+  // A message lives for a day at most before it is given up, so an older one did not fail since.
+  session.first(
+      "SELECT count(*) FROM notification n JOIN notification_delivery d ON d.notification_id = n.id WHERE "
+      "n.created_us > $1 AND d.state = 'failed' AND d.done_us > $2",
+      {to_us(day_ago - std::chrono::hours(48)), to_us(day_ago)}, [&](const Row& row) { counts.failed = row.int64(0); });
+  return counts;
+}
+
 }  // namespace dragoman::notify

@@ -60,4 +60,10 @@ std::vector<Problem> problems(store::Session& session, std::int64_t limit);
 /// No messages about it before `until`; at once again when that is past. Throws not_found.
 Problem mute(store::Session& session, const std::string& fingerprint, Time until);
 
+/// Messages on their way through a channel, and those given up within the last day.
+struct MessageCounts {
+  std::int64_t waiting = 0, failed = 0;
+};
+MessageCounts message_counts(store::Session& session);
+
 }  // namespace dragoman::notify

@@ -188,6 +188,12 @@ TEST_F(SenderTest, WhatIsHopelessIsGivenUpAtOnceAndTheRestAfterADay) {
   raise_one("a");
   step();
   EXPECT_EQ(problem("a").state, "failed");
+  const auto counts = [&] {
+    MessageCounts now;
+    store_->read([&](Session& session) { now = message_counts(session); });
+    return std::pair(now.waiting, now.failed);
+  };
+  EXPECT_EQ(counts(), std::pair(std::int64_t{0}, std::int64_t{1}));
   mail_.failures.assign(1000, Error(Error::Kind::unavailable, "no connection"));
   raise_one("b");
   for (int i = 0; i < 26 * 60; ++i) {
@@ -197,6 +203,7 @@ TEST_F(SenderTest, WhatIsHopelessIsGivenUpAtOnceAndTheRestAfterADay) {
   EXPECT_EQ(problem("b").state, "failed");
   EXPECT_GT(problem("b").deliveries[0].attempts, 20);
   EXPECT_LT(problem("b").deliveries[0].attempts, 40);
+  EXPECT_EQ(counts(), std::pair(std::int64_t{0}, std::int64_t{1})) << "the other was longer ago";
 }
 
 TEST_F(SenderTest, ALongWaitThatTheReceiverAsksForIsKept) {
