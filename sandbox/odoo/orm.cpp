@@ -734,6 +734,12 @@ void Orm::fields_get(const Table& table, const std::vector<std::string>& fields,
       out.key(name);
       write_json(out, value);
     }
+    // What is kept of the real servers was recorded without it; these two are what is computed here and stored.
+    if (std::find(attributes.begin(), attributes.end(), "depends") != attributes.end()) {
+      out.key("depends");
+      const bool of_name = field->name == "complete_name" || field->name == "display_name";
+      write_json(out, of_name ? Json::array({"name", "parent_id"}) : Json::array());
+    }
     out.end_object();
   }
   out.end_object();

@@ -30,6 +30,8 @@ bool is_id(const json& value) {
   return value.is_number_integer();
 }
 
+const std::string kNotes = "message_ids";
+
 json sorted(json ids) {
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
@@ -148,6 +150,13 @@ bool has(Session& session, const Seen& seen, const json& fields) {
   return true;
 }
 
+// Odoo notes a change of a tracked field in the record's messages: one note per write.
+bool one_note_more(const json& before, const json& now) {
+  if (!before.is_array() || !now.is_array() || now.size() != before.size() + 1) return false;
+  return std::all_of(before.begin(), before.end(),
+                     [&](const json& id) { return std::find(now.begin(), now.end(), id) != now.end(); });
+}
+
 // Whether nothing is different but what `fields` explains.
 bool explained(Session& session, const Seen& seen, const json& fields) {
   if (seen.previous == 0 || seen.before.empty()) {
@@ -165,6 +174,10 @@ bool explained(Session& session, const Seen& seen, const json& fields) {
     if (bookkeeping(field) || !differs(field, value)) continue;
     (fields.contains(field) ? ours : others).insert(field);
   }
+  if (const auto notes = seen.before.find(kNotes); !ours.empty() && others.contains(kNotes) &&
+                                                   notes != seen.before.end() &&
+                                                   one_note_more(*notes, seen.body.at(kNotes)))
+    others.erase(kNotes);
   if (others.empty()) return true;
   const auto depends = dependencies(session, seen);
   // What is computed from what we changed, and from that in turn.

@@ -47,7 +47,8 @@ void settle(store::Session& session, std::int64_t job_id, const std::string& mod
 /// Whether the change with that number of the feed is ours. It is if
 ///  - the fields that we wrote (in one write, or in several whose changes were not seen one by one) have the values
 ///    that we wrote, each of them; and
-///  - nothing else changed but `write_date` and its kin, and what Odoo computes from fields of ours that changed.
+///  - nothing else changed but `write_date` and its kin, what Odoo computes from fields of ours that changed, and one
+///    note about them in the record's messages.
 ///    Of a record that we created: it was not written by anybody else since, as far as its `write_uid` tells.
 /// Each write is recognised in one change only: the same values again, from somebody else, are not ours. Asked again
 /// about the same change it answers the same.

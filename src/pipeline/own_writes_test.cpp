@@ -123,6 +123,17 @@ TEST_P(OwnWrites, WhatOdooComputesFromOurFieldsIsOurs) {
       << "an amount does not come from a name";
 }
 
+TEST_P(OwnWrites, TheNoteThatOdooMakesOfATrackedFieldIsOursAndAMessageIsNot) {
+  see(7, R"("name": "a", "message_ids": [5])");
+  begin(1, "A", 7, R"({"name": "b"})");
+  end(1, "A", 7);
+  EXPECT_EQ(ask(see(7, R"("name": "b", "message_ids": [6, 5])")), Own::yes);
+  EXPECT_EQ(ask(see(7, R"("name": "b", "message_ids": [7, 6, 5])")), Own::no);
+  begin(2, "A", 7, R"({"name": "c"})");
+  end(2, "A", 7);
+  EXPECT_EQ(ask(see(7, R"("name": "c", "message_ids": [9, 8, 7, 6, 5])")), Own::no) << "a note and a message";
+}
+
 TEST_P(OwnWrites, SeveralWritesMayComeBackInOneChangeOrInBetween) {
   see(7, R"("name": "a", "phone": "1")");
   begin(1, "A", 7, R"({"name": "b"})");
