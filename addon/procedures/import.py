@@ -152,11 +152,8 @@ def check_model(model):
 
 
 def gather_one(comodel, value, found):
-    # What is no text is no key, and is refused when it is resolved.
-    if isinstance(value, dict) and isinstance(value.get('key'), str):
-        model = value.get('model') or comodel
-        if isinstance(model, str):
-            found.append((model, value['key']))
+    if isinstance(value, dict) and 'key' in value:
+        found.append((value.get('model') or comodel, value['key']))
 
 
 def gather(model, values, found):
@@ -183,9 +180,8 @@ def gather(model, values, found):
 
 
 def check_key(key):
-    # It is part of two indexes, in one of them escaped.
-    if not isinstance(key, str) or not key or '\x00' in key or len(key.encode('utf-8')) > 500:
-        raise problem('Item', 'An external key is a text of 1 to 500 bytes.')
+    if not isinstance(key, str) or not key or '\x00' in key or len(key) > 1000:
+        raise problem('Item', 'An external key is a text of 1 to 1000 characters.')
 
 
 def normalise(raw):
@@ -202,8 +198,6 @@ def normalise(raw):
         raise problem('Item', '`values` and `children` are objects.')
     if version is not None and (isinstance(version, bool) or not isinstance(version, int)):
         raise problem('Item', '`version` is a whole number.')
-    if raw.get('digest') and not isinstance(raw['digest'], str):
-        raise problem('Item', '`digest` is a text.')
     if call and call not in CALLS:
         raise problem('Item', '`%s` is none of the methods that are called after an import: %s.'
                       % (call, ', '.join(sorted(CALLS))))
