@@ -152,8 +152,11 @@ def check_model(model):
 
 
 def gather_one(comodel, value, found):
-    if isinstance(value, dict) and 'key' in value:
-        found.append((value.get('model') or comodel, value['key']))
+    # What is no text is no key, and is refused when it is resolved.
+    if isinstance(value, dict) and isinstance(value.get('key'), str):
+        model = value.get('model') or comodel
+        if isinstance(model, str):
+            found.append((model, value['key']))
 
 
 def gather(model, values, found):
@@ -180,8 +183,9 @@ def gather(model, values, found):
 
 
 def check_key(key):
-    if not isinstance(key, str) or not key or '\x00' in key or len(key) > 1000:
-        raise problem('Item', 'An external key is a text of 1 to 1000 characters.')
+    # It is part of two indexes, in one of them escaped.
+    if not isinstance(key, str) or not key or '\x00' in key or len(key.encode('utf-8')) > 500:
+        raise problem('Item', 'An external key is a text of 1 to 500 bytes.')
 
 
 def normalise(raw):
@@ -198,6 +202,8 @@ def normalise(raw):
         raise problem('Item', '`values` and `children` are objects.')
     if version is not None and (isinstance(version, bool) or not isinstance(version, int)):
         raise problem('Item', '`version` is a whole number.')
+    if raw.get('digest') and not isinstance(raw['digest'], str):
+        raise problem('Item', '`digest` is a text.')
     if call and call not in CALLS:
         raise problem('Item', '`%s` is none of the methods that are called after an import: %s.'
                       % (call, ', '.join(sorted(CALLS))))

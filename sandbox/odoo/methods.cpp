@@ -221,6 +221,9 @@ Methods::Methods() {
                                                                 : Access::unlink;
                   out.boolean(call.orm.has_access(call.table.model(), access));
                 }});
+  add("res.users", {.name = "context_get", .owner = "ResUsers", .from_series = 19, .run = [](Call& call, Sink& out) {
+                      write_json(out, {{"lang", "en_US"}, {"tz", "UTC"}, {"uid", call.orm.env().uid}});
+                    }});
   // A public method that returns None, as several of Odoo's actions do. 14 locks with action_done.
   add("sale.order", {.name = "action_lock",
                      .owner = "SaleOrder",

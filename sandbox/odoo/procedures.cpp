@@ -142,12 +142,12 @@ class Importer {
   static void check_key(const Json& raw) {
     const auto found = raw.find("key");
     if (found == raw.end() || !found->is_string() || found->get<std::string>().empty() ||
-        found->get<std::string>().size() > 1000)
-      throw problem("Item", "An external key is a text of 1 to 1000 characters.");
+        found->get<std::string>().size() > 500)
+      throw problem("Item", "An external key is a text of 1 to 500 bytes.");
   }
 
   void gather_one(const std::string& model, const Json& value, std::vector<Key>& refs) {
-    if (!value.is_object() || !value.contains("key")) return;
+    if (!value.is_object() || text_of(value, "key").empty()) return;
     const std::string named = text_of(value, "model");
     refs.emplace_back(named.empty() ? model : named, text_of(value, "key"));
   }
@@ -346,7 +346,8 @@ class Importer {
       if (of.empty()) of = model;
       const Key key{of, text_of(value, "key")};
       if (there(key)) return row_of(key).id;
-      throw problem("Reference", "There is no " + of + " with the key `" + key.second + "`" +
+      throw problem("Reference", "There is no " + of + " with the key `" +
+                                     (value["key"].is_string() ? key.second : python_repr(value["key"])) + "`" +
                                      (row_of(key).id != 0 ? ": it was deleted in Odoo." : "."));
     }
     if (value.contains("ref")) {

@@ -53,10 +53,11 @@ struct OfLane {
 
 /// All that worker threads touch. Shared, because one that never came back may outlive the Runner.
 struct Pool {
-  explicit Pool(RunnerSettings s, Clock& c) : settings(std::move(s)), clock(c) {}
+  Pool(RunnerSettings s, Clock& c, const Node& n) : settings(std::move(s)), clock(c), node(n) {}
 
   const RunnerSettings settings;
   Clock& clock;
+  const Node& node;  // not to be asked while stopping: it may be gone
 
   std::mutex mutex;
   std::condition_variable work, pump, quiet;
@@ -81,7 +82,7 @@ struct Pool {
 
   /// The next jobs to run, of the lane whose first is the most urgent; nullptr: nothing may begin. With the lock.
   std::shared_ptr<Run> pick() {
-    if (stopping || !may_begin || alone || waiting == 0) return nullptr;
+    if (stopping || !may_begin || alone || waiting == 0 || !node.fresh()) return nullptr;
     OfLane* best = nullptr;
     std::size_t at = 0, best_at = 0;
     const auto count = lanes.size();
@@ -260,7 +261,7 @@ class Runner::Impl {
         node_(queue_, clock, settings.node),
         leader_(store, node_, "upkeep"),
         retention_(store, settings.retention),
-        pool_(std::make_shared<Pool>(std::move(settings), clock)) {}
+        pool_(std::make_shared<Pool>(std::move(settings), clock, node_)) {}
 
   void start() {
     node_.start();
@@ -452,10 +453,16 @@ class Runner::Impl {
   void watch(std::stop_token stop) {
     name_thread("job-watchdog");
     while (clock_.wait(kWatchdogTick, stop)) {
-      std::vector<std::shared_ptr<Run>> late;
+      std::vector<std::shared_ptr<Run>> late, stale;
       {
         std::lock_guard lock(pool_->mutex);
         const auto now = clock_.steady();
+        // The beat itself may hang in the database, or this process have been stopped: whoever is about to begin an
+        // effect has to hear that others may have the job by now.
+        if (pool_->may_begin && !node_.fresh()) {
+          pool_->may_begin = false;
+          stale.assign(pool_->runs.begin(), pool_->runs.end());
+        }
         const auto runs = pool_->runs;
         for (const auto& run : runs) {
           if (now < run->deadline) continue;
@@ -463,6 +470,7 @@ class Runner::Impl {
           if (now >= run->deadline + settings_.stuck_grace && !pool_->stopping) abandon(run);
         }
       }
+      for (const auto& run : stale) run->stop.request_stop();
       for (const auto& run : late) {
         log::warning("a handler has used up its time limit and is asked to stop",
                      {{"kind", run->lane.kind->name}, {"jobs", run->jobs}});

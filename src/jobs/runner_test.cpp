@@ -37,6 +37,38 @@ class CutOffStore final : public store::Store {
   store::Store& inner_;
 };
 
+/// The database, of which no answer comes while it hangs.
+class HangingStore final : public store::Store {
+ public:
+  explicit HangingStore(store::Store& inner) : inner_(inner) {}
+  void read(const std::function<void(store::Session&)>& work) override { inner_.read(work); }
+  void write(const std::function<void(store::Session&)>& work) override {
+    {
+      std::unique_lock lock(mutex_);
+      moved_.wait(lock, [&] { return !hangs_; });
+    }
+    inner_.write(work);
+  }
+  std::uint64_t wait(std::string_view channel, std::uint64_t seen, Micros timeout, std::stop_token stop) override {
+    return inner_.wait(channel, seen, timeout, stop);
+  }
+  void backup(const std::string& path) override { inner_.backup(path); }
+  store::Info info() override { return inner_.info(); }
+  void hang(bool hangs) {
+    {
+      std::lock_guard lock(mutex_);
+      hangs_ = hangs;
+    }
+    moved_.notify_all();
+  }
+
+ private:
+  store::Store& inner_;
+  std::mutex mutex_;
+  std::condition_variable moved_;
+  bool hangs_ = false;
+};
+
 class RunnerTest : public JobsTest {
  protected:
   RunnerSettings settings(std::string name = "hub") {
@@ -299,6 +331,36 @@ TEST_P(RunnerTest, AClaimWhoseAnswerWasLostIsPutBackAndRuns) {
   EXPECT_EQ(told(id), std::vector<std::string>{"put back"});
   EXPECT_EQ(board_->show(id).attempt, 1);
   runner_.reset();
+}
+
+TEST_P(RunnerTest, HandlersHearThatTheLeaseIsOverEvenIfTheHeartbeatHangs) {
+  HangingStore hanging(*store_);
+  std::atomic<bool> asked = false;
+  handler_.work = [&](std::span<const Job> jobs, std::stop_token stop) {
+    if (asked) return std::vector<Outcome>(jobs.size(), done());
+    std::mutex mutex;
+    std::condition_variable_any heard;
+    std::unique_lock lock(mutex);
+    ++at_the_gate_;
+    heard.wait(lock, stop, [] { return false; });
+    asked = true;
+    return std::vector<Outcome>(jobs.size(), snooze(Micros::zero()));
+  };
+  const auto id = add(job()).id;
+  auto given = settings();
+  given.threads = 1;
+  given.node.lease = milliseconds(500);
+  Runner runner(hanging, kinds_, clock_, random_, given);
+  runner.start();
+  ASSERT_TRUE(eventually([&] { return at_the_gate_ == 1; }));
+  hanging.hang(true);
+  ASSERT_TRUE(eventually([&] { return asked.load(); }));
+  EXPECT_FALSE(runner.status().fresh);
+  EXPECT_NE(runner.status().trouble.find("heartbeat"), std::string::npos);
+  hanging.hang(false);
+  ASSERT_TRUE(eventually([&] { return state(id) == State::completed; }));
+  EXPECT_EQ(runner.status().trouble, "");
+  EXPECT_EQ(runner.stop(), 0);
 }
 
 TEST_P(RunnerTest, TwoNodesShareTheWork) {
