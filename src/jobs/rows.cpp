@@ -87,23 +87,18 @@ bool leave_orders(Session& session, const std::vector<std::string_view>& keys, T
   }
   if (keys.empty()) return false;
   const auto array = text_array(keys);
-  // Locked in their order first: who locks several never waits for one who waits for him.
-  session.execute("SELECT key FROM order_queue WHERE key = ANY(CAST($1 AS text[])) ORDER BY key FOR UPDATE", {array});
-  std::vector<std::string> left;
-  bool empty = false;
-  session.query(
-      "UPDATE order_queue SET unfinished = unfinished - 1 WHERE key = ANY(CAST($1 AS text[])) RETURNING key, "
-      "unfinished",
-      {array}, [&](const Row& row) {
-        if (row.int64(1) > 0)
-          left.emplace_back(row.text(0));
-        else
-          empty = true;
-      });
-  if (empty)
-    session.execute("DELETE FROM order_queue WHERE key = ANY(CAST($1 AS text[])) AND unfinished <= 0", {array});
+  // Locked in their order first: who locks several never waits for one who waits for him. Most are the last of their
+  // key.
+  std::vector<std::string> last, left;
+  session.query("SELECT key, unfinished FROM order_queue WHERE key = ANY(CAST($1 AS text[])) ORDER BY key FOR UPDATE",
+                {array}, [&](const Row& row) { (row.int64(1) <= 1 ? last : left).emplace_back(row.text(0)); });
+  if (!last.empty())
+    session.execute("DELETE FROM order_queue WHERE key = ANY(CAST($1 AS text[]))",
+                    {text_array({last.begin(), last.end()})});
   if (left.empty()) return false;
   const auto left_array = text_array({left.begin(), left.end()});
+  session.execute("UPDATE order_queue SET unfinished = unfinished - 1 WHERE key = ANY(CAST($1 AS text[]))",
+                  {left_array});
   return session.execute(
              "UPDATE job SET hold = 0, state = CASE WHEN run_at_us <= $2 THEN 0 ELSE state END WHERE id = ANY(ARRAY("
              "SELECT min(id) FROM job WHERE order_key = ANY(CAST($1 AS text[])) AND hold = 1 GROUP BY order_key))",
