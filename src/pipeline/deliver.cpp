@@ -13,6 +13,7 @@
 #include "audit/audit.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/step.h"
 #include "base/text.h"
 #include "pipeline/mapping.h"
 #include "pipeline/own_writes.h"
@@ -424,7 +425,9 @@ void DeliveryHandler::run_batch(Batch& batch, std::stop_token stop) {
           task.children.push_back({field, child["key"].get<std::string>(), false});
     }
   }
+  step("deliver.begun");
   intend(batch);
+  step("deliver.intended");
   probe(batch, stop);
   std::vector<Task*> left;
   for (Task& task : batch.tasks)
@@ -631,6 +634,7 @@ void DeliveryHandler::send(Batch& batch, std::vector<Task*> tasks, std::stop_tok
   std::vector<Delivered> results;
   try {
     results = batch.to.target->deliver(records, stop);
+    step("deliver.sent");
     if (results.size() != records.size())
       throw Error(Error::Kind::in_doubt,
                   fmt::format("{} records were sent, and the answer tells of {}.", records.size(), results.size()));

@@ -7,6 +7,7 @@
 
 #include "audit/audit.h"
 #include "base/error.h"
+#include "base/step.h"
 #include "jobs/queue.h"
 #include "pipeline/deliver.h"
 
@@ -177,6 +178,7 @@ void Inbox::write(const std::vector<Waiting*>& group) {
       clean_now = true;
     }
   }
+  step("intake.before_store");
   store_.write([&](Session& session) {
     const Time now = session.now();
     struct Known {
@@ -299,6 +301,7 @@ void Inbox::write(const std::vector<Waiting*>& group) {
     }
     if (!entries.empty()) audit::append(session, entries);
   });
+  step("intake.stored");
 }
 
 std::int64_t Inbox::clean(Session& session, std::int64_t limit) {
