@@ -15,7 +15,6 @@
 #include <sstream>
 
 #include "base/error.h"
-#include "connectors/catalog.h"
 #include "pipeline/job_alerts.h"
 
 namespace dragoman::app {
@@ -163,11 +162,11 @@ std::optional<std::string> DataFolder::hub_url() const {
   return parsed["url"].get<std::string>();
 }
 
-Core::Core(const Config& config, Clock& clock, Random& random)
+Core::Core(const Config& config, Clock& clock, Random& random, pipeline::ConnectorList connectors)
     : store_(store::open(config.store, clock)),
       keys_(open_keys(config, *store_, random)),
       tokens_(*store_, clock, random),
-      connectors_(connectors::catalog()),
+      connectors_(std::move(connectors)),
       connections_(*store_, keys_, clock),
       records_(*store_),
       sync_(*store_, connections_, connectors_, clock, random, config.sync),

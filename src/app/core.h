@@ -9,6 +9,7 @@
 #include "app/config.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "connectors/catalog.h"
 #include "jobs/board.h"
 #include "jobs/runner.h"
 #include "jobs/scheduler.h"
@@ -54,7 +55,7 @@ class Core {
  public:
   /// Throws what opening the store throws, and invalid (code `key_missing`) if the database holds sealed secrets and
   /// there is no key.
-  Core(const Config& config, Clock& clock, Random& random);
+  Core(const Config& config, Clock& clock, Random& random, pipeline::ConnectorList connectors = connectors::catalog());
 
   ops::Services& services() { return services_; }
   store::Store& store() { return *store_; }

@@ -200,7 +200,7 @@ sigset_t block_stop_signals() {
 }
 
 void run_hub(const Config& config, const std::map<std::string, std::string>& environment, const sigset_t& signals,
-             Clock& clock, Random& random) {
+             Clock& clock, Random& random, const pipeline::ConnectorList& connectors) {
   Console console;
   DataFolder folder(config.data_dir);
   if (!folder.try_lock(clock, std::chrono::seconds(1))) {
@@ -216,7 +216,7 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
   raise_file_limit();
   start_log(config.log_level, config.log_file.empty() && console.terminal() ? folder.path("hub.log") : config.log_file);
 
-  Core core(config, clock, random);
+  Core core(config, clock, random, connectors);
   Upkeep upkeep(core.store(), clock, config.upkeep);
   upkeep.begin();
   const auto operations = ops::catalog(core.connectors());

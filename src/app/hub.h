@@ -5,6 +5,7 @@
 #include "app/config.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "pipeline/connections.h"
 
 namespace dragoman::app {
 
@@ -16,6 +17,6 @@ sigset_t block_stop_signals();
 ///
 /// Threads: runs on the main thread.
 void run_hub(const Config& config, const std::map<std::string, std::string>& environment, const sigset_t& signals,
-             Clock& clock, Random& random);
+             Clock& clock, Random& random, const pipeline::ConnectorList& connectors);
 
 }  // namespace dragoman::app

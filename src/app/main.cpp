@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -13,10 +14,13 @@
 #include <thread>
 
 #include "api/api.h"
+#include "app/bench_queue.h"
 #include "app/config.h"
 #include "app/core.h"
 #include "app/hub.h"
 #include "app/reference.h"
+#include "app/selftest.h"
+#include "app/selftest_target.h"
 #include "base/error.h"
 #include "base/heap.h"
 #include "base/step.h"
@@ -239,6 +243,30 @@ int reference(const std::string& what, const std::vector<ops::Operation>& operat
   return 0;
 }
 
+/// A whole number given to a builtin, or its default.
+std::int64_t number_of(const cli::Command& command, const std::string& name, std::int64_t otherwise, std::int64_t max) {
+  const auto given = command.inputs.find(name);
+  if (given == command.inputs.end()) return otherwise;
+  std::int64_t number = 0;
+  const auto& text = given->second;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (code != std::errc() || end != text.data() + text.size() || number < 1 || number > max)
+    throw Error(Error::Kind::invalid, fmt::format("--{} is a whole number from 1 to {}.", name, max));
+  return number;
+}
+
+/// A folder for what is tried out, on the disk that the hub's data is on or would be on.
+std::string trial_folder(const Config& config) {
+  std::filesystem::path folder = std::filesystem::absolute(config.data_dir);
+  std::error_code ignored;
+  while (!std::filesystem::is_directory(folder, ignored) && folder.has_relative_path()) folder = folder.parent_path();
+  return folder.string();
+}
+
+std::string postgres_url(const Config& config) {
+  return store::sqlite_path(config.store.url) ? std::string() : config.store.url;
+}
+
 int start(int argc, const char* const* argv) {
   if (sodium_init() < 0) throw Error(Error::Kind::bug, "libsodium does not start");
   const sigset_t signals = block_stop_signals();
@@ -252,12 +280,28 @@ int start(int argc, const char* const* argv) {
   SystemRandom random;
   const auto environment = process_environment();
   const Config config = load_config(command.config_file, environment, command.settings);
-  if (command.builtin == "run") {
-    run_hub(config, environment, signals, clock, random);
+  if (command.builtin == "run" || command.builtin == "selftest hub") {
+    run_hub(config, environment, signals, clock, random,
+            command.builtin == "run" ? connectors : selftest_connectors());
     return 0;
   }
   log::configure(log::Level::warning, config.log_file);
   StopOnSignal stopper(signals);
+  if (command.builtin == "bench queue")
+    return bench_queue({.postgres_url = postgres_url(config),
+                        .folder = trial_folder(config),
+                        .pairs = number_of(command, "pairs", 9, 1000),
+                        .jobs = number_of(command, "jobs", 20'000, 10'000'000),
+                        .seconds = number_of(command, "seconds", 20, 3600),
+                        .json = command.json},
+                       clock, random, stopper.token());
+  if (command.builtin == "selftest crash")
+    return selftest_crash({.postgres_url = postgres_url(config),
+                           .folder = trial_folder(config),
+                           .kills = number_of(command, "kills", 50, 1'000'000),
+                           .seed = number_of(command, "seed", 0, INT64_MAX),
+                           .json = command.json},
+                          clock, random, stopper.token());
   return run_command(command, config, stopper.token(), clock, random);
 }
 

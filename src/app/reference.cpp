@@ -65,6 +65,19 @@ const std::vector<cli::Builtin>& builtins() {
       {"reference",
        "Prints what is written of the program from its declarations: api, cli, config or openapi",
        {"what"}},
+      {"bench queue",
+       "Measures the queue on this machine and the configured store, beside bare floors in the same run; exit code 1 if a "
+       "goal was missed (docs/reference/selftest.md)",
+       {},
+       {{"pairs", "interleaved pairs of runs [9]"},
+        {"jobs", "jobs of each run [20000]"},
+        {"seconds", "how long jobs are picked up at 300 a second [20]"}}},
+      {"selftest crash",
+       "Kills hubs of its own at every named step, on this machine and the configured store, and shows that nothing "
+       "acknowledged is lost or done twice; exit code 1 if it is (docs/reference/selftest.md)",
+       {},
+       {{"kills", "how many [50]"}, {"seed", "of the load and the moments; any [random]"}}},
+      {.name = "selftest hub", .summary = "The hub of a selftest", .shown = false},
   };
   return all;
 }
