@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""Kills hubs under load and lets crash_judge.py say whether anything acknowledged was lost, done twice or undone.
+
+Prints 'PASS name', 'FAIL name: why' or 'SKIP name: why' per test, for ./dev test; what was measured goes to standard error.
+The programs are build/asan/dragoman and build/asan/sandbox/sandbox-odoo, or DRAGOMAN_BIN and DRAGOMAN_SANDBOX_ODOO. A real
+server comes in DRAGOMAN_TEST_ODOO19_ENV. Arguments: only tests whose name holds one of them. DRAGOMAN_SEED replays the load,
+the faults and the choice of kills; DRAGOMAN_FULL=1 makes it long.
+"""
+import contextlib
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from crash_rig import ROOT, HttpProxy, Hub, Load, StandIn, Target, TcpProxy, Watcher, judge, read_env, wait_until  # noqa: E402
+
+SEED = int(os.environ.get("DRAGOMAN_SEED") or random.randrange(1_000_000))
+FULL = bool(os.environ.get("DRAGOMAN_FULL"))
+
+# Where the hub ends itself (src/base/step.h), and how many times it passes there at most before it does.
+STEPS = {"intake.before_store": 12, "intake.stored": 12, "queue.claimed": 6, "deliver.begun": 6, "deliver.intended": 6,
+         "deliver.sent": 6, "finish.before_commit": 6, "finish.committed": 6}
+# Two more from outside: while Odoo works on a call (it goes on and commits after the death), and at any moment.
+UNDER_WAY, ANY = "send.under_way", "any.moment"
+
+
+def verdict(folder, target, note, seen=True):
+    found = judge(folder, target, seen)
+    bad = {name: found[name] for name in ("lost", "twice", "mangled", "back", "refused") if found[name]}
+    assert not bad, f"{note}: {bad} {json.dumps(found['examples'])[:900]}"
+    return (f"{found['acknowledged']} requests acknowledged, {found['keys']} records offered, {found['records']} there, "
+            f"{found['seen']} looks: 0 lost, 0 twice, 0 mangled, 0 back")
+
+
+def drained(count, seconds, stuck):
+    """Until nothing is left to do; dead letters are left for the judge to miss."""
+    wait_until(lambda: not any(number for state, number in count().items() if state < 4), seconds,
+               lambda: f"jobs by state {count()}; {stuck()}", every=0.3)
+
+
+def killed_at_every_step(folder):
+    """R1: hard kills under load, spread over every named step; each time it goes on where it was."""
+    chance = random.Random(SEED)
+    total = 200 if FULL else 50
+    killed = dict.fromkeys([*STEPS, UNDER_WAY, ANY], 0)
+    armed = threading.Event()
+
+    with contextlib.ExitStack() as stack:
+        env = stack.enter_context(StandIn(folder))
+
+        def decide(kind):
+            if kind == "deliver" and armed.is_set():
+                armed.clear()
+                hub.kill()
+            return "pass"
+
+        proxy = HttpProxy(env["ODOO_URL"], decide)
+        stack.callback(proxy.close)
+        target = Target(env)
+        odoo = {k: env[k] for k in ("ODOO_DB", "ODOO_USERNAME", "ODOO_PASSWORD")} | {"ODOO_URL": proxy.url}
+        hub = Hub(folder, odoo)
+        stack.callback(hub.end)
+        hub.start()
+        assert hub.ready(), hub.tail()
+        hub.provision(env)
+        load = Load(folder, SEED, [hub.port], hub.token(), target.tag)
+        stack.callback(load.abandon)
+        watcher = Watcher(target, folder / "seen.jsonl")
+        watcher.start()
+
+        missed = {}
+        while sum(killed.values()) < total:
+            step = min(killed, key=lambda name: (killed[name] + missed.get(name, 0), name))
+            hub.kill() if hub.lives() else None
+            hub.start(kill_at=f"{step}:{chance.randint(1, STEPS[step])}" if step in STEPS else "")
+            acked = load.ledger.acked
+            if step == UNDER_WAY:
+                armed.set()
+            elif step == ANY:
+                if hub.ready():
+                    time.sleep(chance.uniform(0, 1))  # the moment is the test's subject
+                    hub.kill()
+                    killed[ANY] += 1
+                continue
+            try:
+                wait_until(lambda: not hub.lives(), 25, "not killed")
+            except AssertionError:
+                # Not reached this time; it is tried again. A step that is never reached fails below.
+                armed.clear()
+                missed[step] = missed.get(step, 0) + 1
+                assert missed[step] < 8, f"{step} was not reached; {load.ledger.acked - acked} requests were acknowledged meanwhile"
+                continue
+            assert hub.process.returncode == -signal.SIGKILL, f"ended with {hub.process.returncode}: {hub.tail()}"
+            killed[step] += 1
+
+        began = time.monotonic()
+        hub.start()
+        assert hub.ready(), hub.tail()
+        load.finish()
+        drained(hub.jobs_by_state, 180, lambda: f"dead: {hub.dead_letters()}")
+        seconds = time.monotonic() - began
+        watcher.stop()
+        hub.stop()
+        told = verdict(folder, target, f"kills {killed}, dead letters {hub.dead_letters()}")
+        assert all(killed.values()), f"a step without a kill: {killed}"
+        return f"{sum(killed.values())} kills ({', '.join(f'{n} {c}' for n, c in killed.items())}); all done {seconds:.1f} s after the last: {told}"
+
+
+def lost_answers(env, folder, creates, timeout_seconds):
+    """R2: creates whose answers are lost, 10 % after Odoo has committed, 5 % without ever reaching it: each there once."""
+    chance, lock = random.Random(SEED), threading.Lock()
+
+    def decide(kind):
+        if kind != "deliver":
+            return "pass"
+        with lock:
+            roll = chance.random()
+        return "reset_after" if roll < 0.10 else timeout_seconds + 1 if roll < 0.15 else "pass"
+
+    with contextlib.ExitStack() as stack:
+        proxy = HttpProxy(env["ODOO_URL"], decide)
+        stack.callback(proxy.close)
+        target = Target(env)
+        stack.callback(target.clean)
+        odoo = {k: env[k] for k in ("ODOO_DB", "ODOO_USERNAME", "ODOO_PASSWORD")} | {"ODOO_URL": proxy.url}
+        hub = Hub(folder, odoo)
+        stack.callback(hub.end)
+        hub.start()
+        assert hub.ready(), hub.tail()
+        hub.provision(env)
+        hub.ask("connection", "update", "main", "--timeout-seconds", str(timeout_seconds))
+        clients = 8
+        load = Load(folder, SEED, [hub.port], hub.token(), target.tag, clients=clients, per_second=0, creates=creates // clients)
+        stack.callback(load.abandon)
+        load.finish(600)
+        drained(hub.jobs_by_state, 600, lambda: f"dead: {hub.dead_letters()}; calls {proxy.counts}; {hub.tail()}")
+        hub.stop()
+        told = verdict(folder, target, f"calls {proxy.counts}, dead letters {hub.dead_letters()}", seen=False)
+        there = [r for r in target.records() if not r["ref"].endswith("/c1")]
+        assert len(there) == creates, f"{len(there)} records instead of {creates}"
+        calls = {f"{kind} {what}": n for (kind, what), n in sorted(proxy.counts.items()) if kind != "other"}
+        assert calls.get("deliver reset_after") and calls.get("deliver hold_before"), f"no answer was lost: {calls}"
+        return f"{creates} creates, exactly {len(there)} records; calls {calls}; {told}"
+
+
+TESTS = {}
+
+
+def test(name, server):
+    def register(function):
+        TESTS[f"Crash.{name}/{server}"] = function
+        return function
+    return register
+
+
+@test("KilledAtEveryStepNothingIsLostOrDoneTwice", "StandIn19")
+def _(folder):
+    return killed_at_every_step(folder)
+
+
+@test("LostAnswersOnCreateMakeNoSecondRecord", "StandIn19")
+def _(folder):
+    with StandIn(folder) as env:
+        return lost_answers(env, folder, 10_000, 2)
+
+
+@test("LostAnswersOnCreateMakeNoSecondRecord", "Odoo19")
+def _(folder):
+    path = os.environ.get("DRAGOMAN_TEST_ODOO19_ENV")
+    return lost_answers(read_env(path), folder, 504, 5) if path else None
+
+
+def main():
+    patterns = [p.lower() for p in sys.argv[1:]]
+    for name, function in TESTS.items():
+        if patterns and not any(p in name.lower() for p in patterns):
+            continue
+        with tempfile.TemporaryDirectory(prefix="dragoman-crash-") as folder:
+            began = time.monotonic()
+            try:
+                told = function(pathlib.Path(folder))
+                if told is None:
+                    print(f"SKIP {name}: its server is not up", flush=True)
+                    continue
+                print(f"  {name} (seed {SEED}, {time.monotonic() - began:.0f} s): {told}", file=sys.stderr, flush=True)
+                print(f"PASS {name}", flush=True)
+            except Exception as error:  # noqa: BLE001 - any end of a test is told as its failure
+                traceback.print_exc(limit=6)
+                keep = os.environ.get("DRAGOMAN_KEEP")
+                if keep:
+                    subprocess.run(["cp", "-r", folder, keep], check=False)
+                print(f"FAIL {name}: seed {SEED}: {' '.join(str(error).split())[:1500]}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
