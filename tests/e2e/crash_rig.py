@@ -175,11 +175,11 @@ class Ledger:
 class Sender(threading.Thread):
     """One client: hands in records, sends each request again with its key until it is acknowledged, then goes on."""
 
-    def __init__(self, number, seed, ports, token, ledger, tag, per_second=25, creates=0):
+    def __init__(self, number, seed, ports, token, ledger, tag, per_second=25, creates=0, patience=30):
         super().__init__(daemon=True)
         self.number, self.chance = number, random.Random(seed * 1000 + number)
         self.ports, self.token, self.ledger, self.tag = ports, token, ledger, tag
-        self.pause, self.creates = 1 / per_second if per_second else 0, creates
+        self.pause, self.creates, self.patience = 1 / per_second if per_second else 0, creates, patience
         self.enough, self.abandon = threading.Event(), threading.Event()
         self.keys, self.late, self.connection, self.sent, self.odd = {}, [], None, 0, {}
         self.acks_by_port = dict.fromkeys(ports, 0)
@@ -243,7 +243,7 @@ class Sender(threading.Thread):
             port = self.ports[self.chance.randrange(len(self.ports))]
             try:
                 if not self.connection or self.connection.port != port:
-                    self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+                    self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=self.patience)
                 self.connection.request("POST", "/api/v1/inbox/main", body, {
                     "Authorization": f"Bearer {self.token}", "Content-Type": "application/json", "Idempotency-Key": request})
                 answer = self.connection.getresponse()
@@ -528,6 +528,15 @@ class Hub:
         secret.write_text(env["ODOO_PASSWORD"])
         return self.ask("provision", "apply", "main", "--admin-login", env["ODOO_USERNAME"], "--admin-password-file", str(secret))
 
+    def retry_suspects(self):
+        """What a person would do: a job that was there at death after death is set aside as if it were the cause, and here it
+        was not. How many; other dead letters are left alone."""
+        count = 0
+        for group in self.ask("job", "groups")["groups"]:
+            if group["code"] == "poison":
+                count += self.ask("job", "retry-group", group["group"])["jobs"]
+        return count
+
     def jobs_by_state(self):
         """How many jobs are in which state, read from the file itself."""
         with contextlib.closing(sqlite3.connect(f"file:{self.data / 'dragoman.db'}?mode=ro", uri=True, timeout=10)) as db:
@@ -536,6 +545,44 @@ class Hub:
     def dead_letters(self):
         with contextlib.closing(sqlite3.connect(f"file:{self.data / 'dragoman.db'}?mode=ro", uri=True, timeout=10)) as db:
             return db.execute("SELECT error_code, error_message, count(*) FROM job WHERE state = 6 GROUP BY 1, 2 LIMIT 5").fetchall()
+
+
+class Pair:
+    """A PostgreSQL primary that confirms nothing before its standby has it, for the length of a `with`."""
+
+    def __enter__(self):
+        said = self.run("pair")
+        values = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+        self.dir, self.url = values["DRAGOMAN_TEST_PG_PAIR_DIR"], values["DRAGOMAN_TEST_PG_PAIR"]
+        self.login, first, second = re.match(r"postgresql://([^@]+)@127\.0\.0\.1:(\d+),127\.0\.0\.1:(\d+)/", self.url).groups()
+        self.ports = int(first), int(second)
+        return self
+
+    def __exit__(self, *_):
+        self.run("stop-pair", self.dir)
+
+    @staticmethod
+    def run(*words):
+        done = subprocess.run([str(ROOT / "tools" / "pg.sh"), *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, f"tools/pg.sh {words[0]}: {done.stderr[-500:]}"
+        return done.stdout
+
+    def through(self, first, second):
+        """The address of both, through proxies."""
+        return f"postgresql://{self.login}@127.0.0.1:{first},127.0.0.1:{second}/postgres?target_session_attrs=read-write&connect_timeout=5"
+
+    def fail_over(self, proxies):
+        """The primary's machine is gone: nothing listens there any more. (A forwarder that went on accepting, and closed,
+        would keep libpq from asking the second host.)"""
+        self.run("kill", self.dir + "/primary")
+        for proxy in proxies:
+            proxy.close()
+        self.run("promote", self.dir + "/standby")
+
+    def query(self, sql):
+        done = subprocess.run(["psql", self.url, "-XAtqF", "\t", "-c", sql], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr[-500:]
+        return [line.split("\t") for line in done.stdout.splitlines()]
 
 
 def judge(folder, target, seen=True):

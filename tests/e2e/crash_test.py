@@ -20,7 +20,7 @@ import time
 import traceback
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from crash_rig import ROOT, HttpProxy, Hub, Load, StandIn, Target, TcpProxy, Watcher, judge, read_env, wait_until  # noqa: E402
+from crash_rig import HttpProxy, Hub, Load, Pair, StandIn, Target, TcpProxy, Watcher, judge, read_env, wait_until  # noqa: E402
 
 SEED = int(os.environ.get("DRAGOMAN_SEED") or random.randrange(1_000_000))
 FULL = bool(os.environ.get("DRAGOMAN_FULL"))
@@ -40,10 +40,19 @@ def verdict(folder, target, note, seen=True):
             f"{found['seen']} looks: 0 lost, 0 twice, 0 mangled, 0 back")
 
 
-def drained(count, seconds, stuck):
-    """Until nothing is left to do; dead letters are left for the judge to miss."""
-    wait_until(lambda: not any(number for state, number in count().items() if state < 4), seconds,
-               lambda: f"jobs by state {count()}; {stuck()}", every=0.3)
+def drained(hub, count, seconds, stuck):
+    """Until nothing is left to do. Jobs that were there at death after death are tried again, as a person would have it:
+    how many. Other dead letters are left for the judge to miss."""
+    suspects = [0]
+
+    def nothing_left():
+        states = count()
+        if states.get(6):
+            suspects[0] += hub.retry_suspects()
+        return not any(number for state, number in states.items() if state < 4)
+
+    wait_until(nothing_left, seconds, lambda: f"jobs by state {count()}; {stuck()}", every=0.5)
+    return suspects[0]
 
 
 def killed_at_every_step(folder):
@@ -105,13 +114,13 @@ def killed_at_every_step(folder):
         hub.start()
         assert hub.ready(), hub.tail()
         load.finish()
-        drained(hub.jobs_by_state, 180, lambda: f"dead: {hub.dead_letters()}")
+        suspects = drained(hub, hub.jobs_by_state, 180, lambda: f"dead: {hub.dead_letters()}")
         seconds = time.monotonic() - began
         watcher.stop()
         hub.stop()
         told = verdict(folder, target, f"kills {killed}, dead letters {hub.dead_letters()}")
         assert all(killed.values()), f"a step without a kill: {killed}"
-        return f"{sum(killed.values())} kills ({', '.join(f'{n} {c}' for n, c in killed.items())}); all done {seconds:.1f} s after the last: {told}"
+        return f"{sum(killed.values())} kills ({', '.join(f'{n} {c}' for n, c in killed.items())}); all done {seconds:.1f} s after the last, {suspects} set aside as suspects and tried again: {told}"
 
 
 def lost_answers(env, folder, creates, timeout_seconds):
@@ -141,7 +150,7 @@ def lost_answers(env, folder, creates, timeout_seconds):
         load = Load(folder, SEED, [hub.port], hub.token(), target.tag, clients=clients, per_second=0, creates=creates // clients)
         stack.callback(load.abandon)
         load.finish(600)
-        drained(hub.jobs_by_state, 600, lambda: f"dead: {hub.dead_letters()}; calls {proxy.counts}; {hub.tail()}")
+        drained(hub, hub.jobs_by_state, 600, lambda: f"dead: {hub.dead_letters()}; calls {proxy.counts}; {hub.tail()}")
         hub.stop()
         told = verdict(folder, target, f"calls {proxy.counts}, dead letters {hub.dead_letters()}", seen=False)
         there = [r for r in target.records() if not r["ref"].endswith("/c1")]
@@ -149,6 +158,108 @@ def lost_answers(env, folder, creates, timeout_seconds):
         calls = {f"{kind} {what}": n for (kind, what), n in sorted(proxy.counts.items()) if kind != "other"}
         assert calls.get("deliver reset_after") and calls.get("deliver hold_before"), f"no answer was lost: {calls}"
         return f"{creates} creates, exactly {len(there)} records; calls {calls}; {told}"
+
+
+def nodes_survive(folder):
+    """Three hubs on a PostgreSQL pair: killed at steps, stopped past their lease, cut off, and the primary lost for good."""
+    chance = random.Random(SEED)
+    lease = 4
+    with contextlib.ExitStack() as stack:
+        pair = stack.enter_context(Pair())
+        env = stack.enter_context(StandIn(folder))
+        target = Target(env)
+        odoo = {k: env[k] for k in ("ODOO_URL", "ODOO_DB", "ODOO_USERNAME", "ODOO_PASSWORD")}
+        settings = {"DRAGOMAN_JOBS_LEASE_SECONDS": str(lease), "DRAGOMAN_SECRET_KEY": f"{chance.getrandbits(256):064x}"}
+        hubs, wires = [], []
+        for n in range(3):
+            wire = [TcpProxy(port) for port in pair.ports]
+            for proxy in wire:
+                stack.callback(proxy.close)
+            wires.append(wire)
+            hubs.append(Hub(folder, odoo if n == 0 else None, pair.through(*(p.port for p in wire)), f"node{n}", settings))
+            stack.callback(hubs[-1].end)
+            hubs[-1].start()
+            assert hubs[-1].ready(), hubs[-1].tail()
+        wait_until(lambda: hubs[0].folder.joinpath("node0", "token").exists(), 30, "no token")
+        wait_until(lambda: hubs[0].folder.joinpath("node0", "hub.json").exists(), 30, "not started")
+        hubs[0].provision(env)
+        load = Load(folder, SEED, [hub.port for hub in hubs], hubs[0].token(), target.tag, clients=6, per_second=15, patience=5)
+        stack.callback(load.abandon)
+        watcher = Watcher(target, folder / "seen.jsonl")
+        watcher.start()
+        told, killed = [], {}
+
+        def acks(hub):
+            return sum(sender.acks_by_port[hub.port] for sender in load.senders)
+
+        def tail():
+            return f"after {told}: " + " | ".join(f"{hub.name}: {hub.tail(500)}" for hub in hubs)
+
+        def all_go_on(what, seconds=90):
+            """Each of the nodes acknowledges again, by itself."""
+            began, before = time.monotonic(), [acks(hub) for hub in hubs]
+            wait_until(lambda: all(acks(hub) > old for hub, old in zip(hubs, before)), seconds, tail)
+            told.append(f"{what}: all go on after {time.monotonic() - began:.1f} s")
+
+        def restart(hub, kill_at=""):
+            hub.end()
+            hub.start(kill_at)
+
+        all_go_on("start")
+        steps = list(STEPS) * (5 if FULL else 1)
+        chance.shuffle(steps)
+        for number, step in enumerate(steps):
+            hub = hubs[number % 3]
+            restart(hub, f"{step}:{chance.randint(1, 4)}")
+            with contextlib.suppress(AssertionError):
+                wait_until(lambda: not hub.lives(), 20, "not killed")
+                killed[step] = killed.get(step, 0) + 1
+            restart(hub)
+        assert len(killed) == len(STEPS), f"steps without a kill: {set(STEPS) - set(killed)}; {tail()}"
+        all_go_on(f"{sum(killed.values())} kills at steps")
+        for _ in range(5 if FULL else 1):
+            # Nobody starts it again: the others take its jobs over after its lease.
+            gone = chance.choice(hubs)
+            gone.kill()
+            time.sleep(lease + 2)  # the length of the absence is the test's subject
+            gone.start()
+            all_go_on("one away for longer than its lease")
+            stopped = chance.choice(hubs)
+            stopped.process.send_signal(signal.SIGSTOP)
+            time.sleep(2 * lease)  # as above
+            stopped.process.send_signal(signal.SIGCONT)
+            all_go_on("one stopped for twice its lease")
+            cut = chance.choice(wires)
+            for proxy in cut:
+                proxy.closed = True
+                proxy.cut()
+            time.sleep(2)  # as above
+            for proxy in cut:
+                proxy.closed = False
+            for wire in wires:
+                for proxy in wire:
+                    proxy.cut()
+            all_go_on("connections cut")
+        pair.fail_over([wire[0] for wire in wires])
+        all_go_on("failover", 120)
+        for hub in hubs:
+            hub.kill()
+        for hub in hubs:
+            hub.start()
+        all_go_on("all killed at once")
+
+        odd = load.finish(120)
+
+        def count():
+            return {int(state): int(number) for state, number in pair.query("SELECT state, count(*) FROM job GROUP BY state")}
+
+        suspects = drained(hubs[0], count, 180, tail)
+        watcher.stop()
+        dead = pair.query("SELECT error_code, error_message, count(*) FROM job WHERE state = 6 GROUP BY 1, 2 LIMIT 5")
+        for hub in hubs:
+            hub.stop()
+        verdict_text = verdict(folder, target, f"{told}, dead letters {dead}")
+        return f"{'; '.join(told)}; {suspects} set aside as suspects and tried again; other answers {odd}; {verdict_text}"
 
 
 TESTS = {}
@@ -176,6 +287,11 @@ def _(folder):
 def _(folder):
     path = os.environ.get("DRAGOMAN_TEST_ODOO19_ENV")
     return lost_answers(read_env(path), folder, 504, 5) if path else None
+
+
+@test("NodesOnAPairOfServersLoseNothing", "StandIn19Postgres")
+def _(folder):
+    return nodes_survive(folder)
 
 
 def main():
