@@ -240,8 +240,10 @@ def nodes_survive(folder):
                 for proxy in wire:
                     proxy.cut()
             all_go_on("connections cut")
+        lost = time.monotonic()
         pair.fail_over([wire[0] for wire in wires])
         all_go_on("failover", 120)
+        told[-1] += f", {time.monotonic() - lost:.1f} s after the primary's death"
         for hub in hubs:
             hub.kill()
         for hub in hubs:
