@@ -139,6 +139,8 @@ void Checks::look_at_job(const Deed& deed, const std::shared_ptr<Life>& life, st
         world_.violate("I3", fmt::format("job {} runs with fence {}, and was ended with fence {}", id, before.fence,
                                          by->claimed.job.fence));
       ended_.emplace(id, before.fence);
+      // Also where it has to run once more, because its payload was replaced.
+      if (by->outcome.what == jobs::Outcome::What::done && on_done) on_done(id, before.fence);
     } else if (rescued) {
       const auto owner = nodes_.find(before.node_id);
       if (owner == nodes_.end() || owner->second.state == "running")

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -25,6 +26,8 @@ class Checks {
   void add_remote(const Remote& remote) { remotes_[remote.connection_id] = &remote; }
   /// A process registers as a node from now on.
   void committed(const Deed& deed, const Touched& touched, const std::shared_ptr<Life>& life);
+  /// Called when an attempt was recorded as done.
+  std::function<void(std::int64_t job_id, std::int64_t fence)> on_done;
   /// A claim's answer has arrived at a process.
   void claimed(const jobs::Claimed& claimed);
   /// A process is about to send these.

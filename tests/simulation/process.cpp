@@ -31,6 +31,32 @@ class Tick final : public jobs::Handler {
   World& world_;
 };
 
+/// One that reads the newest state of something: many causes fold into one job, but each of them is seen by a run that
+/// begins after it.
+class Refresh final : public jobs::Handler {
+ public:
+  Refresh(World& world, const std::function<void(const jobs::Job&)>& seen) : world_(world), seen_(seen) {}
+  std::vector<Outcome> run(std::span<const jobs::Job> jobs, std::stop_token) override {
+    for (const auto& job : jobs) seen_(job);
+    world_.fibres.sleep(world_.between(Micros(1000), Micros(3'000'000)));
+    std::vector<Outcome> outcomes;
+    for (std::size_t i = 0; i < jobs.size(); ++i) {
+      if (!world_.fault(0.2)) {
+        outcomes.push_back(jobs::done());
+        continue;
+      }
+      Error error(world_.chance(0.5) ? Error::Kind::in_doubt : Error::Kind::unavailable, "it could not be read");
+      error.code = "unread";
+      outcomes.push_back(jobs::failed(error));
+    }
+    return outcomes;
+  }
+
+ private:
+  World& world_;
+  const std::function<void(const jobs::Job&)>& seen_;
+};
+
 /// Wrong on purpose: sends first, and lets the intent follow.
 class EffectFirst final : public jobs::Handler {
  public:
@@ -78,6 +104,7 @@ Process::Process(Surroundings& around, std::string name, Fibres::Group group, st
 
 jobs::Kinds Process::make_kinds() {
   tick_ = std::make_unique<Tick>(world_);
+  refresh_ = std::make_unique<Refresh>(world_, around_.refreshes);
   jobs::Handler* handler = &deliver_;
   if (world_.plan.effect_first) {
     effect_first_ = std::make_unique<EffectFirst>(deliver_, [this](std::int64_t id) { return destination(id); });
@@ -93,7 +120,8 @@ jobs::Kinds Process::make_kinds() {
     kind.backoff_max = std::chrono::seconds(20);
     return kind;
   };
-  return jobs::Kinds({kind("odoo.import", handler, 4), kind("partner.put", handler, 1), kind("tick", tick_.get(), 1)});
+  return jobs::Kinds({kind("odoo.import", handler, 4), kind("partner.put", handler, 1), kind("tick", tick_.get(), 1),
+                      kind("refresh", refresh_.get(), 2)});
 }
 
 pipeline::Destination Process::destination(std::int64_t connection_id) {
@@ -237,7 +265,7 @@ std::set<std::int64_t> Process::in_hand() const {
 }
 
 void Process::begin_runs() {
-  while (may_begin_ && !alone_ && !waiting_.empty() && static_cast<int>(runs_.size()) < kRunsMax) {
+  while (may_begin_ && node_.fresh() && !alone_ && !waiting_.empty() && static_cast<int>(runs_.size()) < kRunsMax) {
     const auto room = [&](const Claimed& claimed) {
       const auto same = std::count_if(runs_.begin(), runs_.end(), [&](const auto& run) {
         return run->claimed.front().lane.connection_id == claimed.lane.connection_id;
@@ -347,6 +375,10 @@ void Process::watchdog() {
     world_.fibres.sleep(std::chrono::seconds(1));
     const auto now = clock_.steady();
     const auto runs = runs_;
+    if (may_begin_ && !node_.fresh()) {
+      may_begin_ = false;
+      for (const auto& run : runs) run->stop.request_stop();
+    }
     for (const auto& run : runs) {
       if (now < run->deadline) continue;
       if (!std::exchange(run->asked, true)) run->stop.request_stop();
@@ -362,6 +394,20 @@ void Process::watchdog() {
       wake();
     }
   }
+}
+
+void Process::enqueue(const jobs::NewJob& job, std::function<void(const jobs::Enqueued&, Micros)> then) {
+  world_.fibres.start(life_->group, life_->name + ".cause", [this, job, then = std::move(then)] {
+    tried("enqueue", [&] {
+      jobs::Enqueued enqueued;
+      Micros at{};
+      store_.write([&](store::Session& session) {
+        enqueued = jobs::enqueue(session, job);
+        at = world_.fibres.now();
+      });
+      then(enqueued, at);
+    });
+  });
 }
 
 void Process::put(const pipeline::InboxPut& put,

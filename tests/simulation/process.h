@@ -34,6 +34,8 @@ struct Surroundings {
   const pipeline::ConnectorList& connectors;
   /// A commit woke those who wait on a channel.
   std::function<void(const std::string& channel)> notified;
+  /// A job of the kind `refresh` begins to look at what it is about.
+  std::function<void(const jobs::Job&)> refreshes;
   /// All that live.
   std::function<std::vector<class Process*>()> processes;
 };
@@ -52,6 +54,8 @@ class Process {
   /// Has the intake take it in, in a fibre of this process; `then` gets the receipt or the error, unless the process
   /// dies before.
   void put(const pipeline::InboxPut& put, std::function<void(const pipeline::InboxReceipt*, const Error*)> then);
+  /// Enqueues, in a fibre of this process; `then` is called in it if that succeeded.
+  void enqueue(const jobs::NewJob& job, std::function<void(const jobs::Enqueued&, Micros committed)> then);
   /// Whether this process may still believe that it has this job.
   bool holds(std::int64_t job_id) const;
   bool busy() const { return !runs_.empty(); }
@@ -88,7 +92,7 @@ class Process {
   SimStore store_;
   std::vector<std::shared_ptr<pipeline::Target>> targets_;
   pipeline::DeliveryHandler deliver_;
-  std::unique_ptr<jobs::Handler> effect_first_, tick_;
+  std::unique_ptr<jobs::Handler> effect_first_, tick_, refresh_;
   const jobs::Kinds kinds_;
   jobs::Queue queue_;
   jobs::Node node_;

@@ -55,7 +55,8 @@ class Simulation {
         odoo_(world_, 1, "odoo", true),
         partner_(world_, 2, "partner", false),
         connectors_({connector("odoo", "odoo.import"), connector("partner", "partner.put")}),
-        kinds_({kind_of("odoo.import", nothing_), kind_of("partner.put", nothing_), kind_of("tick", nothing_)}),
+        kinds_({kind_of("odoo.import", nothing_), kind_of("partner.put", nothing_), kind_of("tick", nothing_),
+                kind_of("refresh", nothing_)}),
         board_(*store_, kinds_),
         around_{.world = world_,
                 .store = *store_,
@@ -68,7 +69,18 @@ class Simulation {
                       if (channel != jobs::kJobsChannel) return;
                       for (Process* one : living()) one->wake();
                     },
+                .refreshes =
+                    [this](const jobs::Job& job) {
+                      looks_[{job.id, job.fence}] = {job.unique_key, job.payload, world_.fibres.now()};
+                    },
                 .processes = [this] { return living(); }} {
+    checks_.on_done = [this](std::int64_t job, std::int64_t fence) {
+      const auto look = looks_.find({job, fence});
+      if (look == looks_.end()) return;
+      auto& seen = seen_[look->second.key];
+      seen = std::max(seen, look->second.at);
+      worked_on_[job] = look->second.payload;
+    };
     checks_.add_remote(odoo_);
     checks_.add_remote(partner_);
     network_.on_send = [this](const Remote& remote, std::span<const pipeline::Outgoing> records) {
@@ -91,6 +103,7 @@ class Simulation {
     }
     for (int i = 0; i < world_.plan.senders; ++i)
       world_.fibres.start(kWorld, fmt::format("sender{}", i + 1), [this, i] { sender(i + 1); });
+    world_.fibres.start(kWorld, "causes", [this] { cause(); });
     if (world_.plan.jumps) world_.fibres.start(kWorld, "clocks", [this] { jump_clocks(); });
     if (world_.plan.stops) world_.fibres.start(kWorld, "stops", [this] { stop_nodes(); });
     if (world_.plan.pauses) world_.fibres.start(kWorld, "pauses", [this] { pause_and_resume(); });
@@ -357,6 +370,30 @@ class Simulation {
     receipts_[put.idempotency_key] = before;
   }
 
+  /// Things that change, each with a number, so that somebody has to look.
+  void cause() {
+    for (std::int64_t number = 1; number <= 12; ++number) {
+      world_.fibres.sleep(world_.between(Micros(1000), 2 * kSecond));
+      if (!world_.faults) return;
+      Process* const process = any_process();
+      if (!process) continue;
+      jobs::NewJob job;
+      job.kind = "refresh";
+      job.flow = "upkeep";
+      job.payload = std::to_string(number);
+      job.cause = "change " + job.payload;
+      // Either what is read when it runs matters, or what it was given.
+      const bool given = world_.chance(0.5);
+      job.unique_key = given ? "given" : "read";
+      job.unique = given ? jobs::Unique::unfinished : jobs::Unique::waiting;
+      job.fold = given ? jobs::Fold::replace : jobs::Fold::keep;
+      process->enqueue(job, [this, key = job.unique_key, number](const jobs::Enqueued& enqueued, Micros committed) {
+        world_.note(fmt::format("change {} is {}job {}", number, enqueued.folded ? "folded into " : "", enqueued.id));
+        wanted_[key] = std::max(wanted_[key], committed);
+      });
+    }
+  }
+
   void jump_clocks() {
     while (true) {
       world_.fibres.sleep(world_.between(3 * kSecond, 20 * kSecond));
@@ -463,6 +500,18 @@ class Simulation {
       for (const auto& [key, records] : remote->records())
         if (!records.empty() && !accepted_.count(fmt::format("{} {}", remote->system, key.second)))
           world_.violate("lost", fmt::format("nobody asked for {}", key.second));
+    // Each change was followed by a look that began after it; and what a job was given last is what it did last.
+    if (seen_["read"] < wanted_["read"])
+      world_.violate("lost", fmt::format("the last change came at {} us, the last look at {} us",
+                                         wanted_["read"].count(), seen_["read"].count()));
+    store_->read([&](store::Session& session) {
+      session.query("SELECT id, payload FROM job WHERE unique_key = 'given' AND state = 4", {},
+                    [&](const store::Row& row) {
+                      if (worked_on_[row.int64(0)] != row.bytes(1))
+                        world_.violate("lost", fmt::format("job {} was given {} last, and did {}", row.int64(0),
+                                                           row.bytes(1), worked_on_[row.int64(0)]));
+                    });
+    });
     checks_.at_the_end();
   }
 
@@ -478,6 +527,13 @@ class Simulation {
   Surroundings around_;
   std::list<Slot> slots_;
   Fibres::Group next_group_ = 2;
+  struct Look {
+    std::string key, payload;
+    Micros at{};
+  };
+  std::map<std::pair<std::int64_t, std::int64_t>, Look> looks_;  ///< by job and fence
+  std::map<std::int64_t, std::string> worked_on_;                ///< by job: the payload of the last run that was done
+  std::map<std::string, Micros> wanted_, seen_;                  ///< by unique key: the last change, the last look
   int senders_done_ = 0;
   bool deadly_ = false;                                    ///< has been handed in
   std::map<std::string, std::vector<Accepted>> accepted_;  ///< by `system key`
