@@ -177,7 +177,7 @@ int main(int argc, char** argv) {
     jobs::Board board(*store, kinds);
     const jobs::Schedules schedules(kinds);
     jobs::Scheduler scheduler(*store, schedules);
-    pipeline::Inbox inbox(*store, connectors, clock);
+    pipeline::Inbox inbox(*store, connectors);
     pipeline::Mapping mapping(*store);
     ops::Services services{.store = *store,
                            .tokens = tokens,

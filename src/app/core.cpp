@@ -182,7 +182,7 @@ Core::Core(const Config& config, Clock& clock, Random& random, pipeline::Connect
       runner_(*store_, job_kinds_, clock, random, runner_settings_),
       schedules_(job_kinds_),
       scheduler_(*store_, schedules_),
-      inbox_(*store_, connectors_, clock, config.inbox),
+      inbox_(*store_, connectors_, config.inbox),
       mapping_(*store_),
       services_{.store = *store_,
                 .tokens = tokens_,

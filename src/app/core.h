@@ -66,6 +66,7 @@ class Core {
   pipeline::SyncService& sync() { return sync_; }
   notify::Sender& sender() { return sender_; }
   jobs::Board& jobs() { return jobs_; }
+  pipeline::Inbox& inbox() { return inbox_; }
   jobs::Runner& runner() { return runner_; }
   const jobs::Schedules& schedules() const { return schedules_; }
   jobs::Scheduler& scheduler() { return scheduler_; }

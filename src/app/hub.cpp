@@ -23,11 +23,15 @@
 #include "http/router.h"
 #include "http/server.h"
 #include "ops/provision_operations.h"
+#include "pipeline/own_writes.h"
 
 namespace dragoman::app {
 namespace {
 
 using nlohmann::json;
+
+// So long a write of ours may take to come back as a change: as long as a remote may be out of reach.
+constexpr Micros kOwnWritesKept = std::chrono::hours(24 * 7);
 
 // On a terminal: lines for people, and one below them that changes. Elsewhere: lines of the log.
 class Console {
@@ -219,6 +223,16 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
   Core core(config, clock, random, connectors);
   Upkeep upkeep(core.store(), clock, config.upkeep);
   upkeep.begin();
+  upkeep.add([&](std::stop_token stop) {
+    // In pieces, so that those who write are not held up.
+    constexpr std::int64_t kPiece = 500;
+    while (!stop.stop_requested() && core.inbox().clean(kPiece).more) {
+    }
+    for (bool more = true; more && !stop.stop_requested();)
+      core.store().write([&](store::Session& session) {
+        more = pipeline::forget_own_writes(session, session.now() - kOwnWritesKept, kPiece);
+      });
+  });
   const auto operations = ops::catalog(core.connectors());
   api::Metrics metrics(version());
   api::Api api(config.api, operations, core.services(), metrics);

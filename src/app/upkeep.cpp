@@ -26,6 +26,7 @@ void Upkeep::begin() {
 bool Upkeep::step(std::stop_token stop) {
   audit::settle(store_, kCutOffAfter);
   pipeline::tell_of_outages(store_, settings_.outage_patience);
+  for (const auto& task : tasks_) task(stop);
   if (settings_.verify_every <= Micros(0)) return false;
   bool ours = false;
   store_.write([&](store::Session& session) {

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <functional>
 #include <stop_token>
+#include <utility>
+#include <vector>
 
 #include "base/clock.h"
 #include "store/store.h"
@@ -30,11 +33,14 @@ class Upkeep {
   bool step(std::stop_token stop);
   /// Steps every minute until a stop is asked for.
   void run(std::stop_token stop);
+  /// Something that is done with every step. Before `run`.
+  void add(std::function<void(std::stop_token)> task) { tasks_.push_back(std::move(task)); }
 
  private:
   store::Store& store_;
   Clock& clock_;
   const UpkeepSettings settings_;
+  std::vector<std::function<void(std::stop_token)>> tasks_;
 };
 
 }  // namespace dragoman::app

@@ -21,9 +21,6 @@ using store::Session;
 
 constexpr std::string_view kFlow = "inbox";
 constexpr std::size_t kKeyBytesMax = 255;
-constexpr Micros kCleanEvery = std::chrono::minutes(10);
-// Rows of one cleaning: it must not hold up those who wait for their acknowledgement.
-constexpr std::int64_t kCleanRows = 200;
 
 Error error_of(Error::Kind kind, std::string code, std::string message) {
   Error error(kind, std::move(message));
@@ -169,15 +166,6 @@ void Inbox::write(const std::vector<Waiting*>& group) {
     return std::tie(a->put->connection, a->put->idempotency_key) <
            std::tie(b->put->connection, b->put->idempotency_key);
   });
-  const Micros now_steady = clock_.steady();
-  bool clean_now = false;
-  {
-    std::lock_guard lock(mutex_);
-    if (now_steady - cleaned_ >= kCleanEvery) {
-      cleaned_ = now_steady;
-      clean_now = true;
-    }
-  }
   step("intake.before_store");
   store_.write([&](Session& session) {
     const Time now = session.now();
@@ -287,7 +275,6 @@ void Inbox::write(const std::vector<Waiting*>& group) {
       }
       session.insert_many("inbox_record", kColumns, rows);
     }
-    if (clean_now) clean(session, kCleanRows);
     std::vector<audit::Entry> entries;
     for (const Waiting* one : sorted) {
       if (!one->fresh) continue;
@@ -304,40 +291,37 @@ void Inbox::write(const std::vector<Waiting*>& group) {
   step("intake.stored");
 }
 
-std::int64_t Inbox::clean(Session& session, std::int64_t limit) {
-  // Ids grow with time: the oldest rows are the first ones. Those that stay (a dead letter waits for a person) are
-  // passed over, so that they don't stand in the way of those behind them.
-  const std::int64_t before = to_us(session.now()) - settings_.keys_kept.count();
+Inbox::Cleaned Inbox::clean(std::int64_t limit) {
+  Cleaned cleaned;
+  std::int64_t upto = 0;
   const std::int64_t from = cleaned_upto_;
-  std::int64_t looked_at = 0, last = 0;
-  bool young = false;
-  std::vector<std::int64_t> old;
-  session.query("SELECT id, received_us FROM inbox WHERE id > $1 ORDER BY id LIMIT $2", {from, limit},
-                [&](const Row& row) {
-                  ++looked_at;
-                  last = row.int64(0);
-                  young = young || row.int64(1) >= before;
-                  if (!young) old.push_back(last);
-                });
-  std::int64_t gone = 0;
-  for (const std::int64_t id : old) {
-    const bool waits = session.first(
-        "SELECT 1 FROM inbox_record r JOIN job j ON j.id = r.job_id WHERE r.inbox_id = $1 AND j.state NOT IN (4, 5) "
-        "LIMIT 1",
-        {id}, [](const Row&) {});
-    if (waits) continue;
-    session.execute("DELETE FROM inbox_record WHERE inbox_id = $1", {id});
-    session.execute("DELETE FROM inbox WHERE id = $1", {id});
-    ++gone;
-  }
-  cleaned_upto_ = young || looked_at < limit ? 0 : last;
-  return gone;
-}
-
-std::int64_t Inbox::clean(std::int64_t limit) {
-  std::int64_t gone = 0;
-  store_.write([&](Session& session) { gone = clean(session, limit); });
-  return gone;
+  store_.write([&](Session& session) {
+    // Ids grow with time: the oldest rows are the first ones. Those that stay (a dead letter waits for a person) are
+    // passed over, so that they don't stand in the way of those behind them.
+    cleaned = {};
+    const std::int64_t before = to_us(session.now() - settings_.keys_kept);
+    bool young = false;
+    std::vector<std::int64_t> old;
+    session.query("SELECT id, received_us FROM inbox WHERE id > $1 ORDER BY id LIMIT $2", {from, limit},
+                  [&](const Row& row) {
+                    young = young || row.int64(1) >= before;
+                    if (!young) old.push_back(row.int64(0));
+                  });
+    for (const std::int64_t id : old) {
+      const bool waits = session.first(
+          "SELECT 1 FROM inbox_record r JOIN job j ON j.id = r.job_id WHERE r.inbox_id = $1 AND j.state NOT IN (4, 5) "
+          "LIMIT 1",
+          {id}, [](const Row&) {});
+      if (waits) continue;
+      session.execute("DELETE FROM inbox_record WHERE inbox_id = $1", {id});
+      session.execute("DELETE FROM inbox WHERE id = $1", {id});
+      ++cleaned.gone;
+    }
+    cleaned.more = static_cast<std::int64_t>(old.size()) == limit;
+    upto = cleaned.more ? old.back() : 0;
+  });
+  cleaned_upto_ = upto;
+  return cleaned;
 }
 
 InboxEntry Inbox::show(const std::string& connection, std::int64_t id) {

@@ -74,8 +74,8 @@ struct InboxEntry : InboxReceipt {
 /// Threads: safe from any thread.
 class Inbox {
  public:
-  Inbox(store::Store& store, const ConnectorList& connectors, const Clock& clock, InboxSettings settings = {})
-      : store_(store), connectors_(connectors), clock_(clock), settings_(settings) {}
+  Inbox(store::Store& store, const ConnectorList& connectors, InboxSettings settings = {})
+      : store_(store), connectors_(connectors), settings_(settings) {}
 
   /// Returns when the records and their jobs are durable.
   ///
@@ -90,9 +90,12 @@ class Inbox {
   /// Newest first; `before` > 0: only older ones. `connection` empty: of all.
   std::vector<InboxEntry> list(const std::string& connection, std::int64_t before, std::int64_t limit);
 
-  /// Forgets what was received before the keys' time, unless a job of it is not finished. How many. Also done now and
-  /// then by `put`.
-  std::int64_t clean(std::int64_t limit);
+  struct Cleaned {
+    std::int64_t gone = 0;
+    bool more = false;  ///< there may be more: call again
+  };
+  /// Forgets what was received before the keys' time, unless a job of it is not finished; looks at `limit` bodies.
+  Cleaned clean(std::int64_t limit);
 
   const InboxSettings& settings() const { return settings_; }
 
@@ -100,19 +103,16 @@ class Inbox {
   struct Waiting;
   void run(const std::vector<Waiting*>& group);
   void write(const std::vector<Waiting*>& group);
-  std::int64_t clean(store::Session& session, std::int64_t limit);
 
   store::Store& store_;
   const ConnectorList& connectors_;
-  const Clock& clock_;
   const InboxSettings settings_;
 
   std::mutex mutex_;
   std::condition_variable done_;
-  bool leading_ = false;  ///< guarded by mutex_, as the next three
+  bool leading_ = false;  ///< guarded by mutex_, as the next two
   std::vector<Waiting*> waiting_;
   std::set<std::pair<std::string, std::string>> storing_;  ///< connection, key
-  Micros cleaned_{};
   std::atomic<std::int64_t> cleaned_upto_ = 0;  ///< where the next cleaning goes on; wrong values only cost time
 };
 

@@ -29,7 +29,7 @@ class InboxTest : public tests::DeliveryStore {
  protected:
   void SetUp() override {
     tests::DeliveryStore::SetUp();
-    if (store_) inbox_.emplace(*store_, connectors_, clock_, settings_);
+    if (store_) inbox_.emplace(*store_, connectors_, settings_);
   }
 
   static InboxPut body(const std::string& key, const std::string& value = "a", int records = 1) {
@@ -82,7 +82,7 @@ TEST_P(InboxTest, TheSameKeyAndBodyGetTheSameAnswerAlsoElsewhereAndLater) {
   EXPECT_EQ(again.received, first.received);
   // Another node, or this one after a crash between the commit and the answer.
   const auto other_store = open_again();
-  Inbox other(*other_store, connectors_, clock_);
+  Inbox other(*other_store, connectors_);
   EXPECT_EQ(other.put(body("k1")).id, first.id);
   EXPECT_EQ(rows("SELECT CAST(count(*) AS TEXT) FROM job", 1), "1");
 }
@@ -183,7 +183,7 @@ TEST_P(InboxTest, RequestsAtOnceShareTransactionsAndEachHasItsAnswer) {
 
 TEST_P(InboxTest, TwoNodesWithTheSameKeysAtOnceStoreEachOnce) {
   const auto other_store = open_again();
-  Inbox other(*other_store, connectors_, clock_);
+  Inbox other(*other_store, connectors_);
   constexpr int kKeys = 60;
   std::vector<std::int64_t> here(kKeys), there(kKeys);
   {
@@ -247,7 +247,11 @@ TEST_P(InboxTest, KeysAreForgottenAfterTheirTimeUnlessAJobIsOpen) {
     session.execute("UPDATE inbox SET received_us = received_us - 2678400000000 WHERE idempotency_key <> 'k4'");
     session.execute("UPDATE job SET state = 4 WHERE order_key IN ('1:order:k0-0', '1:order:k2-0', '1:order:k4-0')");
   });
-  EXPECT_EQ(inbox_->clean(100), 2);
+  int gone = 0;
+  // Those that stay are passed over, and looked at again when all the others were.
+  for (int i = 0; i < 6; ++i) gone += static_cast<int>(inbox_->clean(1).gone);
+  EXPECT_EQ(gone, 2);
+  EXPECT_FALSE(inbox_->clean(100).more);
   EXPECT_EQ(rows("SELECT idempotency_key FROM inbox ORDER BY id", 1), "k1 k3 k4");
   EXPECT_EQ(rows("SELECT record_key FROM inbox_record ORDER BY inbox_id", 1), "k1-0 k3-0 k4-0");
   EXPECT_GT(inbox_->put(body("k0", "new body")).id, 0) << "the key is free again";

@@ -293,8 +293,16 @@ Own is_own(Session& session, std::int64_t change_number) {
   return Own::no;
 }
 
-void forget_own_writes(Session& session, Time before) {
-  session.execute("DELETE FROM own_write WHERE written_us < $1", {to_us(before)});
+bool forget_own_writes(Session& session, Time before, std::int64_t limit) {
+  // Ids grow with time: the oldest rows are the first ones.
+  std::int64_t upto = 0, old = 0;
+  session.query("SELECT id, written_us FROM own_write ORDER BY id LIMIT $1", {limit}, [&](const Row& row) {
+    if (row.int64(1) >= to_us(before)) return;
+    upto = row.int64(0);
+    ++old;
+  });
+  if (old > 0) session.execute("DELETE FROM own_write WHERE id <= $1 AND written_us < $2", {upto, to_us(before)});
+  return old == limit;
 }
 
 }  // namespace dragoman::pipeline

@@ -58,7 +58,7 @@ void settle(store::Session& session, std::int64_t job_id, const std::string& mod
 /// Errors  as Store::write; not_found if there is no such change.
 Own is_own(store::Session& session, std::int64_t change_number);
 
-/// Forgets writes that came back, or never did, before that time.
-void forget_own_writes(store::Session& session, Time before);
+/// Forgets writes of before that time, whether they came back or not; at most `limit`. True if there may be more.
+bool forget_own_writes(store::Session& session, Time before, std::int64_t limit);
 
 }  // namespace dragoman::pipeline

@@ -189,7 +189,13 @@ TEST_P(OwnWrites, ALinkByKeyIsComparedWithTheRecordBehindTheKey) {
 
 TEST_P(OwnWrites, AreForgottenSomeDay) {
   begin(1, "A", 7, R"({"name": "b"})");
-  store_->write([](store::Session& session) { forget_own_writes(session, session.now() + std::chrono::seconds(1)); });
+  store_->write([](store::Session& session) {
+    EXPECT_FALSE(forget_own_writes(session, session.now() - std::chrono::hours(1), 10));
+  });
+  EXPECT_EQ(rows("SELECT record_key FROM own_write", 1), "A");
+  store_->write([](store::Session& session) {
+    EXPECT_TRUE(forget_own_writes(session, session.now() + std::chrono::seconds(1), 1));
+  });
   EXPECT_EQ(rows("SELECT record_key FROM own_write", 1), "");
 }
 

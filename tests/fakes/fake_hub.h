@@ -75,7 +75,7 @@ struct FakeHub {
   jobs::Board jobs{*store, job_kinds};
   jobs::Schedules schedules{job_kinds};
   jobs::Scheduler scheduler{*store, schedules};
-  pipeline::Inbox inbox{*store, connectors, clock};
+  pipeline::Inbox inbox{*store, connectors};
   pipeline::Mapping mapping{*store};
   ops::Services services{
       .store = *store,

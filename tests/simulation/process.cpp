@@ -97,7 +97,7 @@ Process::Process(Surroundings& around, std::string name, Fibres::Group group, st
       retention_(store_, {.finished = std::chrono::seconds(20), .nodes = std::chrono::hours(24)}),
       schedules_(kinds_),
       scheduler_(store_, schedules_),
-      inbox_(store_, around.connectors, clock_) {
+      inbox_(store_, around.connectors) {
   for (Remote* remote : around_.remotes)
     targets_.push_back(std::make_shared<RemoteTarget>(*life_, around_.network, *remote));
 }
