@@ -622,6 +622,38 @@ std::int64_t Board::pause(const std::string& what, const std::string& name, cons
   return waiting;
 }
 
+std::int64_t Board::connection_is_gone(std::int64_t connection_id, const Act& act) {
+  std::int64_t after = 0, all = 0, count = 0;
+  do {
+    std::int64_t last = after;
+    store_.write([&](Session& session) {
+      std::vector<std::int64_t> ids;
+      session.query(
+          "SELECT j.id FROM job j WHERE j.id > $2 AND j.state IN (0, 1, 3, 6) AND "
+          "j.lane_id IN (SELECT id FROM job_lane WHERE connection_id = $1) ORDER BY j.id LIMIT $3",
+          {connection_id, after, kGroupStep}, [&](const Row& row) { ids.push_back(row.int64(0)); });
+      count = 0;
+      for (const auto id : ids) {
+        last = id;
+        const auto view = view_of(session, id, true);
+        if (view.state != State::discarded && !waits(view)) continue;
+        end_as_cancelled(session, view, lane_of(session, id));
+        tell(session, view, "cancelled", act.why, act);
+        ++count;
+      }
+      if (ids.empty()) {
+        session.execute("DELETE FROM breaker WHERE connection_id = $1", {connection_id});
+        session.execute("DELETE FROM job_pause WHERE what = 'connection' AND name = $1",
+                        {std::to_string(connection_id)});
+      }
+    });
+    if (last == after) break;
+    after = last;
+    all += count;
+  } while (true);
+  return all;
+}
+
 void Board::connection_is_well(std::int64_t connection_id) {
   store_.write([&](Session& session) {
     breaker::reset(session, connection_id);

@@ -107,6 +107,9 @@ class Board {
   JobCounts counts();
   /// `what` is `connection`, `flow` or `kind`; of a connection `name` is its id. What waits because of it from now on.
   std::int64_t pause(const std::string& what, const std::string& name, const Act& act);
+  /// The connection is removed: its jobs that wait, and its dead letters, end as cancelled. What runs ends by itself. How
+  /// many; in many small commits.
+  std::int64_t connection_is_gone(std::int64_t connection_id, const Act& act);
   /// A connection was changed or resumed by a person: what its breaker holds back goes on.
   void connection_is_well(std::int64_t connection_id);
   /// False: it was not paused. A connection's breaker is closed as well.

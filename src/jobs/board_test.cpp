@@ -124,6 +124,25 @@ TEST_P(BoardTest, JobsAreListedByWhatIsAskedFor) {
   EXPECT_EQ(list({.state = "discarded"}).size(), 0u);
 }
 
+TEST_P(BoardTest, TheJobsOfARemovedConnectionEndAndOthersDoNot) {
+  auto gone = job();
+  gone.connection_id = 5;
+  auto keyed = gone, later = gone;
+  keyed.order_key = "k";
+  later.run_at = clock_.now() + std::chrono::hours(1);
+  const auto ids = add_all({gone, keyed, keyed, later, job("stays")});
+  const auto claimed = claim(2);
+  board_->pause("connection", "5", {.who = "ann"});
+  EXPECT_GE(board_->connection_is_gone(5, {.who = "ann", .why = "its connection was removed"}), 2);
+  const auto counts = board_->counts();
+  EXPECT_EQ(counts.running + counts.waiting + counts.cancelled, 5);
+  EXPECT_NE(state(ids[4].id), State::cancelled);
+  EXPECT_EQ(told(ids[3].id), std::vector<std::string>{"cancelled"});
+  EXPECT_EQ(number("SELECT count(*) FROM job_pause"), 0);
+  for (const auto& one : claimed) end(one, done());
+  EXPECT_EQ(number("SELECT count(*) FROM order_queue"), 0);
+}
+
 TEST_P(BoardTest, LanesShowWhatWaitsAndWhyTheyAreClosed) {
   auto remote = job();
   remote.connection_id = 5;

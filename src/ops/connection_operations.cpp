@@ -271,8 +271,8 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
   all.push_back({
       .name = "connection remove",
       .summary = "Forgets a connection with everything captured through it",
-      .description = "All records, their history and their place in the change feed are deleted here. Nothing changes "
-                     "at the remote system. There is no way back, except from a backup.",
+      .description = "All records, their history and their place in the change feed are deleted here, and its jobs "
+                     "are cancelled. Nothing changes at the remote system. There is no way back, except from a backup.",
       .method = "DELETE",
       .path = "/connections/{name}",
       .permission = Role::manager,
@@ -294,6 +294,8 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
             services.sync.refresh(connection.name);
             services.connections.remove(connection.name);
             services.sync.refresh(connection.name);
+            services.jobs.connection_is_gone(connection.id,
+                                             {.who = context.caller, .why = "its connection was removed"});
             return dump({{"removed", connection.name}});
           },
       .slow = true,
