@@ -24,12 +24,9 @@
 #include "http/router.h"
 #include "http/server.h"
 #include "ops/provision_operations.h"
-<<<<<<< HEAD
 #include "pipeline/own_writes.h"
-=======
 #include "store/engine.h"
 #include "store/file_lock.h"
->>>>>>> 2231dee (A SQLite file serves one hub; the jobs of a removed connection end)
 
 namespace dragoman::app {
 namespace {
@@ -226,10 +223,7 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
   raise_file_limit();
   start_log(config.log_level, config.log_file.empty() && console.terminal() ? folder.path("hub.log") : config.log_file);
 
-<<<<<<< HEAD
   Core core(config, clock, random, connectors);
-=======
-  Core core(config, clock, random);
   // Each of two hubs would take the other's jobs for those of a hub that has died.
   std::optional<store::FileLock> only_hub;
   if (const auto file = store::sqlite_path(config.store.url); file && *file != ":memory:") {
@@ -243,7 +237,6 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
       throw error;
     }
   }
->>>>>>> 2231dee (A SQLite file serves one hub; the jobs of a removed connection end)
   Upkeep upkeep(core.store(), clock, config.upkeep);
   upkeep.begin();
   upkeep.add([&](std::stop_token stop) {
