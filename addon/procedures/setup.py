@@ -3,8 +3,9 @@
 # Summary: makes and removes the tables and unique indexes of Dragoman in Odoo's database
 #
 # Runs as a server action that an administrator makes for one call and deletes again. Takes from the context
-# {"dragoman": {"unique": [{"index", "model", "field"}…]}} or {"dragoman": {"remove": true}}; answers {"procedure",
-# "version", "left": n}, how many tables and indexes of Dragoman there are now. All of them have names that begin with
+# {"dragoman": {"unique": [{"index", "model", "field"}…]}} or {"dragoman": {"remove": true, "fields": [name…]}}, the names
+# of fields of ours that were deleted; answers {"procedure", "version", "left": n}, how many tables and indexes of Dragoman
+# there are now. All of them have names that begin with
 # dragoman_. What is there already stays. Written as import.py is, for the same checkers.
 
 PROCEDURE = 'setup'
@@ -44,7 +45,7 @@ def make(payload):
                        % (word(one['index']), env[one['model']]._table, word(one['field']), word(one['field'])))
 
 
-def remove():
+def remove(payload):
     env.cr.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND left(tablename, 9) ="
                    " 'dragoman_'")
     for row in env.cr.fetchall():
@@ -55,11 +56,15 @@ def remove():
         env.cr.execute('DROP INDEX "%s"' % row[0])
     # The external ids of imported records have a slash in their names; the records stay.
     env.cr.execute("DELETE FROM ir_model_data WHERE module = '__dragoman__' AND position('/' in name) > 0")
+    # 14 deletes a field, and leaves what it wrote down of it for the models that inherit it (a contact's, for users).
+    env.cr.execute("DELETE FROM ir_model_fields f WHERE f.name = ANY(%s::text[]) AND f.state = 'base' AND f.related ="
+                   " split_part(f.related, '.', 1) || '.' || f.name AND NOT EXISTS (SELECT 1 FROM ir_model_fields m"
+                   " WHERE m.name = f.name AND m.state = 'manual')", (list(payload.get('fields') or []),))
 
 
 def main(payload):
     if payload.get('remove'):
-        remove()
+        remove(payload)
     else:
         make(payload)
     env.cr.execute("SELECT (SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND left(tablename, 9) ="

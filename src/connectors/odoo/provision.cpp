@@ -289,9 +289,13 @@ class Provisioning::Impl {
     look(stop, false);
     auto todo = planned_removal();
     if (!todo.empty()) {
-      drop_tables();
-      for (auto& one : todo)
+      drop_tables({});
+      std::vector<std::string> fields;
+      for (auto& one : todo) {
         if (one.act) one.act();
+        if (one.step.object == "field") fields.push_back(one.step.name.substr(one.step.name.rfind('.') + 1));
+      }
+      if (!fields.empty()) drop_tables(fields);
     }
     verify_removal();
     return steps_of(todo);
@@ -729,8 +733,8 @@ class Provisioning::Impl {
     unique_ = json::array();
   }
 
-  void drop_tables() {
-    const json answer = run_once({{"remove", true}});
+  void drop_tables(const std::vector<std::string>& fields) {
+    const json answer = run_once({{"remove", true}, {"fields", fields}});
     if (!answer.is_object() || answer.value("left", 1) != 0)
       throw Error(Kind::conflict,
                   "Tables of Dragoman are still in Odoo's database after they were dropped. Try again.");
@@ -789,16 +793,23 @@ class Provisioning::Impl {
   }
 
   void remove_user(std::int64_t id) {
-    const json row = rows("res.users", Domain::where("id", "=", id), {"partner_id"});
+    const json row = rows("res.users", Domain::where("id", "=", id), {"partner_id", "login"});
     const json& partner = row.at(0).at("partner_id");
     const std::int64_t contact = partner.is_array() ? partner.at(0).get<std::int64_t>() : partner.get<std::int64_t>();
+    // Without active_test in the context: Odoo asks by it whether the contact's user is archived.
+    auto plain = options(false);
+    plain.context.clear();
     for (const auto& [model, record] : {std::pair{"res.users", id}, std::pair{"res.partner", contact}}) {
       try {
-        admin_.unlink(model, {record}, options(false));
+        admin_.unlink(model, {record}, plain);
       } catch (const Error& error) {
         if (error.kind != Kind::invalid && error.kind != Kind::forbidden && error.kind != Kind::conflict) throw;
         ignore_error("it is archived instead", error);
-        admin_.write(model, {record}, {{"active", false}}, options(false));
+        json values = {{"active", false}};
+        // Its login is free for the next one.
+        if (record == id && model == std::string_view("res.users"))
+          values["login"] = fmt::format("{}-removed-{}", row.at(0).at("login").get<std::string>(), id);
+        admin_.write(model, {record}, values, plain);
       }
     }
   }
@@ -808,8 +819,8 @@ class Provisioning::Impl {
     const json names = rows("ir.model.data", Domain::where("module", "=", kModule), {"name", "model", "res_id"});
     std::vector<std::int64_t> dangling;
     for (const json& row : names) {
-      // An archived user keeps its external id: it is the last thing that names it.
-      if (row.at("name") == kUser ||
+      // An archived user and its contact keep their external ids: the last that names them as ours.
+      if (row.at("name").get<std::string>().starts_with(kUser) ||
           admin_.search_count(row.at("model").get<std::string>(),
                               Domain::where("id", "=", row.at("res_id").get<std::int64_t>()), options()) == 0)
         dangling.push_back(row.at("id"));
