@@ -372,7 +372,7 @@ class Simulation {
 
   /// Things that change, each with a number, so that somebody has to look.
   void cause() {
-    for (std::int64_t number = 1; number <= 12; ++number) {
+    for (std::int64_t number = 1; number <= world_.plan.changes; ++number) {
       world_.fibres.sleep(world_.between(Micros(1000), 2 * kSecond));
       if (!world_.faults) return;
       Process* const process = any_process();

@@ -74,6 +74,9 @@ TEST_F(Simulation, SeedsOfTroubleLoseNothingAndDoNothingTwice) {
     std::cout << fmt::format("{:24} {:8}\n", name(fault), tally.faults[fault]);
     EXPECT_GT(tally.faults[fault], 0) << name(fault) << " never happened";
   }
+  for (const char* step : {"queue.claimed", "deliver.begun", "deliver.intended", "deliver.sent", "finish.before_commit",
+                           "finish.committed", "intake.before_store", "intake.stored"})
+    EXPECT_TRUE(tally.seen.count(step)) << step;
   for (const auto& [point, times] : tally.seen) {
     std::cout << fmt::format("killed at {:22} {:6} of {}\n", point, tally.killed[point], times);
     EXPECT_GT(tally.killed[point], 0) << "nothing was killed at " << point;
@@ -97,6 +100,7 @@ TEST_F(Simulation, AKillAtEveryPointOfOneNodeEndsWell) {
               .senders = 1,
               .puts = 2,
               .keys = 2,
+              .changes = 0,
               .trouble_least = std::chrono::seconds(1)};
     const auto points = simulate(threads, 77, plan).points;
     ASSERT_GT(points, 100);

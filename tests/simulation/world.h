@@ -61,6 +61,7 @@ struct Plan {
   /// late or twice, a process that is stopped between its last look at the lease and its call) is left out then.
   bool plain_partner = false;
   int senders = 2, puts = 5, keys = 3;
+  int changes = 12;                                 ///< that somebody has to look at
   Micros trouble_least = std::chrono::seconds(15);  ///< so long things go wrong, even if the senders are done before
   double crash = 0;                                 ///< at each point
   int crashes_max = 6;
