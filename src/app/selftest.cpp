@@ -384,7 +384,8 @@ class Selftest {
         }
         return json::parse(http_->send(request, stop_).body);
       };
-      for (const auto& group : ask("GET", "/job-groups").at("groups"))
+      const json answer = ask("GET", "/job-groups");
+      for (const auto& group : answer.at("groups"))
         if (group.at("code") == "poison")
           count += ask("POST", "/job-groups/" + group.at("group").get<std::string>() + "/retry").at("jobs").get<std::int64_t>();
     } catch (const std::exception&) {

@@ -20,7 +20,7 @@ import time
 import traceback
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from crash_rig import HttpProxy, Hub, Load, Pair, StandIn, Target, TcpProxy, Watcher, judge, read_env, wait_until  # noqa: E402
+from crash_rig import HUB, HttpProxy, Hub, Load, Pair, StandIn, Target, TcpProxy, Watcher, judge, read_env, wait_until  # noqa: E402
 
 SEED = int(os.environ.get("DRAGOMAN_SEED") or random.randrange(1_000_000))
 FULL = bool(os.environ.get("DRAGOMAN_FULL"))
@@ -294,6 +294,71 @@ def _(folder):
 @test("NodesOnAPairOfServersLoseNothing", "StandIn19Postgres")
 def _(folder):
     return nodes_survive(folder)
+
+
+def selftest(folder, store=""):
+    """The command that a customer runs, as he runs it."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ODOO_", "DRAGOMAN_"))}
+    done = subprocess.run([HUB, "selftest", "crash", "--kills", "60" if FULL else "20", "--seed", str(SEED + 1), "--json",
+                           "--data-dir", str(folder / "data"), *(["--store", store] if store else [])], env=environment,
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    figures = {line["name"]: line for line in lines if "name" in line}
+    said = lines[-1].get("line", "") if lines else done.stderr[-500:]
+    assert done.returncode == 0, f"exit code {done.returncode}: {said} {done.stdout[-1500:]}"
+    steps = {name: line["value"] for name, line in figures.items() if name.startswith("killed at ")}
+    assert len(steps) == len(STEPS) + 2 and all(steps.values()), f"steps {steps}"
+    assert not list(folder.glob("**/dragoman_trial_*")), "it left something behind"
+    return f"{sum(steps.values()):.0f} kills, {figures['records acknowledged']['value']:.0f} records: {said}"
+
+
+@test("SelftestOfACustomerEndsWell", "Sqlite")
+def _(folder):
+    return selftest(folder)
+
+
+@test("SelftestOfACustomerEndsWell", "Postgres")
+def _(folder):
+    store = os.environ.get("DRAGOMAN_TEST_PG")
+    return selftest(folder, store) if store else None
+
+
+def judged(folder, ledger, records, seen=()):
+    """What the judge says of these, by violation."""
+    for name, lines in (("ledger", ledger), ("records", records), ("seen", seen)):
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = subprocess.run([sys.executable, str(pathlib.Path(__file__).parent / "crash_judge.py"), *(str(folder / n) for n in ("ledger", "records", "seen"))],
+                          capture_output=True, text=True, timeout=60)
+    found = json.loads(done.stdout)
+    bad = {name: found[name] for name in ("lost", "twice", "mangled", "back", "refused") if found[name]}
+    assert done.returncode == (1 if bad else 0), done
+    return bad
+
+
+@test("TheJudgeFindsWhatIsWrong", "Made")
+def _(folder):
+    """Else a test that it judges would show nothing."""
+    def offer(request, key, order):
+        return {"offer": request, "records": [{"key": key, "order": order, "values": {"v": f"{key}.{order}"}}]}
+
+    def there(key, order, number=1):
+        return {"key": key, "id": number, "values": {"v": f"{key}.{order}"}}
+
+    ledger = [offer("r1", "a", 1), {"ack": "r1"}, offer("r2", "a", 2), {"ack": "r2"}, offer("r3", "b", 1)]
+    cases = {
+        "all there, the unacknowledged missing": (ledger, [there("a", 2)], (), {}),
+        "all there, the unacknowledged too": (ledger, [there("a", 2), there("b", 1, 2)], [there("a", 1), there("a", 2)], {}),
+        "nothing there": (ledger, [], (), {"lost": 1}),
+        "an older state": (ledger, [there("a", 1)], (), {"lost": 1}),
+        "two records": (ledger, [there("a", 2), there("a", 2, 2)], (), {"twice": 1}),
+        "other values": (ledger, [{"key": "a", "id": 1, "values": {"v": "?"}}], (), {"mangled": 1}),
+        "nobody's record": (ledger, [there("a", 2), there("c", 1, 2)], (), {"mangled": 1}),
+        "went back meanwhile": (ledger, [there("a", 2)], [there("a", 2), there("a", 1), there("a", 2)], {"back": 1}),
+        "refused for good": (ledger + [{"refused": "r3", "why": "422"}], [there("a", 2)], (), {"refused": 1}),
+    }
+    for name, (lines, records, seen, expected) in cases.items():
+        assert judged(folder, lines, records, seen) == expected, f"{name}: {judged(folder, lines, records, seen)}"
+    return f"{len(cases)} cases"
 
 
 def main():
