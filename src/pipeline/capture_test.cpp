@@ -487,6 +487,34 @@ TEST_F(Capture, DiffTellsWhatChangedBetweenVersions) {
   EXPECT_THROW(records_().show("main", "thign", id, {}), Error);
 }
 
+// Found by the random writes below (seed 1052): the version was written over before the raised overlap had passed.
+TEST_F(Capture, AVersionIsSettledAfterTheFirstOverlapAlsoWhereALongTransactionHasRaisedIt) {
+  const auto slow = create("slow"), quick = create("quick");
+  pull();
+  const auto follow = [&](Micros time) {
+    for (const Micros until = clock_.steady() + time; clock_.steady() < until; clock_.advance(30s)) model_->poll(true, {});
+  };
+  clock_.advance(1s);
+  auto long_one = source_.begin();
+  ASSERT_TRUE(source_.write(long_one, slow, "late"));
+  follow(12min);
+  source_.commit(long_one);
+  model_->sweep(false, {});
+  ASSERT_NE(model_->status("main").alarm, "");
+
+  write(quick, "first");
+  clock_.advance(50ms);
+  auto second = source_.begin();  // in the same second
+  ASSERT_TRUE(source_.write(second, quick, "second"));
+  clock_.advance(3s);
+  model_->poll(false, {});
+  EXPECT_EQ(here(), there());
+  clock_.advance(75s);
+  source_.commit(second);
+  follow(settings_.overlap + 1min);
+  EXPECT_EQ(here(), there());
+}
+
 // Random transactions of random length, in the same seconds, with archives and deletes, polls and sweeps between,
 // and the process killed now and then. Two things must hold: in the end nothing differs; and every version that was
 // the current one for longer than the overlap is in the history.

@@ -297,8 +297,14 @@ bool ModelCapture::due(const Stamp& stamp, const Held* held, bool wide, Time now
   if (!stamp.write_date) return false;
   if (held->write_date != stamp.write_date) return true;
   if (held->read_at < *stamp.write_date + 2s) return true;
-  const Time settled = *stamp.write_date + 1s + row_.overlap;
-  return wide && now >= settled && held->read_at < settled;
+  if (!wide) return false;
+  const auto passed = [&](Micros overlap) {
+    const Time settled = *stamp.write_date + 1s + overlap;
+    return now >= settled && held->read_at < settled;
+  };
+  // One long transaction makes the overlap long for good. What an ordinary one committed in the same second shall not
+  // wait for that: until then it may have been written over, and its version be lost.
+  return passed(row_.overlap) || (settings_.overlap < row_.overlap && passed(settings_.overlap));
 }
 
 ModelCapture::Outcome ModelCapture::poll(bool wide, std::stop_token stop) {
