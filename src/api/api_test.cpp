@@ -341,7 +341,8 @@ TEST(OpenApi, DescribesEveryOperationWithItsInputs) {
     if (entry.contains("requestBody"))
       for (const auto& [name, _] : entry["requestBody"]["content"]["application/json"]["schema"]["properties"].items())
         described.insert(name);
-    for (const auto& field : operation.inputs) EXPECT_TRUE(described.count(field.header.empty() ? field.name : field.header)) << operation.name << field.name;
+    for (const auto& field : operation.inputs)
+      EXPECT_TRUE(described.count(field.header.empty() ? field.name : field.header)) << operation.name << field.name;
   }
 }
 

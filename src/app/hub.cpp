@@ -229,10 +229,11 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
   if (const auto file = store::sqlite_path(config.store.url); file && *file != ":memory:") {
     only_hub.emplace(*file + ".hub");
     if (!only_hub->lock(clock, std::chrono::seconds(1))) {
-      Error error(Error::Kind::busy,
-                  fmt::format("Another hub works on the database file {}. A file serves one hub: stop that one first, or "
-                              "let several share a PostgreSQL.",
-                              *file));
+      Error error(
+          Error::Kind::busy,
+          fmt::format("Another hub works on the database file {}. A file serves one hub: stop that one first, or "
+                      "let several share a PostgreSQL.",
+                      *file));
       error.code = "store_in_use";
       throw error;
     }

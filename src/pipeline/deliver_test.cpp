@@ -22,12 +22,7 @@ class Deliver : public tests::DeliveryStore {
     tests::DeliveryStore::SetUp();
     if (!store_) return;
     target_ = std::make_shared<FakeTarget>();
-    handler_.emplace(
-        *store_,
-        [this](std::int64_t) {
-          return Destination{1, "main", target_};
-        },
-        "node test");
+    handler_.emplace(*store_, [this](std::int64_t) { return Destination{1, "main", target_}; }, "node test");
   }
 
   Job job(const std::string& key, std::int64_t version, const std::string& value, const std::string& model = "order") {

@@ -150,7 +150,9 @@ TEST_P(InboxTest, AKeyThatIsBeingStoredIsToldToAskAgain) {
       refused.count_down();
     }
   };
-  { std::jthread one(send), two(send); }
+  {
+    std::jthread one(send), two(send);
+  }
   EXPECT_EQ(stored, 1);
   EXPECT_EQ(told, 1);
 }
@@ -206,12 +208,7 @@ TEST_P(InboxTest, TellsWhatBecameOfEachRecord) {
   const auto receipt = inbox_->put(body("k1", "a", 4));
   auto target = std::make_shared<tests::FakeTarget>();
   target->refused.emplace("k1-2", Error(Error::Kind::invalid, "No country."));
-  DeliveryHandler handler(
-      *store_,
-      [&](std::int64_t) {
-        return Destination{1, "main", target};
-      },
-      "node test");
+  DeliveryHandler handler(*store_, [&](std::int64_t) { return Destination{1, "main", target}; }, "node test");
   const auto before = inbox_->show("main", receipt.id);
   EXPECT_EQ(before.open, 4);
   EXPECT_EQ(before.items.at(0).state, "waiting");

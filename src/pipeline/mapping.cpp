@@ -38,9 +38,8 @@ struct Meaning {
 std::optional<Meaning> meaning_of(Session& session, std::int64_t connection_id, const std::string& external_id) {
   std::optional<Meaning> found;
   session.first("SELECT entity, internal_id FROM integration_mapping WHERE connection_id = $1 AND external_id = $2",
-                {connection_id, external_id}, [&](const Row& row) {
-                  found = Meaning{std::string(row.text(0)), std::string(row.text(1))};
-                });
+                {connection_id, external_id},
+                [&](const Row& row) { found = Meaning{std::string(row.text(0)), std::string(row.text(1))}; });
   return found;
 }
 

@@ -260,9 +260,8 @@ Own is_own(Session& session, std::int64_t change_number) {
       "SELECT id, fields, COALESCE(seen, 0) FROM own_write WHERE connection_id = $1 AND model = $2 AND external_id = "
       "$3 "
       "AND (seen IS NULL OR seen = $4) ORDER BY id",
-      {seen.connection_id, seen.model, seen.external_id, seen.number}, [&](const Row& row) {
-        writes.push_back({row.int64(0), json::parse(row.text(1)), row.int64(2)});
-      });
+      {seen.connection_id, seen.model, seen.external_id, seen.number},
+      [&](const Row& row) { writes.push_back({row.int64(0), json::parse(row.text(1)), row.int64(2)}); });
 
   if (!writes.empty() && seen.previous != 0)
     session.first("SELECT body FROM change WHERE number = $1", {seen.previous},

@@ -116,11 +116,7 @@ class LiveImport : public ::testing::TestWithParam<const char*> {
                                              action_of(connections_->get("main"), "import"),
                                              std::vector<std::int64_t>{}, "main");
     handler_.emplace(
-        *store_,
-        [this, id](std::int64_t) {
-          return pipeline::Destination{id, "main", target_};
-        },
-        "node test");
+        *store_, [this, id](std::int64_t) { return pipeline::Destination{id, "main", target_}; }, "node test");
     connection_id_ = id;
   }
 

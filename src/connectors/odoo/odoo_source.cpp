@@ -10,8 +10,8 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "connectors/odoo/import_target.h"
-#include "connectors/odoo/provision.h"
 #include "connectors/odoo/models.h"
+#include "connectors/odoo/provision.h"
 
 namespace dragoman::connectors::odoo {
 namespace {
