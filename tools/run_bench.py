@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The figures of the goals, on this machine: ./dev bench [GROUP…] [--quick] [--pairs N] [--seed N] [--only P1,P2…].
 
-Groups: pull (P1 to P8, a real Odoo 19), store (P9), api (S1), intake (S2). The first lines tell the machine and the versions; then every
+Groups: pull (P1 to P8, a real Odoo 19), store (P9), queue (Q1 to Q5), api (S1), intake (S2). The first lines tell the machine and the versions; then every
 figure is one line of JSON: name (beginning with its id), value, unit, goal where there is one, which direction is better, and
 with pairs the interval that holds the median with at least 95 % probability. Lines with # are for people.
 --quick is for trying the benches out: 3 pairs, small sizes, no figure to quote.
@@ -18,7 +18,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 import run_tests  # noqa: E402
-from bench import common, pull  # noqa: E402
+from bench import common, pull, queue  # noqa: E402
 
 
 def version_of(command, pattern=r"\d+(\.\d+)+"):
@@ -71,7 +71,7 @@ def intake(options):
     run_program("intake_bench", options, dict(os.environ, DRAGOMAN_REPO=str(ROOT), DRAGOMAN_SEED=str(options.seed)))
 
 
-GROUPS = {"pull": pull.run, "store": store, "api": api, "intake": intake}
+GROUPS = {"pull": pull.run, "store": store, "api": api, "intake": intake, "queue": queue.run}
 
 
 def main():
