@@ -93,12 +93,18 @@ pair() {
 
 # The server's process and its children, by their ids, at once: they get no time to write or to say goodbye.
 kill_server() {
-  local dir=${1:?kill needs the folder} pid children
+  local dir=${1:?kill needs the folder} pid children i
   pid=$(head -n 1 "$dir/data/postmaster.pid" 2>/dev/null) || die "no server runs in $dir"
   kill -STOP "$pid"
   children=$(cat "/proc/$pid/task/$pid/children")
   # shellcheck disable=SC2086
   kill -KILL "$pid" $children 2>/dev/null || true
+  for ((i = 0; i < 100; i++)); do
+    process_mark "$pid" >/dev/null || break
+    sleep 0.1
+  done
+  # Where nobody collects the dead process, its number would look like a server that runs.
+  rm -f "$dir/data/postmaster.pid"
 }
 again() {
   local dir=${1:?again needs the folder}
