@@ -754,7 +754,8 @@ std::vector<Ending> Queue::finish_in(Session& session, std::span<Finished> finis
   return endings;
 }
 
-std::int64_t Queue::put_back_unknown(std::int64_t node_id, const std::set<std::int64_t>& known) {
+std::int64_t Queue::put_back_unknown(std::int64_t node_id,
+                                     const std::set<std::pair<std::int64_t, std::int64_t>>& known) {
   struct Lost {
     std::int64_t id, attempt, scope;
     std::string unique_key;
@@ -765,11 +766,12 @@ std::int64_t Queue::put_back_unknown(std::int64_t node_id, const std::set<std::i
     // A claim holds the node's row until it has committed: one that is still under way is waited for.
     if (session.engine() == Engine::postgres)
       session.first("SELECT id FROM node WHERE id = $1 FOR UPDATE", {node_id}, [](const Row&) {});
-    session.query("SELECT id, attempt, unique_scope, unique_key FROM job WHERE node_id = $1 AND state = 2 ORDER BY id",
-                  {node_id}, [&](const Row& row) {
-                    if (!known.count(row.int64(0)))
-                      lost.push_back({row.int64(0), row.int64(1), row.int64(2), std::string(row.text(3))});
-                  });
+    session.query(
+        "SELECT id, attempt, unique_scope, unique_key, fence FROM job WHERE node_id = $1 AND state = 2 ORDER BY id",
+        {node_id}, [&](const Row& row) {
+          if (!known.count({row.int64(0), row.int64(4)}))
+            lost.push_back({row.int64(0), row.int64(1), row.int64(2), std::string(row.text(3))});
+        });
     if (lost.empty()) return;
     const Time now = session.now();
     std::vector<HistoryLine> history;

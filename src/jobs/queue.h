@@ -127,10 +127,10 @@ class Queue {
   };
   Turn turn(std::span<Finished> finished, std::int64_t node_id, const ClaimLimits& limits);
 
-  /// Puts back, uncounted, what the database says this node runs and what is not among `known`: its claims whose answer
-  /// was lost. How many. For the one who claims, after a call that failed: otherwise nobody would ever run them, since
-  /// the node lives.
-  std::int64_t put_back_unknown(std::int64_t node_id, const std::set<std::int64_t>& known);
+  /// Puts back, uncounted, what the database says this node runs and what is not among `known` (job and fence, since
+  /// one call may end an attempt at a job and claim it again): its claims whose answer was lost. How many. For the one
+  /// who claims, after a call that failed: otherwise nobody would ever run them, since the node lives.
+  std::int64_t put_back_unknown(std::int64_t node_id, const std::set<std::pair<std::int64_t, std::int64_t>>& known);
 
   /// Takes the running jobs of a node that is dead (or was) back to where others find them. In the caller's
   /// transaction, which has made sure of that. How many.

@@ -15,6 +15,18 @@ using Strings = std::vector<std::string>;
 
 class QueueTest : public JobsTest {};
 
+TEST_P(QueueTest, AClaimNobodyHeardOfIsPutBackAlsoWhereAnEarlierAttemptIsStillInHand) {
+  const auto id = add(job()).id;
+  const auto earlier = claim_one();
+  EXPECT_EQ(queue_->put_back_unknown(node_->id(), {{id, earlier.job.fence}}), 0);
+  // One call ends that attempt and claims the job again; its answer is lost.
+  EXPECT_EQ(end(earlier, snooze(Micros(0))), Ending::recorded);
+  EXPECT_GT(claim_one().job.fence, earlier.job.fence);
+  EXPECT_EQ(queue_->put_back_unknown(node_->id(), {{id, earlier.job.fence}}), 1);
+  EXPECT_EQ(state(id), State::available);
+  EXPECT_EQ(claim_one().job.attempt, 1);
+}
+
 TEST_P(QueueTest, AJobIsEnqueuedClaimedAndDoneOnce) {
   const std::string payload("any\0 bytes \xff", 12);
   const auto id = add({.kind = "work", .flow = "inbox", .payload = payload, .cause = "inbox 7"}).id;

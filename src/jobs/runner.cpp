@@ -539,14 +539,14 @@ class Runner::Impl {
     return room;
   }
 
-  /// The jobs that this node has in hand. With the lock.
-  std::set<std::int64_t> held() const {
-    std::set<std::int64_t> ids;
+  /// What this node has in hand: jobs and their fences. With the lock.
+  std::set<std::pair<std::int64_t, std::int64_t>> held() const {
+    std::set<std::pair<std::int64_t, std::int64_t>> ids;
     for (const auto& [id, lane] : pool_->lanes)
-      for (const auto& claimed : lane.waiting) ids.insert(claimed.job.id);
+      for (const auto& claimed : lane.waiting) ids.emplace(claimed.job.id, claimed.job.fence);
     for (const auto& run : pool_->runs)
-      for (const auto& claimed : run->claimed) ids.insert(claimed.job.id);
-    for (const auto& finished : pool_->finished) ids.insert(finished.claimed.job.id);
+      for (const auto& claimed : run->claimed) ids.emplace(claimed.job.id, claimed.job.fence);
+    for (const auto& finished : pool_->finished) ids.emplace(finished.claimed.job.id, finished.claimed.job.fence);
     return ids;
   }
 
@@ -558,7 +558,7 @@ class Runner::Impl {
     auto look_at = std::chrono::steady_clock::now();
     while (true) {
       std::vector<Finished> batch;
-      std::set<std::int64_t> known;
+      std::set<std::pair<std::int64_t, std::int64_t>> known;
       Room limits;
       {
         std::unique_lock lock(pool_->mutex);

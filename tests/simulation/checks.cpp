@@ -262,8 +262,8 @@ void Checks::acknowledged(std::int64_t inbox_id, std::size_t records) {
                    fmt::format("inbox {} was acknowledged with {} records, and has {}", inbox_id, records, there));
 }
 
-bool Checks::run_elsewhere(const std::set<std::int64_t>& job_ids, const Life& than) const {
-  for (const auto id : job_ids) {
+bool Checks::run_elsewhere(const std::set<std::pair<std::int64_t, std::int64_t>>& jobs, const Life& than) const {
+  for (const auto& [id, fence] : jobs) {
     const auto job = jobs_.find(id);
     if (job == jobs_.end() || job->second.state != kRunning) continue;
     const auto node = nodes_.find(job->second.node_id);

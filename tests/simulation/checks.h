@@ -40,7 +40,7 @@ class Checks {
   void acknowledged(std::int64_t inbox_id, std::size_t records);
 
   /// Whether one of these runs at another process.
-  bool run_elsewhere(const std::set<std::int64_t>& job_ids, const Life& than) const;
+  bool run_elsewhere(const std::set<std::pair<std::int64_t, std::int64_t>>& jobs, const Life& than) const;
   /// Nothing waits or runs any more, and there is no dead letter.
   bool quiet() const;
   struct Dead {

@@ -202,7 +202,7 @@ void Process::pump() {
     bool failed = false;
     if (unsure_) {
       auto known = in_hand();
-      for (const auto& one : batch) known.insert(one.claimed.job.id);
+      for (const auto& one : batch) known.emplace(one.claimed.job.id, one.claimed.job.fence);
       std::int64_t lost = 0;
       failed = !tried("put back", [&] { lost = queue_.put_back_unknown(node_.id(), known); });
       if (lost > 0) world_.hit(Fault::lost_claim);
@@ -256,11 +256,11 @@ bool Process::holds(std::int64_t job_id) const {
   return false;
 }
 
-std::set<std::int64_t> Process::in_hand() const {
-  std::set<std::int64_t> ids;
-  for (const auto& claimed : waiting_) ids.insert(claimed.job.id);
+std::set<std::pair<std::int64_t, std::int64_t>> Process::in_hand() const {
+  std::set<std::pair<std::int64_t, std::int64_t>> ids;
+  for (const auto& claimed : waiting_) ids.emplace(claimed.job.id, claimed.job.fence);
   for (const auto& run : runs_)
-    for (const auto& claimed : run->claimed) ids.insert(claimed.job.id);
+    for (const auto& claimed : run->claimed) ids.emplace(claimed.job.id, claimed.job.fence);
   return ids;
 }
 

@@ -59,7 +59,7 @@ class Process {
   /// Whether this process may still believe that it has this job.
   bool holds(std::int64_t job_id) const;
   bool busy() const { return !runs_.empty(); }
-  std::set<std::int64_t> in_hand() const;
+  std::set<std::pair<std::int64_t, std::int64_t>> in_hand() const;  ///< job, fence
 
  private:
   struct Run {
