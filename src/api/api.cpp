@@ -61,7 +61,7 @@ json input_of(const ops::Operation& operation, const Call& call) {
   json input = json::object();
   if (!request.body.empty()) {
     input = ops::parse_body(request.body);
-    if (!input.is_object()) throw Error(Error::Kind::invalid, "The body is a JSON object.");
+    if (!input.is_object()) throw Error(Error::Kind::invalid, "The body must be a JSON object.");
   }
   const auto take = [&](const http::Parameters& parameters) {
     for (const auto& [key, text] : parameters) {

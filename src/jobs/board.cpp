@@ -133,6 +133,12 @@ std::string at(Time time) {
   return format_odoo(time) + " UTC";
 }
 
+// A remote's words within ours: with one full stop at their end.
+std::string sentence(std::string_view text) {
+  const bool ended = !text.empty() && (text.back() == '.' || text.back() == '!' || text.back() == '?');
+  return fmt::format("{}{}", text, ended ? "" : ".");
+}
+
 std::string jobs_word(std::int64_t count) {
   return count == 1 ? "1 job" : fmt::format("{} jobs", count);
 }
@@ -257,9 +263,10 @@ std::string Board::explain(std::int64_t id) {
         out = fmt::format("It was cancelled at {}; its history says by whom.", at(job.finished.value_or(job.enqueued)));
         return;
       case State::discarded: {
-        out = fmt::format("It is a dead letter since {}: {}. It waits for a person to retry, edit or discard it.",
-                          at(job.finished.value_or(job.enqueued)),
-                          job.error_message.empty() ? "no reason was given" : job.error_message);
+        out = fmt::format(
+            "It has been a dead letter since {}: {} It waits for a person to retry, edit or discard it.",
+            at(job.finished.value_or(job.enqueued)),
+            sentence(job.error_message.empty() ? std::string_view("no reason was given") : job.error_message));
         if (const auto count = job.hold == 3 ? 0 : behind(); count > 0)
           out +=
               fmt::format(" Until then {} of its order key wait{} behind it.", jobs_word(count), count == 1 ? "s" : "");
@@ -329,25 +336,25 @@ std::string Board::explain(std::int64_t id) {
     const auto now = session.now();
     if (job.state != State::available && job.run_at > now) {
       if (job.state == State::retryable)
-        out = fmt::format("It is tried again at {}, attempt {}{}, after it failed: {}.", at(job.run_at),
-                          job.attempt + 1, of, job.error_message);
+        out = fmt::format("It is tried again at {}, attempt {}{}, after it failed: {}", at(job.run_at), job.attempt + 1,
+                          of, sentence(job.error_message));
       else
         out = fmt::format("It is due at {}.", at(job.run_at));
       return;
     }
     if (const auto broken = breaker::status(session, job.connection_id)) {
-      const std::string why = fmt::format("the connection `{}` does not work since {}: {}", job.connection,
-                                          at(broken->since), broken->message);
+      const std::string why = fmt::format("the connection `{}` has not worked since {}: {}", job.connection,
+                                          at(broken->since), sentence(broken->message));
       switch (broken->state) {
         case breaker::State::held:
-          out = fmt::format("It waits because {}. It goes on when a person updates or resumes the connection.", why);
+          out = fmt::format("It waits because {} It goes on when a person updates or resumes the connection.", why);
           return;
         case breaker::State::open:
-          out = fmt::format("It waits because {}. One job tries again at {}; if that is answered, all go on.", why,
+          out = fmt::format("It waits because {} One job tries again at {}; if that is answered, all go on.", why,
                             at(std::max(broken->until, now)));
           return;
         case breaker::State::probing:
-          out = fmt::format("It waits because {}. One job is finding out whether it works again.", why);
+          out = fmt::format("It waits because {} One job is finding out whether it works again.", why);
           return;
         case breaker::State::closed:
           break;
@@ -570,7 +577,7 @@ std::vector<LaneView> Board::lanes() {
                                     row.text(2).empty() ? std::string() : fmt::format(": {}", row.text(2)));
       }
     });
-    const auto count = [&](std::string_view where, std::int64_t LaneView::*member) {
+    const auto count = [&](std::string_view where, std::int64_t LaneView::* member) {
       session.query(fmt::format("SELECT lane_id, count(*) FROM job WHERE {} GROUP BY lane_id", where), {},
                     [&](const Row& row) { lanes[row.int64(0)].*member += row.int64(1); });
     };

@@ -167,9 +167,9 @@ TEST_P(BoardTest, ExplainsWhereEveryJobIs) {
   EXPECT_NE(board_->explain(id).find("next of its lane"), std::string::npos);
   const auto claimed = claim_one();
   EXPECT_NE(board_->explain(id).find("runs on node one"), std::string::npos);
-  end(claimed, error(Error::Kind::invalid, "no lines"));
-  EXPECT_NE(board_->explain(id).find("dead letter since"), std::string::npos);
-  EXPECT_NE(board_->explain(id).find("no lines"), std::string::npos);
+  end(claimed, error(Error::Kind::invalid, "no lines."));
+  EXPECT_NE(board_->explain(id).find("a dead letter since"), std::string::npos);
+  EXPECT_NE(board_->explain(id).find("no lines. It waits for a person"), std::string::npos);
   board_->retry(id, {.who = "ann"});
   end(claim_one(), done());
   EXPECT_NE(board_->explain(id).find("was done at"), std::string::npos);
