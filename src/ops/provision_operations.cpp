@@ -12,6 +12,7 @@
 #include "connectors/odoo/models.h"
 #include "connectors/odoo/odoo_source.h"
 #include "connectors/odoo/provision.h"
+#include "jobs/board.h"
 #include "notify/alert.h"
 #include "ops/catalog.h"
 #include "ops/shapes.h"
@@ -274,6 +275,8 @@ std::vector<Operation> provision_operations() {
             applied.state.checked = format_iso(services.clock.now());
             remember(services, work->connection, applied.state.json());
             services.sync.refresh(name);
+            // What waited for the procedures need not wait for the next probe.
+            services.jobs.connection_is_well(work->connection.id);
             return steps_text(name, applied.steps);
           },
       .slow = true,

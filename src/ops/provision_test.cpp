@@ -112,6 +112,27 @@ TEST_F(ProvisionOperations, TheHubsOwnUserBecomesTheConnectionsLogin) {
   EXPECT_EQ(connection()["settings"]["login"], "hub-of-the-harbour");
 }
 
+TEST_F(ProvisionOperations, JobsThatWaitedForTheProceduresGoOnAtOnce) {
+  const auto id = hub_.connections.get("main").id;
+  hub_.store->write([&](store::Session& session) {
+    session.execute(
+        "INSERT INTO breaker (connection_id, state, failures, since_us, until_us, code, message) "
+        "VALUES ($1, 1, 9, 0, 9000000000000000000, 'not_provisioned', 'no procedure')",
+        {id});
+  });
+  ask("provision plan", admin());
+  const auto broken = [&] {
+    bool any = false;
+    hub_.store->read([&](store::Session& session) {
+      any = session.first("SELECT 1 FROM breaker WHERE state <> 0", {}, [](const store::Row&) {});
+    });
+    return any;
+  };
+  EXPECT_TRUE(broken());
+  ask("provision apply", admin());
+  EXPECT_FALSE(broken());
+}
+
 TEST_F(ProvisionOperations, AtItsStartTheHubFindsWhatSomebodyChangedAndTellsPeopleOnce) {
   ask("provision apply", admin());
   check_provisioned_at_start(hub_.services, {});

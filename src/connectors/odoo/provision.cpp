@@ -483,8 +483,8 @@ class Provisioning::Impl {
     if (!missing.empty())
       for (const json& row : rows("ir.model", Domain(), {"model"}))
         models[row.at("model").get<std::string>()] = row.at("id");
-    std::erase_if(missing, [&](const std::string& model) { return !models.contains(model); });
-    Planned one{{"right", fmt::format("read {} models", options_.readable.size()), Change::none,
+    const auto elsewhere = std::erase_if(missing, [&](const std::string& model) { return !models.contains(model); });
+    Planned one{{"right", fmt::format("read {} models", options_.readable.size() - elsewhere), Change::none,
                  "the hub's own user reads what the connection captures, and writes by procedures only", ""},
                 {}};
     if (!missing.empty()) {
