@@ -595,11 +595,15 @@ void DeliveryHandler::probe(Batch& batch, std::stop_token stop) {
     if (found.size() != keys.size())
       throw Error(Error::Kind::unavailable, "The target did not answer for every record that was looked up.");
   } catch (const Error& error) {
+    Outcome outcome = jobs::failed(error);
+    // A question that was not understood, or answered by somebody else (a proxy's page), says nothing about a record.
+    if (outcome.what == Outcome::What::dead && error.kind != Error::Kind::invalid && error.kind != Error::Kind::bug)
+      outcome.what = Outcome::What::outage;
     // What may have been applied stays in doubt; what was not sent yet can be sent another time.
     for (Task& task : batch.tasks) {
       if (task.result) continue;
       task.release = !task.doubt;
-      task.outcome = jobs::failed(error);
+      task.outcome = outcome;
     }
     return;
   }

@@ -232,6 +232,19 @@ TEST_P(Deliver, AnAnswerThatMakesNoSenseIsADoubt) {
   EXPECT_EQ(there("A").created, 1);
 }
 
+TEST_P(Deliver, APageInPlaceOfTheRemoteIsNoRecordsFault) {
+  target_->after_call = [](auto) { throw Error(Error::Kind::protocol, "A web page."); };
+  auto odd = job("A", 1, "a"), waiting = job("B", 1, "b");
+  deliver({odd});
+  target_->before_find = [] { throw Error(Error::Kind::protocol, "A web page."); };
+  for (const auto& outcome : deliver({odd, waiting})) EXPECT_EQ(outcome.what, Outcome::What::outage);
+  target_->after_call = nullptr;
+  target_->before_find = nullptr;
+  for (const auto& outcome : deliver({odd, waiting})) EXPECT_EQ(outcome.what, Outcome::What::done);
+  EXPECT_EQ(there("A").created, 1);
+  EXPECT_EQ(there("B").created, 1);
+}
+
 TEST_P(Deliver, WithoutVersionsTheLaterOrderIsTheNewerOne) {
   deliver({job("A", 0, "one")});
   deliver({job("A", 0, "two")});
