@@ -540,8 +540,10 @@ std::int64_t Board::discard_group(const std::string& fingerprint, const Act& act
 
 std::vector<LaneView> Board::lanes() {
   std::map<std::int64_t, LaneView> lanes;
+  std::vector<LaneView> out;
   store_.read([&](Session& session) {
     lanes.clear();
+    out.clear();
     session.query(
         "SELECT l.id, l.connection_id, COALESCE(c.name, ''), l.flow, l.kind, COALESCE(c.state, ''), "
         "COALESCE(b.state, 0), COALESCE(b.until_us, 0), COALESCE(b.message, '') FROM job_lane l "
@@ -569,13 +571,23 @@ std::vector<LaneView> Board::lanes() {
           lanes[lane.id] = std::move(lane);
         });
     session.query("SELECT what, name, reason, paused_by FROM job_pause", {}, [&](const Row& row) {
+      const auto what = row.text(0), name = row.text(1);
+      const auto closed = fmt::format("{} paused by {}{}", what, row.text(3),
+                                      row.text(2).empty() ? std::string() : fmt::format(": {}", row.text(2)));
+      bool any = false;
       for (auto& [id, lane] : lanes) {
-        const auto what = row.text(0), name = row.text(1);
         if ((what == "kind" && name == lane.kind) || (what == "flow" && name == lane.flow) ||
-            (what == "connection" && name == std::to_string(lane.connection_id)))
-          lane.closed = fmt::format("{} paused by {}{}", what, row.text(3),
-                                    row.text(2).empty() ? std::string() : fmt::format(": {}", row.text(2)));
+            (what == "connection" && name == std::to_string(lane.connection_id))) {
+          lane.closed = closed;
+          any = true;
+        }
       }
+      // No job was there yet, or the name is misspelt: what is paused has to be seen.
+      if (any || what == "connection") return;
+      LaneView idle;
+      (what == "kind" ? idle.kind : idle.flow) = name;
+      idle.closed = closed;
+      out.push_back(std::move(idle));
     });
     const auto count = [&](std::string_view where, std::int64_t LaneView::* member) {
       session.query(fmt::format("SELECT lane_id, count(*) FROM job WHERE {} GROUP BY lane_id", where), {},
@@ -594,7 +606,6 @@ std::vector<LaneView> Board::lanes() {
           lanes[row.int64(0)].cancelled = row.int64(2);
         });
   });
-  std::vector<LaneView> out;
   for (auto& [id, lane] : lanes) out.push_back(std::move(lane));
   std::sort(out.begin(), out.end(), [](const LaneView& a, const LaneView& b) {
     return std::tie(a.connection, a.flow, a.kind) < std::tie(b.connection, b.flow, b.kind);

@@ -160,6 +160,13 @@ TEST_P(BoardTest, LanesShowWhatWaitsAndWhyTheyAreClosed) {
   EXPECT_EQ(lane.later, 1);
   EXPECT_EQ(lane.closed, "connection paused by ann: moving");
   EXPECT_EQ(lanes[0].closed, "");
+  // A pause of what no job belongs to yet is shown as well.
+  board_->pause("flow", "inbxo", {.who = "ann"});
+  const auto with_idle = board_->lanes();
+  ASSERT_EQ(with_idle.size(), 3u);
+  EXPECT_EQ(std::count_if(with_idle.begin(), with_idle.end(),
+                          [](const auto& one) { return one.flow == "inbxo" && one.closed == "flow paused by ann"; }),
+            1);
 }
 
 TEST_P(BoardTest, ExplainsWhereEveryJobIs) {

@@ -185,6 +185,31 @@ json value_of(const Field& field, const std::string& text) {
   return nullptr;
 }
 
+// Whether well-formed JSON holds a whole number of more than 64 bits: read as a double it would become another one.
+static bool has_longer_integer(std::string_view text) {
+  for (std::size_t at = 0; at < text.size();) {
+    if (text[at] == '"') {
+      for (++at; at < text.size() && text[at] != '"'; ++at)
+        if (text[at] == '\\') ++at;
+      ++at;
+    } else if (text[at] == '-' || (text[at] >= '0' && text[at] <= '9')) {
+      const auto end = std::min(text.find_first_not_of("+-.0123456789Ee", at), text.size());
+      const auto token = text.substr(at, end - at);
+      if (token.find_first_of(".Ee") == std::string_view::npos) {
+        std::int64_t small = 0;
+        std::uint64_t large = 0;
+        if (std::from_chars(token.data(), token.data() + token.size(), small).ec != std::errc() &&
+            std::from_chars(token.data(), token.data() + token.size(), large).ec != std::errc())
+          return true;
+      }
+      at = end;
+    } else {
+      ++at;
+    }
+  }
+  return false;
+}
+
 json parse_body(std::string_view text) {
   try {
     dragoman::json::check(text, kDepthMax);
@@ -193,6 +218,8 @@ json parse_body(std::string_view text) {
     if (what.starts_with(dragoman::json::kNotUsable)) what.remove_prefix(dragoman::json::kNotUsable.size());
     refuse(fmt::format("This is not JSON that can be read: {}.", what), error.code.empty() ? "json" : error.code);
   }
+  if (has_longer_integer(text))
+    refuse("The body has a whole number of more than 64 bits. Where it is an id or a code, send it as a text.", "json");
   std::vector<std::set<std::string>> open;
   std::string twice;
   json parsed;

@@ -114,6 +114,10 @@ TEST(OperationInput, BodiesThatAreNoGoodJsonAreRefused) {
   EXPECT_EQ(code("{} {}"), "json");
   EXPECT_EQ(code("{\"a\":\"\xff\"}"), "json_utf8");
   EXPECT_EQ(code("{\"a\":1e999}"), "json");
+  EXPECT_EQ(code("{\"a\":[18446744073709551616]}"), "json");
+  EXPECT_EQ(code("{\"a\":-9223372036854775809}"), "json");
+  EXPECT_EQ(code("{\"a\":[18446744073709551615,-9223372036854775808,1e20]}"), "(accepted)");
+  EXPECT_EQ(code("{\"a\":\"\\\"99999999999999999999\"}"), "(accepted)");
   EXPECT_EQ(code(std::string(100'000, '[')), "json_depth");
   EXPECT_EQ(code(std::string(33, '[') + std::string(33, ']')), "json_depth");
 }
