@@ -18,7 +18,7 @@ struct GateSettings {
   int workers = 0;  ///< 0: learnt
   int learnt = 0;   ///< what an earlier run learnt; 0: nothing
   bool bulk_share_all = false;
-  /// How long before and between trials. A call of somebody else's that comes during one waits for a page; with one a
+  /// How long before and between trials for a third worker. A call of somebody else's that comes during one waits for a page; with one a
   /// minute that is less than one in a hundred of them.
   Micros trial_spacing = std::chrono::minutes(1);
 };

@@ -17,6 +17,7 @@ constexpr Micros kCheckPause = 60s;
 constexpr Micros kRecheckPause = 5s;
 constexpr int kBusyChecks = 3;
 constexpr Micros kTrialPause = 10min, kTrialPauseMax = 60min;
+constexpr Micros kTrialSpacing = 5s;  // with more than two workers
 constexpr Micros kRecoverFirst = 30s, kRecoverNext = 15s;
 constexpr double kFresh = 0.6;                    // of the time that a call is expected to take
 constexpr double kPatience = 0.2;                 // so much of it a witness has to go on after the probe's answer
@@ -207,7 +208,7 @@ void GateCore::leave(std::uint64_t ticket, Ending ending, Micros now) {
     }
   } else if (call.trial && !probing_) {
     // The trial went by without a probe beside it.
-    next_trial_ = std::max(next_trial_, now + settings_.trial_spacing);
+    next_trial_ = std::max(next_trial_, now + trial_spacing());
   }
 
   if (ending == Ending::refused || ending == Ending::lost) return punish(call.start, now);
@@ -249,7 +250,7 @@ void GateCore::proved(int workers, Micros now) {
   const int before = bulk_places();
   workers_ = std::min(workers, kWorkersMax);
   limit_ = workers_;
-  if (workers_ == 2) next_trial_ = std::max(next_trial_, now + settings_.trial_spacing);  // a short pull never needs a third
+  if (workers_ == 2) next_trial_ = std::max(next_trial_, now + trial_spacing());  // a short pull never needs a third
   if (bulk_places() > before) {
     grown_to_ = bulk_places();
     for (auto& [_, levels] : latency_) levels.erase(levels.lower_bound(grown_to_), levels.end());
@@ -271,13 +272,18 @@ void GateCore::not_proved(Micros now) {
     return;
   }
   next_probe_ = now + kProbePause;
-  next_trial_ = std::max(next_trial_, now + settings_.trial_spacing);
+  next_trial_ = std::max(next_trial_, now + trial_spacing());
   if (++failures_ >= kFailures) settle(now);
+}
+
+// Where there are two workers, somebody else's call that comes during a trial has none left; where there are more, it has.
+Micros GateCore::trial_spacing() const {
+  return workers_ <= 2 ? settings_.trial_spacing : std::min<Micros>(settings_.trial_spacing, kTrialSpacing);
 }
 
 void GateCore::unclear(Micros now) {
   next_probe_ = now + kProbePause;
-  next_trial_ = std::max(next_trial_, now + settings_.trial_spacing);
+  next_trial_ = std::max(next_trial_, now + trial_spacing());
 }
 
 // The search is over for a while.

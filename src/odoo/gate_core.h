@@ -21,7 +21,8 @@ namespace dragoman::odoo {
 /// - A *probe* is the smallest call there is, made while n calls are inside. Answered while all n go on, it proves a
 ///   worker more than n. It needs a caller that waits for a place anyway, and lends its thread.
 /// - Bulk work keeps one worker free, so to use n + 1 it has to know n + 2: a *trial* lets one call more in than it
-///   should be, once, and probes beside it: not before a minute of bulk work, and not more than once a minute. Two
+///   should be, once, and probes beside it: where there are two workers not before a minute of bulk work,
+///   and not more than once a minute. Two
 ///   trials without a proof end the search for ten minutes, then twenty, up to an hour.
 /// - A worker more is only worth it if more gets done: if calls of the same work take so much longer with it that
 ///   nothing is won (an Odoo in threaded mode, workers without a core each), the step is taken back.
@@ -85,6 +86,7 @@ class GateCore {
   void unclear(Micros now);
   void judge(const std::string& work, int level, Micros now);
   void shrink_by_one(Micros now);
+  Micros trial_spacing() const;
   void settle(Micros now);
   void punish(Micros started, Micros now);
   void recover(Micros now);
