@@ -97,6 +97,7 @@ kill_server() {
   pid=$(head -n 1 "$dir/data/postmaster.pid" 2>/dev/null) || die "no server runs in $dir"
   kill -STOP "$pid"
   children=$(cat "/proc/$pid/task/$pid/children")
+  # A child that ended before it was stopped is no failure.
   # shellcheck disable=SC2086
   kill -KILL "$pid" $children 2>/dev/null || true
   for ((i = 0; i < 100; i++)); do

@@ -21,9 +21,9 @@ namespace dragoman::odoo {
 /// - A *probe* is the smallest call there is, made while n calls are inside. Answered while all n go on, it proves a
 ///   worker more than n. It needs a caller that waits for a place anyway, and lends its thread.
 /// - Bulk work keeps one worker free, so to use n + 1 it has to know n + 2: a *trial* lets one call more in than it
-///   should be, once, and probes beside it: where there are two workers not before a minute of bulk work,
-///   and not more than once a minute. Two
-///   trials without a proof end the search for ten minutes, then twenty, up to an hour.
+///   should be, once, and probes beside it. Where there are two workers that waits for a minute of bulk work, and comes
+///   once a minute at most: somebody else's call has no worker left meanwhile. Two trials without a proof end the
+///   search for ten minutes, then twenty, up to an hour.
 /// - A worker more is only worth it if more gets done: if calls of the same work take so much longer with it that
 ///   nothing is won (an Odoo in threaded mode, workers without a core each), the step is taken back.
 /// - From time to time the free worker is probed again: if it is never free any more (fewer workers than before, or
