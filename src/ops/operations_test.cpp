@@ -460,7 +460,8 @@ TEST_F(OperationsTest, SchedulesAreMadeChangedPausedAndRun) {
   EXPECT_EQ(ask("schedule pause", {{"name", "other"}, {"reason", "stocktaking"}})["schedules"][0]["reason"],
             "stocktaking");
   EXPECT_EQ(ask("schedule pause")["schedules"].size(), 1u) << "one was paused already";
-  for (const auto& one : ask("schedule list")["schedules"]) {
+  const json listed = ask("schedule list");
+  for (const auto& one : listed["schedules"]) {
     EXPECT_EQ(one["state"], "paused");
     EXPECT_EQ(one["next"], nullptr);
     EXPECT_EQ(one["upcoming"], json::array());
