@@ -74,7 +74,8 @@ Output step_output(bool applied) {
   return output;
 }
 
-std::string steps_text(const std::string& connection, const std::vector<odoo::ProvisionStep>& steps) {
+std::string steps_text(const std::string& connection, const std::vector<odoo::ProvisionStep>& steps,
+                       json answer = json::object()) {
   json rows = json::array();
   int changes = 0;
   for (const auto& step : steps) {
@@ -85,7 +86,8 @@ std::string steps_text(const std::string& connection, const std::vector<odoo::Pr
                     {"why", step.why}});
     if (step.change != odoo::ProvisionStep::Change::none) ++changes;
   }
-  return dump({{"connection", connection}, {"changes", changes}, {"steps", rows}});
+  answer.update({{"connection", connection}, {"changes", changes}, {"steps", rows}});
+  return dump(answer);
 }
 
 // One Odoo, by an administrator's hand. What a person waits for runs on the clock of people.
@@ -192,6 +194,51 @@ std::vector<std::string> check(Services& services, const pipeline::Connection& c
                      .link = "dragoman provision check " + connection.name});
     });
   return differences;
+}
+
+// What a URL says of which server it is.
+std::string server_of(const pipeline::Connection& connection) {
+  std::string url = connection.settings.value("url", "");
+  while (url.ends_with('/')) url.pop_back();
+  for (char& c : url)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return url;
+}
+
+bool same_odoo(const pipeline::Connection& one, const pipeline::Connection& other) {
+  const std::string here = one.settings.value("database", ""), there = other.settings.value("database", "");
+  // Without a name it is the only one there.
+  return server_of(one) == server_of(other) && (here == there || here.empty() || there.empty());
+}
+
+// The other connections to whose Odoo the same things were applied, or whose login is the hub's own user there.
+std::vector<pipeline::Connection> also_using(Services& services, const pipeline::Connection& connection,
+                                             const std::string& own_login) {
+  std::vector<pipeline::Connection> others;
+  for (auto& other : services.connections.list())
+    if (other.id != connection.id && other.kind == "odoo" && same_odoo(connection, other) &&
+        (odoo::provisioned(other) || (!own_login.empty() && other.settings.value("login", "") == own_login)))
+      others.push_back(std::move(other));
+  return others;
+}
+
+// Stops the connections whose login goes, so that nobody asks Odoo with it again and again. Those that it stopped, with
+// the state before, to be put back where the login stays after all.
+std::vector<pipeline::Connection> stop_without_login(Services& services, std::vector<pipeline::Connection> connections,
+                                                     const std::string& own_login) {
+  std::erase_if(connections, [&](const auto& one) {
+    return own_login.empty() || one.settings.value("login", "") != own_login || one.state == "paused";
+  });
+  for (const auto& one : connections) {
+    services.connections.set_state(
+        one.name, "error",
+        fmt::format("Its login `{0}` was taken out of Odoo by `provision remove`. Give it another (`dragoman "
+                    "connection update {1} --login LOGIN --secret-file FILE`), or let the hub make its own again "
+                    "(`dragoman provision apply {1} --user hub`).",
+                    own_login, one.name));
+    services.sync.refresh(one.name);
+  }
+  return connections;
 }
 
 }  // namespace
@@ -310,17 +357,29 @@ std::vector<Operation> provision_operations() {
   std::vector<Field> remove_inputs = admin_fields();
   remove_inputs.insert(remove_inputs.begin(), name_field());
   remove_inputs.push_back({.name = "confirm", .doc = "the connection's name once more, to be sure", .required = true});
+  remove_inputs.push_back({.name = "others_too",
+                           .type = Type::boolean,
+                           .doc = "although other connections to the same Odoo use it: they can't deliver any more",
+                           .fallback = "false"});
+  Output remove_output = step_output(true);
+  remove_output.fields.push_back(
+      {.name = "stopped",
+       .type = Type::list,
+       .doc = "connections that are in error now: their login was the hub's own user, which is gone",
+       .required = true});
   all.push_back({
       .name = "provision remove",
       .summary = "Takes out of Odoo all that `provision apply` made there, and nothing else",
       .description = "Records that were imported stay, but their external keys are forgotten: imported once more, they "
                      "would be made once more. Fields go with their values. Afterwards it is read back that nothing is "
-                     "left. `provision plan --removal` shows all of it beforehand.",
+                     "left. `provision plan --removal` shows all of it beforehand. Refused while another connection to "
+                     "the same Odoo uses it. A connection whose login was the hub's own user is stopped: that login is "
+                     "gone.",
       .method = "POST",
       .path = "/connections/{name}/provision/remove",
       .permission = Role::manager,
       .inputs = remove_inputs,
-      .output = step_output(true),
+      .output = remove_output,
       .run =
           [](Context& context, const json& input) {
             auto& services = context.services;
@@ -330,10 +389,38 @@ std::vector<Operation> provision_operations() {
                   fmt::format("Removing forgets which records were imported. If that is meant, `confirm` must be "
                               "`{}`.",
                               input.at("name").get<std::string>()));
+            const auto connection = odoo_connection(services, input.at("name"));
+            const auto before = odoo::provisioned(connection);
+            const std::string own_login = before && before->own_user ? before->login : "";
+            auto all_of_it = also_using(services, connection, own_login);
+            if (!all_of_it.empty() && !input.at("others_too").get<bool>()) {
+              std::vector<std::string> names;
+              for (const auto& other : all_of_it) names.push_back("`" + other.name + "`");
+              Error error(Error::Kind::conflict,
+                          fmt::format("What is in the Odoo of `{}` is also used by {}, which could not deliver any "
+                                      "more. Remove that connection first, or say `--others-too` if that is meant.",
+                                      connection.name, fmt::join(names, ", ")));
+              error.code = "used_by_others";
+              throw error;
+            }
             const auto work = begin(context, input, false);
-            const auto steps = work->provisioning->remove(context.stop);
-            remember(services, work->connection, nullptr);
-            return steps_text(work->connection.name, steps);
+            all_of_it.push_back(connection);
+            const auto stopped = stop_without_login(services, all_of_it, own_login);
+            std::vector<odoo::ProvisionStep> steps;
+            try {
+              steps = work->provisioning->remove(context.stop);
+            } catch (const Error&) {
+              // If the login is gone all the same, they find that out by themselves.
+              for (const auto& one : stopped) {
+                services.connections.set_state(one.name, one.state, one.reason);
+                services.sync.refresh(one.name);
+              }
+              throw;
+            }
+            for (const auto& one : all_of_it) remember(services, one, nullptr);
+            json names = json::array();
+            for (const auto& one : stopped) names.push_back(one.name);
+            return steps_text(connection.name, steps, {{"stopped", names}});
           },
       .slow = true,
   });

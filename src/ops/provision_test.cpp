@@ -112,6 +112,52 @@ TEST_F(ProvisionOperations, TheHubsOwnUserBecomesTheConnectionsLogin) {
   EXPECT_EQ(connection()["settings"]["login"], "hub-of-the-harbour");
 }
 
+TEST_F(ProvisionOperations, RemovingWhatAnotherConnectionUsesIsRefusedAndNamesIt) {
+  ask("provision apply", admin());
+  auto settings = hub_.connections.get("main").settings;
+  settings["url"] = odoo_.url() + "/";
+  hub_.connections.add("branch", "odoo", hub_.connectors.check_settings("odoo", settings),
+                       Secret(odoo_.options().limited_password));
+  // That it goes to the same Odoo is no reason yet: it does not use what is there.
+  hub_.connections.add(
+      "elsewhere", "odoo",
+      hub_.connectors.check_settings("odoo", {{"url", odoo_.url()}, {"database", "another"}, {"login", "limited"}}),
+      Secret(odoo_.options().limited_password));
+  const auto learnt = hub_.connections.get("main").learnt.dump();
+  hub_.connections.set_learnt(hub_.connections.get("elsewhere").id, learnt);
+  const auto id = hub_.connections.get("branch").id;
+  hub_.connections.set_learnt(id, learnt);
+  try {
+    ask("provision remove", admin({{"confirm", "main"}}));
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind, Error::Kind::conflict);
+    EXPECT_EQ(error.code, "used_by_others");
+    EXPECT_NE(error.message.find("`branch`"), std::string::npos) << error.message;
+    EXPECT_EQ(error.message.find("elsewhere"), std::string::npos) << error.message;
+  }
+  EXPECT_EQ(ask("provision check", json::object())["ok"], true) << "nothing was removed";
+  EXPECT_GT(ask("provision remove", admin({{"confirm", "main"}, {"others_too", true}}))["changes"], 3);
+  EXPECT_FALSE(connectors::odoo::provisioned(hub_.connections.get("main")));
+  EXPECT_FALSE(connectors::odoo::provisioned(hub_.connections.get("branch")));
+  EXPECT_EQ(connection()["state"], "active") << "its login is its own";
+}
+
+TEST_F(ProvisionOperations, AConnectionWhoseLoginIsRemovedIsStoppedAndSaysWhy) {
+  ask("provision apply", admin({{"user", "hub"}}));
+  const auto removed = ask("provision remove", admin({{"confirm", "main"}}));
+  EXPECT_EQ(removed["stopped"], json({"main"}));
+  EXPECT_EQ(connection()["state"], "error");
+  const auto reason = connection()["reason"].get<std::string>();
+  EXPECT_NE(reason.find("`dragoman` was taken out of Odoo"), std::string::npos) << reason;
+  EXPECT_NE(reason.find("dragoman connection update main"), std::string::npos) << reason;
+  // What it says is what helps.
+  ask("provision apply", admin({{"user", "hub"}}));
+  EXPECT_EQ(connection()["state"], "active");
+  EXPECT_EQ(connection()["reason"], "");
+  EXPECT_EQ(ask("provision check", json::object())["ok"], true);
+}
+
 TEST_F(ProvisionOperations, JobsThatWaitedForTheProceduresGoOnAtOnce) {
   const auto id = hub_.connections.get("main").id;
   hub_.store->write([&](store::Session& session) {
