@@ -60,7 +60,8 @@ std::int64_t number_of(const std::string& id) {
 void each_delivery(Session& session, std::int64_t connection_id, const std::string& model, const json& keys,
                    const std::function<void(const Row&)>& each) {
   static const std::string columns =
-      "SELECT record_key, version, digest, external_id, intent_job, intent_version, intent_run FROM delivery WHERE "
+      "SELECT record_key, version, digest, external_id, intent_job, intent_version, intent_run, versions FROM delivery "
+      "WHERE "
       "connection_id = $1 AND model = $2 AND record_key IN ";
   static const std::string sqlite = columns + "(SELECT value FROM json_each($3))";
   static const std::string postgres = columns + "(SELECT json_array_elements_text(CAST($3 AS json)))";
@@ -162,6 +163,16 @@ DeliveryOrder DeliveryOrder::parse(std::string_view payload) {
     refuse("`children` in the payload is a JSON object of fields and lists of records.");
   order.content = dumped(in);
   return order;
+}
+
+Error versions_mixed(const std::string& what, const std::string& model, const std::string& key, Versions before) {
+  Error error(Error::Kind::invalid,
+              fmt::format("{} comes {} a version, and what came before under the key `{}` of `{}` came {} one, so it "
+                          "can't be told which is newer: give versions always or never for one key.",
+                          what, before == Versions::given ? "without" : "with", key, model,
+                          before == Versions::given ? "with" : "without"));
+  error.code = "versions_mixed";
+  return error;
 }
 
 struct DeliveryHandler::Task {
@@ -476,6 +487,7 @@ void DeliveryHandler::intend(Batch& batch) {
       std::int64_t version = 0, intent_version = 0, intent_run = 0;
       std::optional<std::int64_t> intent_job;
       std::string digest, external_id;
+      Versions versions = Versions::unknown;
     };
     std::map<std::string, Known> known;
     each_delivery(session, batch.to.connection_id, batch.model, keys, [&](const Row& row) {
@@ -486,6 +498,7 @@ void DeliveryHandler::intend(Batch& batch) {
       one.intent_job = row.maybe_int64(4);
       one.intent_version = row.maybe_int64(5).value_or(0);
       one.intent_run = row.maybe_int64(6).value_or(0);
+      one.versions = static_cast<Versions>(row.int64(7));
       known[std::string(row.text(0))] = std::move(one);
     });
     session.query(
@@ -509,6 +522,15 @@ void DeliveryHandler::intend(Batch& batch) {
       const Known before = known[task.order.key];
       task.external_id = before.external_id;
       task.version = task.order.version;
+      const Versions versions = versions_of(task.order.version);
+      if (before.versions != Versions::unknown && before.versions != versions &&
+          (before.version > 0 || before.intent_job)) {
+        task.result = Delivered{.what = Delivered::What::refused,
+                                .id = "",
+                                .children = {},
+                                .error = versions_mixed("The record", batch.model, task.order.key, before.versions)};
+        continue;
+      }
       if (task.version == 0)
         task.version = before.intent_job == task.job_id && before.intent_version > 0
                            ? before.intent_version
@@ -534,7 +556,8 @@ void DeliveryHandler::intend(Batch& batch) {
                            task.version,
                            Bytes{task.digest},
                            batch.run_id,
-                           now};
+                           now,
+                           static_cast<std::int64_t>(versions)};
       intents.insert(intents.end(), std::begin(row), std::end(row));
 
       const json content = json::parse(task.order.content);
@@ -566,8 +589,9 @@ void DeliveryHandler::intend(Batch& batch) {
       }
     }
     if (!intents.empty()) {
-      static constexpr std::string_view kColumns[] = {"connection_id",  "model",         "record_key", "intent_job",
-                                                      "intent_version", "intent_digest", "intent_run", "intent_us"};
+      static constexpr std::string_view kColumns[] = {"connection_id", "model",          "record_key",
+                                                      "intent_job",    "intent_version", "intent_digest",
+                                                      "intent_run",    "intent_us",      "versions"};
       static constexpr std::string_view kKey[] = {"connection_id", "model", "record_key"};
       session.insert_many("delivery", kColumns, intents, kKey);
     }

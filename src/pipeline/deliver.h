@@ -62,10 +62,21 @@ struct DeliveryOrder {
   static DeliveryOrder parse(std::string_view payload);
 };
 
+/// Whether the records of a key come with versions: always or never, since a version that was given can't be compared
+/// with one that was counted. As stored in `delivery.versions`.
+enum class Versions { unknown = 0, given = 1, counted = 2 };
+inline Versions versions_of(std::int64_t version) {
+  return version > 0 ? Versions::given : Versions::counted;
+}
+/// Why a record is refused that comes with a version where those before came without, or the other way round.
+/// `what` names it: `Record 3`. Kind invalid, code `versions_mixed`.
+Error versions_mixed(const std::string& what, const std::string& model, const std::string& key, Versions before);
+
 /// What every kind of job that delivers is done by: each record once at its target, whatever is killed.
 ///
 /// 1. An intent per record (key, version, digest) is committed before anything is sent. Those that are applied already
-///    in that version or a later one are left out, and their outcome says so.
+///    in that version or a later one are left out, and their outcome says so. One that comes with a version where those
+///    before came without, or the other way round, is refused.
 /// 2. An intent that was open already, of an attempt whose end nobody knows, is looked up at the target by its key
 ///    before it is repeated.
 /// 3. What is left goes to the target, in one call per model.

@@ -115,6 +115,37 @@ TEST_P(Deliver, AnAppliedVersionOrALaterOneIsLeftAloneAndSaysSo) {
   EXPECT_EQ(applied(), "A|5|1|closed");
 }
 
+TEST_P(Deliver, ARecordWithAVersionAfterOnesWithoutIsRefusedAndNotSkipped) {
+  for (int i = 0; i < 5; ++i) deliver({job("A", 0, fmt::format("v{}", i))});
+  EXPECT_EQ(there("A").version, 5);
+  const auto calls = target_->calls;
+  const auto outcome = deliver({job("A", 3, "lost")}).at(0);
+  EXPECT_EQ(outcome.what, Outcome::What::dead);
+  EXPECT_EQ(outcome.code, "versions_mixed");
+  EXPECT_NE(outcome.message.find("The record comes with a version, and what came before under the key `A` of `order` "
+                                 "came without one"),
+            std::string::npos)
+      << outcome.message;
+  EXPECT_EQ(target_->calls, calls);
+  EXPECT_EQ(deliver({job("A", 0, "next")}).at(0).what, Outcome::What::done);
+  EXPECT_EQ(applied(), "A|6|1|closed");
+}
+
+TEST_P(Deliver, ARecordWithoutAVersionAfterOnesWithOneIsRefused) {
+  deliver({job("A", 7, "seven")});
+  EXPECT_EQ(deliver({job("A", 0, "counted")}).at(0).code, "versions_mixed");
+  EXPECT_EQ(deliver({job("A", 8, "eight")}).at(0).what, Outcome::What::done);
+  EXPECT_EQ(applied(), "A|8|1|closed");
+}
+
+TEST_P(Deliver, ARecordThatWasOnlyRefusedHoldsNobodyToVersions) {
+  target_->refused.emplace("A", Error(Error::Kind::invalid, "No."));
+  EXPECT_EQ(deliver({job("A", 7, "seven")}).at(0).what, Outcome::What::dead);
+  target_->refused.clear();
+  EXPECT_EQ(deliver({job("A", 0, "counted")}).at(0).what, Outcome::What::done);
+  EXPECT_EQ(applied(), "A|1|1|closed");
+}
+
 TEST_P(Deliver, ALostAnswerIsLookedUpAndNotRepeated) {
   target_->after_call = [](auto) { throw Error(Error::Kind::in_doubt, "The answer was lost."); };
   auto lost = job("A", 1, "a");

@@ -8,6 +8,7 @@
 #include "audit/audit.h"
 #include "base/error.h"
 #include "base/step.h"
+#include "base/text.h"
 #include "jobs/queue.h"
 #include "pipeline/deliver.h"
 
@@ -40,6 +41,10 @@ std::string state_of(std::int64_t job_state) {
     default:
       return "waiting";
   }
+}
+
+std::string order_key(std::int64_t connection_id, std::string_view model, std::string_view key) {
+  return fmt::format("{}:{}:{}", connection_id, model, key);
 }
 
 constexpr std::string_view kEntryColumns =
@@ -159,6 +164,92 @@ void Inbox::run(const std::vector<Waiting*>& group) {
   }
 }
 
+// The first record of a key says whether those of the key come with versions, and holds the later ones to it. Another
+// node may say the opposite at the same moment: one of the two waits for the other's commit.
+void Inbox::refuse_mixed(Session& session, const std::vector<Waiting*>& group) {
+  using Key = std::tuple<std::int64_t, std::string_view, std::string_view>;
+  struct Said {
+    Versions versions = Versions::unknown;
+    bool now = false;  // by a body of this transaction
+  };
+  std::map<Key, Said> keys;
+  for (const Waiting* one : group)
+    if (one->fresh)
+      for (const auto& record : one->put->records)
+        keys.try_emplace({one->connection_id, record.model, record.key}, Said{versions_of(record.version)});
+  if (keys.empty()) return;
+
+  // In the order of the keys, so that nodes wait for each other one way round only.
+  std::string list;
+  for (const auto& [key, first] : keys) {
+    list += fmt::format("{}[{},", list.empty() ? "[" : ",", std::get<0>(key));
+    append_json_string(list, std::get<1>(key));
+    list += ',';
+    append_json_string(list, std::get<2>(key));
+    list += fmt::format(",{}]", static_cast<int>(first.versions));
+  }
+  list += ']';
+  const bool sqlite = session.engine() == store::Engine::sqlite;
+  session.execute(
+      sqlite ? "INSERT INTO delivery (connection_id, model, record_key, versions) SELECT json_extract(value, '$[0]'), "
+               "json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]') "
+               "FROM json_each($1) WHERE true ON CONFLICT (connection_id, model, record_key) DO NOTHING"
+             : "INSERT INTO delivery (connection_id, model, record_key, versions) SELECT CAST(d ->> 0 AS bigint), "
+               "d ->> 1, d ->> 2, CAST(d ->> 3 AS bigint) FROM json_array_elements(CAST($1 AS json)) d "
+               "ON CONFLICT (connection_id, model, record_key) DO NOTHING",
+      {list});
+  session.query(
+      sqlite ? "SELECT d.connection_id, d.model, d.record_key, d.versions FROM json_each($1) k CROSS JOIN delivery d "
+               "WHERE d.connection_id = json_extract(k.value, '$[0]') AND d.model = json_extract(k.value, '$[1]') AND "
+               "d.record_key = json_extract(k.value, '$[2]')"
+             : "SELECT d.connection_id, d.model, d.record_key, d.versions FROM json_array_elements(CAST($1 AS json)) k "
+               "JOIN delivery d ON d.connection_id = CAST(k ->> 0 AS bigint) AND d.model = k ->> 1 AND "
+               "d.record_key = k ->> 2",
+      {list}, [&](const Row& row) {
+        keys.at({row.int64(0), row.text(1), row.text(2)}).versions = static_cast<Versions>(row.int64(3));
+      });
+
+  for (Waiting* one : group) {
+    if (!one->fresh) continue;
+    const auto& records = one->put->records;
+    const auto say = [&](const Key& key, Versions versions) {
+      const auto order = order_key(std::get<0>(key), std::get<1>(key), std::get<2>(key));
+      return session.execute(
+                 "UPDATE delivery SET versions = $4 WHERE connection_id = $1 AND model = $2 AND record_key = $3 AND "
+                 "(versions = 0 OR (version = 0 AND intent_job IS NULL AND NOT EXISTS (SELECT 1 FROM order_queue WHERE "
+                 "key = $5)))",
+                 {std::get<0>(key), std::get<1>(key), std::get<2>(key), static_cast<std::int64_t>(versions),
+                  std::string_view(order)}) == 1;
+    };
+    std::map<Key, Versions> here;
+    for (std::size_t i = 0; i < records.size() && !one->error; ++i) {
+      const Key key{one->connection_id, records[i].model, records[i].key};
+      const auto versions = versions_of(records[i].version);
+      const auto [mine, first] = here.try_emplace(key, versions);
+      const Said before = keys.at(key);
+      bool fits = mine->second == versions;
+      // What was said by one that has come to nothing (it was refused, and given up) holds nobody.
+      if (first)
+        fits =
+            before.versions == versions || before.versions == Versions::unknown || (!before.now && say(key, versions));
+      if (!fits)
+        one->error = versions_mixed(fmt::format("Record {}", i), records[i].model, records[i].key,
+                                    versions == Versions::given ? Versions::counted : Versions::given);
+    }
+    if (!one->error) {
+      for (const auto& [key, versions] : here) {
+        auto& said = keys.at(key);
+        if (said.versions == Versions::unknown) say(key, versions);
+        said = {versions, true};
+      }
+      continue;
+    }
+    // Nothing of the body is taken in, and its key may come again with another.
+    session.execute("DELETE FROM inbox WHERE id = $1", {one->receipt.id});
+    one->fresh = false;
+  }
+}
+
 void Inbox::write(const std::vector<Waiting*>& group) {
   // In one order on every node: whoever waits for another's key holds none that the other waits for.
   std::vector<Waiting*> sorted = group;
@@ -234,6 +325,11 @@ void Inbox::write(const std::vector<Waiting*>& group) {
                                             one->receipt.id));
         continue;
       }
+    }
+    refuse_mixed(session, sorted);
+    for (const Waiting* one : sorted) {
+      if (!one->fresh) continue;
+      const InboxPut& put = *one->put;
       const std::string cause = fmt::format("inbox {}", one->receipt.id);
       for (std::size_t i = 0; i < put.records.size(); ++i) {
         const auto& record = put.records[i];
@@ -244,11 +340,11 @@ void Inbox::write(const std::vector<Waiting*>& group) {
                             .inbox_id = one->receipt.id,
                             .position = static_cast<std::int64_t>(i)};
         jobs::NewJob job;
-        job.kind = connection.intake;
+        job.kind = connections.at(put.connection).intake;
         job.flow = kFlow;
-        job.connection_id = connection.id;
+        job.connection_id = one->connection_id;
         job.payload = order.json();
-        job.order_key = fmt::format("{}:{}:{}", connection.id, record.model, record.key);
+        job.order_key = order_key(one->connection_id, record.model, record.key);
         job.cause = cause;
         enqueued.push_back(std::move(job));
       }

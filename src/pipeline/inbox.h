@@ -80,9 +80,10 @@ class Inbox {
   /// Returns when the records and their jobs are durable.
   ///
   /// Errors  invalid: code `idempotency_key` (not acceptable), `idempotency_key_reused` (with another body),
-  ///         `no_records`, `too_many`, `intake` (nothing can be delivered to that kind); conflict: code `in_progress`
-  ///         (a request with this key is being stored right now); not_found (no such connection); as Store::write:
-  ///         where it is not durable, it was not acknowledged.
+  ///         `no_records`, `too_many`, `intake` (nothing can be delivered to that kind), `versions_mixed` (a record
+  ///         with a version where those before came without, or the other way round: nothing of the body is taken);
+  ///         conflict: code `in_progress` (a request with this key is being stored right now); not_found (no such
+  ///         connection); as Store::write: where it is not durable, it was not acknowledged.
   InboxReceipt put(const InboxPut& put);
 
   /// Throws not_found.
@@ -103,6 +104,7 @@ class Inbox {
   struct Waiting;
   void run(const std::vector<Waiting*>& group);
   void write(const std::vector<Waiting*>& group);
+  static void refuse_mixed(store::Session& session, const std::vector<Waiting*>& group);
 
   store::Store& store_;
   const ConnectorList& connectors_;

@@ -95,6 +95,62 @@ TEST_P(InboxTest, TheSameKeyWithAnotherBodyIsRefused) {
   EXPECT_EQ(rows("SELECT CAST(count(*) AS TEXT) FROM job", 1), "1");
 }
 
+TEST_P(InboxTest, ARecordWithAVersionAfterOneWithoutIsNotTakenIn) {
+  const auto with = [](const std::string& key, std::int64_t version) {
+    auto put = body(key);
+    put.records[0].key = "P";
+    put.records[0].version = version;
+    return put;
+  };
+  inbox_->put(with("k1", 0));
+  const auto error = store::error_of([&] { inbox_->put(with("k2", 7)); });
+  EXPECT_EQ(error.kind, Error::Kind::invalid);
+  EXPECT_EQ(error.code, "versions_mixed");
+  EXPECT_NE(error.message.find("Record 0 comes with a version"), std::string::npos) << error.message;
+  EXPECT_EQ(rows("SELECT idempotency_key FROM inbox", 1), "k1");
+  EXPECT_EQ(rows("SELECT CAST(count(*) AS TEXT) FROM job", 1), "1");
+  // As it should have been, under the same key; and the answer of before again.
+  inbox_->put(with("k2", 0));
+  inbox_->put(with("k1", 0));
+  EXPECT_EQ(rows("SELECT CAST(count(*) AS TEXT) FROM job", 1), "2");
+  // Another model's key is another key.
+  auto other = with("k3", 1);
+  other.records[0].model = "line";
+  inbox_->put(other);
+  EXPECT_EQ(code_of([&] {
+              other.idempotency_key = "k4";
+              other.records[0].version = 0;
+              inbox_->put(other);
+            }),
+            "versions_mixed");
+}
+
+TEST_P(InboxTest, ABodyThatMixesVersionsIsNotTakenInAsAWhole) {
+  auto put = body("k1", "a", 3);
+  put.records[0].key = put.records[2].key = "P";
+  const auto error = store::error_of([&] { inbox_->put(put); });
+  EXPECT_EQ(error.code, "versions_mixed");
+  EXPECT_NE(error.message.find("Record 2 comes with a version"), std::string::npos) << error.message;
+  EXPECT_EQ(rows("SELECT idempotency_key FROM inbox", 1) + rows("SELECT CAST(id AS TEXT) FROM job", 1), "");
+  put.records[0].version = 1;
+  EXPECT_EQ(inbox_->put(put).records, 3);
+}
+
+TEST_P(InboxTest, AKeyThatCameToNothingMayBeginAnewWithVersions) {
+  auto put = body("k1");
+  inbox_->put(put);
+  store_->write([](store::Session& session) {
+    session.execute("UPDATE job SET state = 5");
+    session.execute("DELETE FROM order_queue");
+  });
+  put.idempotency_key = "k2";
+  put.records[0].version = 4;
+  EXPECT_EQ(inbox_->put(put).records, 1);
+  put.idempotency_key = "k3";
+  put.records[0].version = 0;
+  EXPECT_EQ(code_of([&] { inbox_->put(put); }), "versions_mixed");
+}
+
 TEST_P(InboxTest, KeysThatAreNoneAreRefused) {
   for (const std::string& key : {std::string(), std::string(256, 'k'), std::string("with space"),
                                  std::string("\xc3\xa9"), std::string("line\nbreak")})
@@ -150,9 +206,7 @@ TEST_P(InboxTest, AKeyThatIsBeingStoredIsToldToAskAgain) {
       refused.count_down();
     }
   };
-  {
-    std::jthread one(send), two(send);
-  }
+  { std::jthread one(send), two(send); }
   EXPECT_EQ(stored, 1);
   EXPECT_EQ(told, 1);
 }
@@ -208,7 +262,12 @@ TEST_P(InboxTest, TellsWhatBecameOfEachRecord) {
   const auto receipt = inbox_->put(body("k1", "a", 4));
   auto target = std::make_shared<tests::FakeTarget>();
   target->refused.emplace("k1-2", Error(Error::Kind::invalid, "No country."));
-  DeliveryHandler handler(*store_, [&](std::int64_t) { return Destination{1, "main", target}; }, "node test");
+  DeliveryHandler handler(
+      *store_,
+      [&](std::int64_t) {
+        return Destination{1, "main", target};
+      },
+      "node test");
   const auto before = inbox_->show("main", receipt.id);
   EXPECT_EQ(before.open, 4);
   EXPECT_EQ(before.items.at(0).state, "waiting");
