@@ -254,7 +254,8 @@ void DeliveryHandler::Batch::finish_run(Session& session) {
 void DeliveryHandler::Batch::map(Session& session, const Task& task, std::string& told, Time now) {
   const auto& result = *task.result;
   const std::string cause = fmt::format("job {}", task.job_id);
-  const auto put = [&](const std::string& model, const std::string& internal_id, const std::string& id) {
+  const auto put = [&](const std::string& model, const std::string& internal_id, const std::string& id,
+                       std::string& notes) {
     Mapped mapped;
     mapped.connection_id = to.connection_id;
     mapped.entity = to.target->entity(model);
@@ -264,23 +265,29 @@ void DeliveryHandler::Batch::map(Session& session, const Task& task, std::string
     mapped.created = now;
     switch (Mapping::put(session, mapped)) {
       case Mapping::Put::taken:
-        told += fmt::format(" `{}` stands for another record of ours already, so `{}` is not mapped.",
-                            mapped.external_id, internal_id);
+        notes += fmt::format(" `{}` stands for another record of ours already, so `{}` is not mapped.",
+                             mapped.external_id, internal_id);
         break;
       case Mapping::Put::moved:
-        told += fmt::format(" `{}` was another record there until now.", internal_id);
+        notes += fmt::format(" `{}` was another record there until now.", internal_id);
         break;
       default:
         break;
     }
   };
-  if (!result.id.empty() && result.id != task.external_id) put(model, task.order.key, result.id);
+  if (!result.id.empty() && result.id != task.external_id) put(model, task.order.key, result.id, told);
   if (result.what == Delivered::What::created || result.what == Delivered::What::updated || task.recovered)
     for (const auto& child : task.children) {
       const auto id = result.children.find(child.key);
       const auto& child_model = child_models.at(child.field);
-      if (id != result.children.end() && !child_model.empty()) put(child_model, task.child_key(child.key), id->second);
+      if (id != result.children.end() && !child_model.empty())
+        put(child_model, task.child_key(child.key), id->second, told);
     }
+  // Also of what was there already: the answer that told of it first may have been lost. That two shops' articles are
+  // one product of theirs is nothing to tell of.
+  std::string shared;
+  for (const auto& [key, link] : result.links)
+    if (!link.id.empty()) put(link.model, key, link.id, shared);
 }
 
 void DeliveryHandler::Batch::record(Session& session, Task& task) {
@@ -319,6 +326,7 @@ void DeliveryHandler::Batch::record(Session& session, Task& task) {
     }
     const std::string id = result.id.empty() ? "" : fmt::format("{}:{}:{}", to.target->system(), model, result.id);
     if (result.error) told = result.error->message + told;
+    if (result.flag) told += " " + result.flag->message;
     if (task.order.inbox_id > 0)
       session.execute(
           "UPDATE inbox_record SET outcome = $3, external_id = $4, message = $5, finished_us = $6, job_id = $7 WHERE "
@@ -637,7 +645,8 @@ void DeliveryHandler::probe(Batch& batch, std::stop_token stop) {
     const bool later = found[i]->version > task.version;
     task.result = Delivered{.what = later ? Delivered::What::skipped : Delivered::What::unchanged,
                             .id = found[i]->id,
-                            .children = found[i]->children};
+                            .children = found[i]->children,
+                            .links = found[i]->links};
     task.recovered = !later;
     task.note = later ? fmt::format(" Version {} is there, which is later than {}.", found[i]->version, task.version)
                       : " It was there: an earlier attempt applied it, and its answer was lost.";

@@ -21,6 +21,12 @@ struct Outgoing {
   std::string content;       ///< JSON object: `values`, and where there are `children` and `call`
 };
 
+/// A record at the target that another one refers to by a key of ours.
+struct Linked {
+  std::string model, id;
+  std::string how;  ///< `key`: bound before; `created`; else the name of the rule that found it
+};
+
 /// What became of one record.
 struct Delivered {
   enum class What {
@@ -33,6 +39,10 @@ struct Delivered {
   What what = What::refused;
   std::string id;                                 ///< at the target; empty if refused
   std::map<std::string, std::string> children{};  ///< key as it was sent -> id
+  std::map<std::string, Linked> links{};          ///< by key: what was looked up or made for it; also of `unchanged`
+  /// It was done but for this one thing, which a person should know of: code `import_delivered`, an order that was to
+  /// be cancelled and had been delivered from.
+  std::optional<Error> flag{};
   /// Of `refused`. conflict: somebody wrote the same at the same moment, again is right. Any other kind: again would
   /// end in the same way.
   std::optional<Error> error{};
@@ -44,6 +54,7 @@ struct Found {
   std::string id;
   std::int64_t version = 0;
   std::map<std::string, std::string> children{};  ///< as Delivered
+  std::map<std::string, Linked> links{};          ///< as Delivered
 };
 
 /// The end of a connection that records are put to. A connector brings one; what is around it (intents, outcomes,
