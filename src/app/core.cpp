@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "pipeline/job_alerts.h"
+#include "pipeline/record_check.h"
 
 namespace dragoman::app {
 namespace {
@@ -78,6 +79,7 @@ std::vector<jobs::Kind> job_kinds(pipeline::SyncJobs& sync, const pipeline::Conn
   for (const auto& connector : connectors.all())
     for (jobs::Kind kind : connector.kinds) {
       kind.handler = &delivery;
+      kind.check = pipeline::delivery_check(kind.name, connector.kind);
       kinds.push_back(std::move(kind));
     }
   return kinds;

@@ -6,6 +6,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/error.h"
 #include "base/text.h"
 #include "jobs/breaker.h"
 #include "jobs/rows.h"
@@ -99,6 +100,25 @@ bool waits(const JobView& view) {
 void tell(Session& session, const JobView& view, std::string_view what, std::string_view message, const Act& act) {
   add_history(session, session.now(),
               {{.job_id = view.id, .what = what, .attempt = view.attempt, .message = message, .who = act.who}});
+}
+
+// What the handler would refuse is refused now, while somebody is there who can do better.
+void check_edit(Session& session, const Kind* kind, const JobView& view, const std::string& payload) {
+  if (!kind || !kind->check) {
+    if (json::accept(view.payload) && !json::accept(payload))
+      refuse(Error::Kind::invalid, "payload", "The payload was JSON, and this is not.");
+    return;
+  }
+  const bool older = kind->upgrade && view.payload_version < kind->payload_version;
+  const auto today = [&](const std::string& text) { return older ? kind->upgrade(text, view.payload_version) : text; };
+  const std::string wanted = today(payload);
+  std::string before = view.payload;
+  try {
+    before = today(view.payload);
+  } catch (const Error& error) {
+    ignore_error("the payload that is there could not be read; that may be why it is edited", error);
+  }
+  kind->check({.payload = wanted, .connector = connector_of(session, view.connection_id), .before = &before});
 }
 
 void make_available(Session& session, const JobView& view) {
@@ -403,6 +423,7 @@ std::string Board::edit(std::int64_t id, const std::string& payload, const Act& 
   store_.write([&](Session& session) {
     const auto view = view_of(session, id, true);
     if (view.state != State::discarded && !waits(view)) wrong_state(view, "edited");
+    check_edit(session, kinds_.find(view.kind), view, payload);
     difference = payload_difference(view.payload, payload);
     session.execute("UPDATE job SET payload = $2 WHERE id = $1", {id, Bytes(payload)});
     tell(session, view, "edited", act.why.empty() ? difference : act.why + "\n" + difference, act);

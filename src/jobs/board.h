@@ -91,7 +91,8 @@ class Board {
 
   /// A dead letter gets all its tries anew; one that waits for its time runs now.
   void retry(std::int64_t id, const Act& act);
-  /// Another payload, for a job that does not run. The difference goes into its history, and is returned.
+  /// Another payload, for a job that does not run. The difference goes into its history, and is returned. Throws
+  /// invalid where the kind's check refuses it.
   std::string edit(std::int64_t id, const std::string& payload, const Act& act);
   /// A dead letter that nobody wants any more.
   void discard(std::int64_t id, const Act& act);

@@ -29,6 +29,38 @@ TEST_P(BoardTest, ADeadLetterIsEditedWithItsDifferenceAndRetriedWithAllItsTries)
   EXPECT_EQ(history[2].what, "retried");
 }
 
+TEST_P(BoardTest, AnEditIsRefusedWhereTheKindSaysWhatIsWrongWithIt) {
+  auto kinds = make_kinds(handler_);
+  std::string seen;
+  kinds[0].payload_version = 2;
+  kinds[0].upgrade = [](const std::string& payload, int) { return "up " + payload; };
+  kinds[0].check = [&](const Wanted& wanted) {
+    seen = wanted.connector + "|" + *wanted.before + "|" + wanted.payload;
+    if (wanted.payload == "up bad") throw Error(Error::Kind::invalid, "It is bad.");
+  };
+  const Kinds checked(kinds);
+  Board board(*store_, checked);
+  sql("INSERT INTO connection (id, name, kind, settings, state, created_us, changed_us) VALUES (5, 'main', 'fake', "
+      "'{}', "
+      "'active', 0, 0)");
+  auto one = job("old");
+  one.connection_id = 5;
+  const auto id = add(one).id;
+  EXPECT_EQ(refused([&] { board.edit(id, "bad", {.who = "ann"}); }).message, "It is bad.");
+  EXPECT_EQ(seen, "fake|up old|up bad");
+  EXPECT_EQ(board.show(id).payload, "old");
+  EXPECT_TRUE(board.history(id).empty());
+  board.edit(id, "good", {.who = "ann"});
+  EXPECT_EQ(board.show(id).payload, "good");
+}
+
+TEST_P(BoardTest, WhatWasJsonStaysJson) {
+  const auto id = add(job()).id, other = add(job("plain")).id;
+  EXPECT_EQ(refused([&] { board_->edit(id, R"({"qty":)", {.who = "ann"}); }).code, "payload");
+  board_->edit(other, "words", {.who = "ann"});
+  EXPECT_EQ(board_->show(id).payload, "{}");
+}
+
 TEST_P(BoardTest, WhatAStateDoesNotAllowIsRefusedWithWhatDoes) {
   const auto id = add(job()).id;
   EXPECT_EQ(refused([&] { board_->discard(id, {.who = "ann"}); }).code, "job_state");

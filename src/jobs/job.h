@@ -107,6 +107,14 @@ class Handler {
   virtual std::vector<Outcome> run(std::span<const Job> jobs, std::stop_token stop) = 0;
 };
 
+/// What somebody wants a job to be given.
+struct Wanted {
+  const std::string& payload;  ///< of today's version
+  std::string connector{};     ///< the kind of its connection; empty: it has none
+  /// Of a job that is edited: what it was given until now.
+  const std::string* before = nullptr;
+};
+
 /// A kind of job: its handler and its rules.
 struct Kind {
   std::string name;
@@ -120,6 +128,10 @@ struct Kind {
   int payload_version = 1;  ///< what the handler reads; older payloads are shown to `upgrade` first
   /// Turns the payload of an older version into today's. Throws invalid if it can't be: a dead letter, payload kept.
   std::function<std::string(const std::string& payload, int version)> upgrade{};
+  /// Throws invalid, saying what is wrong, where a job of it could only ever fail, or an edited one would be about
+  /// something else. Asked before a person's payload is taken, within a transaction: it must not use the store. May be
+  /// empty.
+  std::function<void(const Wanted&)> check{};
 };
 
 }  // namespace dragoman::jobs

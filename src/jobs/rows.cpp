@@ -122,6 +122,13 @@ void retake_unique(Session& session, std::string_view key, std::int64_t job_id) 
   session.execute("INSERT INTO job_unique (key, job_id) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING", {key, job_id});
 }
 
+std::string connector_of(Session& session, std::int64_t connection_id) {
+  std::string kind;
+  session.first("SELECT kind FROM connection WHERE id = $1", {connection_id},
+                [&](const Row& row) { kind = row.text(0); });
+  return kind;
+}
+
 void add_tally(Session& session, std::int64_t lane_id, std::int64_t slot, std::int64_t done, std::int64_t cancelled) {
   session.execute(
       "INSERT INTO job_tally (lane_id, slot, done, cancelled) VALUES ($1, $2, $3, $4) "

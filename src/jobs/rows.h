@@ -35,6 +35,9 @@ void release_unique(store::Session& session, std::string_view key, std::int64_t 
 /// One that goes back to waiting takes it again, unless another has it by now.
 void retake_unique(store::Session& session, std::string_view key, std::int64_t job_id);
 
+/// The kind of a connection, such as `odoo`; empty: there is none such.
+std::string connector_of(store::Session& session, std::int64_t connection_id);
+
 /// Adds to the numbers of a lane that are kept for good. `slot` is the node's.
 void add_tally(store::Session& session, std::int64_t lane_id, std::int64_t slot, std::int64_t done,
                std::int64_t cancelled);

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "jobs/rows.h"
 
 namespace dragoman::jobs {
 namespace {
@@ -143,7 +144,7 @@ void plan_from(Schedule& schedule, Time now) {
 
 }  // namespace
 
-void Schedules::check_kind(ScheduleSpec& spec) const {
+void Schedules::check_kind(Session& session, ScheduleSpec& spec) const {
   const auto* known = kind(spec.kind);
   if (!known) {
     std::vector<std::string> names;
@@ -152,6 +153,7 @@ void Schedules::check_kind(ScheduleSpec& spec) const {
           fmt::format("There is no kind of job `{}`. There are: {}.", spec.kind, fmt::join(names, ", ")));
   }
   spec.payload_version = known->payload_version;
+  if (known->check) known->check({.payload = spec.payload, .connector = connector_of(session, spec.connection_id)});
 }
 
 std::vector<Schedule> Schedules::list(Session& session) const {
@@ -199,7 +201,7 @@ std::vector<Tick> Schedules::ticks(Session& session, std::int64_t schedule_id, s
 Schedule Schedules::add(Session& session, const ScheduleSpec& given, Time now) const {
   ScheduleSpec spec = given;
   check(spec);
-  check_kind(spec);
+  check_kind(session, spec);
   session.lock(kLock);
   if (find(session, spec.name))
     raise(Error::Kind::conflict, "name_taken",
@@ -218,7 +220,9 @@ Schedule Schedules::update(Session& session, const std::string& name, const std:
   change(schedule.spec);
   schedule.spec.name = before.name;
   check(schedule.spec);
-  if (schedule.spec.kind != before.kind || schedule.spec.payload != before.payload) check_kind(schedule.spec);
+  if (schedule.spec.kind != before.kind || schedule.spec.payload != before.payload ||
+      schedule.spec.connection_id != before.connection_id)
+    check_kind(session, schedule.spec);
   if (schedule.built_in && (schedule.spec.kind != before.kind || schedule.spec.flow != before.flow ||
                             schedule.spec.connection_id != before.connection_id))
     raise(Error::Kind::conflict, "built_in",

@@ -46,7 +46,9 @@ struct Tick {
 /// The schedules in the store. Works in the caller's transaction, so that an audit entry can be part of it; `now` is
 /// the database's time.
 ///
-/// Errors  invalid (code `schedule`, `cron`, `time_zone`: what is wrong and what it takes), not_found, conflict.
+/// Errors  invalid (code `schedule`, `cron`, `time_zone`, or what the kind's check says of the payload: what is wrong
+/// and
+///         what it takes), not_found, conflict.
 /// Threads immutable after construction; calls as the Session.
 class Schedules {
  public:
@@ -87,7 +89,7 @@ class Schedules {
   std::vector<Time> upcoming(const Schedule& schedule, int count) const;
 
  private:
-  void check_kind(ScheduleSpec& spec) const;
+  void check_kind(store::Session& session, ScheduleSpec& spec) const;
 
   const Kinds& kinds_;
 };

@@ -1,10 +1,7 @@
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <sodium.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -12,6 +9,7 @@
 #include "ops/shapes.h"
 #include "pipeline/connections.h"
 #include "pipeline/inbox.h"
+#include "pipeline/record_check.h"
 
 namespace dragoman::ops {
 namespace {
@@ -19,96 +17,10 @@ namespace {
 using access::Role;
 using nlohmann::json;
 
-constexpr std::size_t kNameBytesMax = 200;
-
 [[noreturn]] void refuse(std::string message) {
   Error error(Error::Kind::invalid, std::move(message));
   error.code = "record";
   throw error;
-}
-
-bool plain(const std::string& text) {
-  return !text.empty() && text.size() <= kNameBytesMax && std::none_of(text.begin(), text.end(), [](char c) {
-    return static_cast<unsigned char>(c) < ' ' || c == '\x7f';
-  });
-}
-
-void check_names(const json& object, const std::string& where, const std::vector<std::string>& known) {
-  for (const auto& [name, value] : object.items()) {
-    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
-    const std::string near = nearest(name, known);
-    refuse(fmt::format("{} has no `{}`.{}", where, name,
-                       near.empty() ? fmt::format(" It takes {}.", fmt::join(known, ", "))
-                                    : fmt::format(" Did you mean `{}`?", near)));
-  }
-}
-
-std::string text_in(const json& object, const char* name, const std::string& where) {
-  const auto found = object.find(name);
-  if (found == object.end()) refuse(fmt::format("{} needs `{}`.", where, name));
-  if (!found->is_string() || !plain(found->get_ref<const std::string&>()))
-    refuse(
-        fmt::format("`{}` of {} is a text of 1 to {} bytes, without control characters.", name, where, kNameBytesMax));
-  return found->get<std::string>();
-}
-
-// What goes to the target of a record: `values`, and where there are `children` and `call`.
-json content_of(const json& record, const std::string& where) {
-  json content = json::object();
-  const auto values = record.find("values");
-  if (values == record.end() || !values->is_object())
-    refuse(fmt::format("{} needs `values`, an object of fields and their values.", where));
-  content["values"] = *values;
-  if (const auto children = record.find("children"); children != record.end()) {
-    if (!children->is_object())
-      refuse(fmt::format("`children` of {} is an object of fields and lists of records.", where));
-    for (const auto& [field, list] : children->items()) {
-      if (!list.is_array()) refuse(fmt::format("`children.{}` of {} is a list of records.", field, where));
-      std::set<std::string> keys;
-      for (const auto& child : list) {
-        const std::string what = fmt::format("a record in `children.{}` of {}", field, where);
-        if (!child.is_object()) refuse(fmt::format("{} is no JSON object.", what));
-        check_names(child, what, {"key", "values"});
-        const std::string key = text_in(child, "key", what);
-        if (!keys.insert(key).second)
-          refuse(fmt::format("The key `{}` is there twice in `children.{}` of {}.", key, field, where));
-        if (!child.contains("values") || !child["values"].is_object())
-          refuse(fmt::format("{} needs `values`, an object of fields and their values.", what));
-      }
-      if (content["values"].contains(field))
-        refuse(fmt::format("`{}` of {} is both in `values` and in `children`.", field, where));
-    }
-    if (!children->empty()) content["children"] = *children;
-  }
-  if (const auto call = record.find("call"); call != record.end()) {
-    const std::string method = text_in(record, "call", where);
-    const bool fine = method.front() != '_' && std::all_of(method.begin(), method.end(), [](char c) {
-                        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
-                      });
-    if (!fine) refuse(fmt::format("`call` of {} is the name of a public method, such as action_confirm.", where));
-    content["call"] = method;
-  }
-  if (const auto recreate = record.find("recreate"); recreate != record.end()) {
-    if (!recreate->is_boolean()) refuse(fmt::format("`recreate` of {} is true or false.", where));
-    if (recreate->get<bool>()) content["recreate"] = true;
-  }
-  return content;
-}
-
-pipeline::InboxPut::Record record_of(const json& record, const std::string& where, const std::string& model) {
-  check_names(record, where, {"model", "key", "version", "values", "children", "call", "recreate"});
-  pipeline::InboxPut::Record out;
-  out.model = record.contains("model") ? text_in(record, "model", where) : model;
-  if (out.model.empty()) refuse(fmt::format("{} needs `model`, or the body one for all of its records.", where));
-  out.key = text_in(record, "key", where);
-  if (const auto version = record.find("version"); version != record.end()) {
-    if (!version->is_number_integer() || version->get<std::int64_t>() < 1 ||
-        (version->is_number_unsigned() && version->get<std::uint64_t>() > INT64_MAX))
-      refuse(fmt::format("`version` of {} is a whole number from 1.", where));
-    out.version = version->get<std::int64_t>();
-  }
-  out.content = dump(content_of(record, where));
-  return out;
 }
 
 std::string digest_of(const json& body) {
@@ -133,8 +45,7 @@ std::string put(Context& context, json input) {
   input.erase("idempotency_key");
   put.digest = digest_of(input);
   const std::string model = input.value("model", "");
-  if (!model.empty() && !plain(model))
-    refuse(fmt::format("`model` is a text of 1 to {} bytes, without control characters.", kNameBytesMax));
+  if (!model.empty()) pipeline::check_model(model, "the body");
   if (const auto records = input.find("records"); records != input.end()) {
     for (const char* single : {"key", "version", "values", "children", "call", "recreate"})
       if (input.contains(single))
@@ -143,9 +54,9 @@ std::string put(Context& context, json input) {
       refuse(fmt::format("A body holds {} records at most, and this has {}.",
                          context.services.inbox.settings().records_max, records->size()));
     for (std::size_t i = 0; i < records->size(); ++i)
-      put.records.push_back(record_of((*records)[i], fmt::format("record {}", i), model));
+      put.records.push_back(pipeline::checked_record((*records)[i], fmt::format("record {}", i), model));
   } else {
-    put.records.push_back(record_of(input, "the record", model));
+    put.records.push_back(pipeline::checked_record(input, "the record", model));
   }
   const auto receipt = context.services.inbox.put(put);
   return dump({{"id", receipt.id},

@@ -488,6 +488,17 @@ TEST_F(OperationsTest, ASchedulesInputIsRefusedByNameWithWhatItTakes) {
             "A schedule has a cron expression or an interval, not both.");
   EXPECT_THROW(ask("schedule add", {{"name", "x"}, {"kind", "sync.run"}, {"cron", "@daily"}, {"connection", "none"}}),
                Error);
+  EXPECT_EQ(add({{"cron", "@daily"}, {"payload", {{"model", "thing"}}}}),
+            "The payload has `model`; it takes models, full.");
+  ask("schedule add", {{"name", "y"}, {"kind", "sync.certify"}, {"cron", "@daily"}});
+  EXPECT_EQ(refusal([&] {
+              ask("schedule update", {{"name", "y"}, {"payload", {{"bodies", "most"}}}});
+            }),
+            "`bodies` of the payload is none, sample or all.");
+  EXPECT_EQ(refusal([&] {
+              ask("schedule update", {{"name", "y"}, {"kind", "sync.run"}, {"payload", {{"heal", true}}}});
+            }),
+            "The payload has `heal`; it takes models, full.");
   EXPECT_THROW(ask("schedule show", {{"name", "x"}}), Error);
 }
 

@@ -86,13 +86,15 @@ std::vector<jobs::Kind> SyncJobs::kinds() {
            .handler = &run_,
            .attempts_max = 3,
            .time_limit = kTimeLimit,
-           .dead_parks = false},
+           .dead_parks = false,
+           .check = [](const jobs::Wanted& wanted) { run_payload(wanted.payload); }},
           {.name = "sync.certify",
            .summary = "Compares a connection's records with the remote's, and reads again what differs",
            .handler = &certify_,
            .attempts_max = 3,
            .time_limit = kTimeLimit,
-           .dead_parks = false}};
+           .dead_parks = false,
+           .check = [](const jobs::Wanted& wanted) { certify_options(wanted.payload); }}};
 }
 
 std::vector<jobs::Outcome> SyncJobs::OneKind::run(std::span<const jobs::Job> jobs, std::stop_token stop) {
