@@ -13,6 +13,7 @@
 #include "base/secret.h"
 #include "jobs/job.h"
 #include "notify/alert.h"
+#include "pipeline/marketplace.h"
 #include "pipeline/source.h"
 #include "pipeline/target.h"
 #include "store/store.h"
@@ -84,6 +85,7 @@ struct Connector {
   std::string secret_doc;  ///< what the secret is: `API key or password`
   /// Throws invalid if the settings can't be right, whatever the remote says. May be empty.
   std::function<void(const nlohmann::json&)> check;
+  /// Where records are captured from it by SyncService. May be empty.
   std::function<std::unique_ptr<Source>(const Connection&, const Secret&, Clock&)> make_source;
   std::function<Probe(const Connection&, const Secret&, Clock&, std::stop_token)> test;
   /// Where records can be delivered to it. May be empty.
@@ -92,6 +94,8 @@ struct Connector {
   std::vector<jobs::Kind> kinds{};
   /// Which of them takes what comes into the inbox; empty: the inbox takes nothing for it.
   std::string intake{};
+  /// Of a marketplace. May be empty, as may then be `make_source`.
+  std::function<std::shared_ptr<Marketplace>(const Connection&, const Secret&, Clock&)> make_marketplace{};
 };
 
 /// The connector of a kind, checked settings with defaults filled in. Throws invalid, naming what is wrong.

@@ -204,6 +204,7 @@ struct DeliveryHandler::Task {
 struct DeliveryHandler::Batch {
   Destination to;
   std::string model, kind, actor;
+  Told tell_of;
   std::vector<Task> tasks;
   std::int64_t run_id = 0;
   std::map<std::string, std::string> child_models;  ///< by field
@@ -333,6 +334,7 @@ void DeliveryHandler::Batch::record(Session& session, Task& task) {
           "inbox_id = $1 AND position = $2",
           {task.order.inbox_id, task.order.position, name(result.what), id, told, now_us, task.job_id});
     finish_run(session);
+    if (tell_of) tell_of(session, task.job_id, result);
     const std::string outcome =
         result.error ? "refused: " + told : std::string(name(result.what)) + (told.empty() ? "" : ":" + told);
     audit::append(session, {.actor = actor,
@@ -391,6 +393,7 @@ std::vector<Outcome> DeliveryHandler::run(std::span<const Job> jobs, std::stop_t
       (*batch)->model = task.order.model;
       (*batch)->kind = job.kind;
       (*batch)->actor = actor_;
+      (*batch)->tell_of = told_;
     }
     (*batch)->tasks.push_back(std::move(task));
   }

@@ -87,9 +87,12 @@ Error versions_mixed(const std::string& what, const std::string& model, const st
 class DeliveryHandler final : public jobs::Handler {
  public:
   using Find = std::function<Destination(std::int64_t connection_id)>;
+  /// Told what became of a job's record, in the transaction that ends the job and before its audit entry. May be told
+  /// more than once, in a transaction that is run again.
+  using Told = std::function<void(store::Session&, std::int64_t job_id, const Delivered&)>;
   /// `actor`: who the audit names: `node h1`.
-  DeliveryHandler(store::Store& store, Find find, std::string actor)
-      : store_(store), find_(std::move(find)), actor_(std::move(actor)) {}
+  DeliveryHandler(store::Store& store, Find find, std::string actor, Told told = {})
+      : store_(store), find_(std::move(find)), actor_(std::move(actor)), told_(std::move(told)) {}
 
   std::vector<jobs::Outcome> run(std::span<const jobs::Job> jobs, std::stop_token stop) override;
 
@@ -105,6 +108,7 @@ class DeliveryHandler final : public jobs::Handler {
   store::Store& store_;
   const Find find_;
   const std::string actor_;
+  const Told told_;
 };
 
 }  // namespace dragoman::pipeline

@@ -322,7 +322,7 @@ TEST_P(InboxDiskTest, AFullDiskIsSaidAndTakenInAgainByItself) {
   rlimit limit{};
   ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &limit), 0);
   const rlimit open = limit;
-  limit.rlim_cur = 1 << 20;
+  limit.rlim_cur = 4 << 20;
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
   std::vector<std::string> acknowledged;
   std::optional<Error> error;

@@ -672,13 +672,19 @@ class SyncService::Impl {
     return worker;
   }
 
+  bool captures(const Connection& connection) const {
+    for (const Connector& connector : connectors_.all())
+      if (connector.kind == connection.kind) return static_cast<bool>(connector.make_source);
+    return true;  // of a connector that this program does not have: it says so when it is opened
+  }
+
   void start() {
     {
       std::lock_guard lock(mutex_);
       started_ = true;
     }
     for (const Connection& connection : connections_.list())
-      if (connection.state == "active") worker(connection.name)->start();
+      if (connection.state == "active" && captures(connection)) worker(connection.name)->start();
   }
 
   void stop() {
@@ -704,7 +710,7 @@ class SyncService::Impl {
     }
     if (old) old->stop();
     const auto now = connections_.find(name);
-    if (started && now && now->state == "active") worker(name)->start();
+    if (started && now && now->state == "active" && captures(*now)) worker(name)->start();
   }
 
   store::Store& store_;
@@ -789,8 +795,17 @@ std::vector<ConnectionStatus> SyncService::status(const std::string& connection)
   return out;
 }
 
+bool SyncService::captures(const Connection& connection) const {
+  return impl_->captures(connection);
+}
+
 void SyncService::refuse_paused(const std::string& connection) {
   const Connection now = impl_->connections_.get(connection);
+  if (!captures(now))
+    throw Error(Error::Kind::conflict,
+                fmt::format("Nothing is captured from `{}`, a connection of kind `{}`: `dragoman market pull {}` asks it "
+                            "for its orders.",
+                            connection, now.kind, connection));
   if (now.state == "paused")
     throw Error(Error::Kind::conflict, fmt::format("The connection `{}` is paused, so nothing is read through it. "
                                                    "`dragoman connection resume {}` goes on.",

@@ -91,6 +91,8 @@ class SyncService {
   /// A connection was added, changed, paused, resumed or removed: act on it now.
   void refresh(const std::string& connection);
 
+  /// False: nothing is captured from connections of this kind, and nothing of what follows is for them.
+  bool captures(const Connection& connection) const;
   /// Adds models to those that are captured. Throws not_found if the server lacks one.
   void add_models(const std::string& connection, const std::vector<std::string>& models);
   /// One pass over the models (empty: all): what is not pulled yet is pulled, then changes and deletions up to now

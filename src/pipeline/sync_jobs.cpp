@@ -138,7 +138,7 @@ jobs::Outcome SyncJobs::for_each_connection(const jobs::Job& job) {
   std::vector<jobs::NewJob> made;
   std::vector<std::string> names;
   for (const auto& connection : connections_.list()) {
-    if (connection.state != "active") continue;
+    if (connection.state != "active" || !sync_.captures(connection)) continue;
     names.push_back(connection.name);
     made.push_back({.kind = job.kind,
                     .flow = job.flow,

@@ -1,0 +1,283 @@
+#include "pipeline/market_content.h"
+
+#include <fmt/format.h>
+#include <sodium.h>
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/error.h"
+#include "base/text.h"
+
+namespace dragoman::pipeline {
+namespace {
+
+using nlohmann::json;
+
+std::string dumped(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::string digest_of(std::string_view text) {
+  std::string digest(16, '\0');
+  crypto_generichash(reinterpret_cast<unsigned char*>(digest.data()), digest.size(),
+                     reinterpret_cast<const unsigned char*>(text.data()), text.size(), nullptr, 0);
+  return digest;
+}
+
+std::string hex(std::string_view bytes) {
+  std::string out;
+  for (const unsigned char byte : bytes) out += fmt::format("{:02x}", byte);
+  return out;
+}
+
+// Without what people put between the digits.
+std::string plain_phone(std::string_view phone) {
+  std::string out;
+  for (const char c : phone)
+    if ((c >= '0' && c <= '9') || (c == '+' && out.empty())) out += c;
+  return out;
+}
+
+std::optional<std::int64_t> whole(const std::string& text) {
+  if (text.empty() || text.size() > 9 || text.front() == '0') return std::nullopt;
+  std::int64_t value = 0;
+  for (const char c : text) {
+    if (c < '0' || c > '9') return std::nullopt;
+    value = value * 10 + (c - '0');
+  }
+  return value;
+}
+
+// Odoo takes numbers; a decimal of up to 15 digits survives being one, and whether it did is checked by the total.
+json numeric(const Decimal& value) {
+  return json::parse(value.str());
+}
+
+MarketPlan held(std::string code, std::string message) {
+  MarketPlan plan;
+  plan.what = MarketPlan::What::hold;
+  plan.code = std::move(code);
+  plan.message = std::move(message);
+  return plan;
+}
+
+MarketPlan recorded(std::string code, std::string message, std::string flag = {}) {
+  MarketPlan plan;
+  plan.what = MarketPlan::What::record;
+  plan.code = std::move(code);
+  plan.message = std::move(message);
+  plan.flag = std::move(flag);
+  return plan;
+}
+
+json customer_of(const MarketOrder& order, const MarketplaceSettings& settings, const std::string& key) {
+  const MarketCustomer& who = order.customer;
+  json rules = json::array();
+  // What was marked as this shop by a person or another system comes before the rules that may be chosen.
+  if (!who.code.empty()) rules.push_back({"cartona_id", json::array({json::array({"cartona_id", "=", who.code})})});
+  for (const auto& rule : settings.customer_rules) {
+    if (rule == "retailer_code" && !who.code.empty())
+      rules.push_back({"retailer_code", json::array({json::array({"ref", "=", who.code})})});
+    if (rule == "phone") {
+      std::set<std::string> spellings;
+      for (const auto& phone : who.phones) {
+        spellings.insert(phone);
+        spellings.insert(plain_phone(phone));
+      }
+      spellings.erase("");
+      if (!spellings.empty()) rules.push_back({"phone", json::array({json::array({"phone", "in", spellings})})});
+    }
+  }
+  json values = {{"name", who.name.empty() ? who.code : who.name}};
+  if (!who.code.empty()) values["ref"] = values["cartona_id"] = who.code;
+  if (!who.phones.empty()) values["phone"] = who.phones.front();
+  if (!who.email.empty()) values["email"] = who.email;
+  if (!who.address.empty()) values["street"] = who.address;
+  std::string comment = who.notes;
+  for (std::size_t i = 1; i < who.phones.size(); ++i)
+    comment += fmt::format("{}Another phone: {}", comment.empty() ? "" : "\n", who.phones[i]);
+  if (!comment.empty()) values["comment"] = comment;
+  return {{"key", key}, {"model", "res.partner"}, {"match", rules}, {"values", values}, {"own", true}};
+}
+
+// Which product of Odoo a line is of. A key stands for what was found under it first, so what a person has linked has
+// one that says to what.
+json product_of(const MarketLine& line, const MarketplaceSettings& settings, const MarketName& name,
+                const MarketLink& link, std::string& key) {
+  key = name.prefix() + "product/" + line.product_id;
+  json rules = json::array();
+  for (const auto& rule : settings.product_rules) {
+    const auto add = [&](const char* field, const json& value) {
+      rules.push_back({rule, json::array({json::array({field, "=", value})})});
+    };
+    if (rule == "mapping" && link.odoo_product_id > 0) {
+      key += fmt::format("/is/{}", link.odoo_product_id);
+      rules = json::array();
+      add("id", link.odoo_product_id);
+      break;
+    }
+    if (rule == "cartona_id") add("cartona_id", line.product_id);
+    if (rule == "internal_id")
+      if (const auto id = whole(line.internal_id)) add("id", *id);
+    if (rule == "barcode" && !line.internal_id.empty()) add("barcode", line.internal_id);
+    if (rule == "default_code" && !line.internal_id.empty()) add("default_code", line.internal_id);
+  }
+  return {{"key", key}, {"model", "product.product"}, {"match", rules}};
+}
+
+json steps_of(const MarketOrder& order, const MarketplaceSettings& settings) {
+  json steps = json::array();
+  const bool no_delivery = order.delivers_itself && !settings.keep_pickings;
+  switch (order.state) {
+    case MarketState::approved:
+    case MarketState::assigned:
+    case MarketState::delivered:
+      steps.push_back("confirm");
+      if (no_delivery)
+        steps.push_back("no_delivery");
+      else if (order.state == MarketState::assigned)
+        steps.push_back("reserve");
+      else if (order.state == MarketState::delivered)
+        steps.push_back("deliver");
+      break;
+    case MarketState::cancelled:
+      steps.push_back("cancel");
+      break;
+    default:
+      break;
+  }
+  return steps;
+}
+
+}  // namespace
+
+std::string customer_key(const MarketCustomer& customer) {
+  if (!customer.code.empty()) return customer.code;
+  for (const auto& phone : customer.phones)
+    if (const std::string plain = plain_phone(phone); plain.size() >= 5) return "phone/" + plain;
+  if (customer.name.empty()) return {};
+  return "name/" + hex(digest_of(customer.name + "\n" + customer.address));
+}
+
+MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& settings, const MarketName& name,
+                      const std::map<std::string, MarketLink>& links, const MarketApplied& applied) {
+  if (order.state == MarketState::unknown)
+    return held("unknown_state",
+                fmt::format("The marketplace says that the order is `{}`, and nobody has said what that means. Say it "
+                            "with the setting `states` of the connection `{}`.",
+                            order.status, name.connection));
+  if (order.state == MarketState::editing) {
+    MarketPlan plan;
+    plan.what = MarketPlan::What::wait;
+    plan.code = "editing";
+    plan.message = "The shop is changing the order; it goes on when that is done.";
+    return plan;
+  }
+  if (order.state == MarketState::returned)
+    return recorded("returned",
+                    applied.imported ? "The marketplace says that the goods were returned: see to it in Odoo."
+                                     : "The marketplace says that the goods were returned, and the order never was in "
+                                       "Odoo.",
+                    "returned");
+  if (order.state == MarketState::cancelled && !applied.imported)
+    return recorded("cancelled", "It was cancelled before it came to Odoo.");
+  if (applied.imported && applied.state && rank(order.state) < rank(*applied.state) && !applied.edited)
+    return recorded("older", fmt::format("The marketplace says `{}`, which is before `{}`, what was applied: recorded, "
+                                         "and not applied.",
+                                         order.status, pipeline::name(*applied.state)));
+  // What is wrong in an order that is to be cancelled is nobody's trouble any more.
+  const bool cancels = order.state == MarketState::cancelled;
+  if (!cancels && !order.problems.empty()) {
+    std::string all;
+    for (const auto& problem : order.problems) all += (all.empty() ? "" : " ") + problem;
+    return held("order", all);
+  }
+
+  MarketPlan plan;
+  plan.what = MarketPlan::What::deliver;
+  json values = {{"cartona_id", order.id},
+                 {"marketplace_config_id", name.connection},
+                 {"marketplace_order_number", order.number},
+                 {"delivered_by", order.delivered_by},
+                 {"marketplace_payment_method", order.payment},
+                 {"is_marketplace_order", true}};
+  json content;
+  json lines = json::array();
+  if (!cancels) {
+    const std::string who = customer_key(order.customer);
+    if (who.empty()) return held("customer", "The order names no customer: there is no code, no phone and no name.");
+    plan.customer_key = name.prefix() + "customer/" + who;
+    values["partner_id"] = customer_of(order, settings, plan.customer_key);
+    if (settings.company > 0) values["company_id"] = settings.company;
+    if (settings.warehouse > 0) values["warehouse_id"] = settings.warehouse;
+    if (settings.pricelist > 0) values["pricelist_id"] = settings.pricelist;
+    if (settings.salesperson > 0) values["user_id"] = settings.salesperson;
+    values["client_order_ref"] = order.number;
+    if (!order.note.empty()) values["note"] = order.note;
+    if (order.ordered) values["marketplace_ordered_at"] = format_odoo(*order.ordered);
+    values["marketplace_credit"] = numeric(order.credit);
+    values["marketplace_installment"] = numeric(order.installment);
+    values["marketplace_wallet"] = numeric(order.wallet);
+
+    if (order.lines.empty()) return held("lines", "The order has no lines.");
+    Decimal exact, rounded, supplier, market;
+    json bare = json::array();  // the lines without how their products are found
+    std::set<std::string> seen;
+    for (const MarketLine& line : order.lines) {
+      if (!seen.insert(line.id).second)
+        return held("lines", fmt::format("Two lines have the id {}; a line is told from others by it.", line.id));
+      const auto found = links.find(line.product_id);
+      const MarketLink link = found == links.end() ? MarketLink() : found->second;
+      if (link.ignored)
+        return held("product", fmt::format("`{}` ({}) is marked as none of ours: `dragoman product link {} {} "
+                                           "PRODUCT` makes it one.",
+                                           line.name, line.product_id, name.connection, line.product_id));
+      exact += line.price * line.quantity;
+      rounded += (line.price * line.quantity).rounded(2);
+      supplier += line.supplier_discount * line.quantity;
+      market += line.market_discount * line.quantity;
+      std::string key;
+      json fields = {{"product_id", product_of(line, settings, name, link, key)},
+                     {"product_uom_qty", numeric(line.quantity * link.factor)},
+                     {"price_unit", numeric(line.price.divided(link.factor, 6))},
+                     {"discount", 0}};
+      plan.products[key] = line.product_id;
+      bare.push_back({line.id, line.product_id, link.odoo_product_id, (line.quantity * link.factor).str(),
+                      line.price.divided(link.factor, 6).str(), settings.product_taxes});
+      if (fields["product_id"]["match"].empty())
+        return held("product", fmt::format("There is no rule by which `{}` ({}) could be found: link it with `dragoman "
+                                           "product link {} {} PRODUCT`.",
+                                           line.name, line.product_id, name.connection, line.product_id));
+      if (!settings.product_taxes) fields["tax_id"] = json::array();
+      lines.push_back({{"key", line.id}, {"values", std::move(fields)}});
+    }
+    if (exact.rounded(2) != order.total.rounded(2) && rounded != order.total.rounded(2))
+      return held("total", fmt::format("The lines come to {}, and the marketplace's total is {}.", exact.fixed(2),
+                                       order.total.fixed(2)));
+    values["marketplace_discount_supplier"] = numeric((supplier + order.rebate).rounded(2));
+    values["marketplace_discount_marketplace"] = numeric(market.rounded(2));
+    json known = values;
+    known["partner_id"] = plan.customer_key;
+    plan.body = digest_of(dumped({{"values", known}, {"lines", bare}}));
+  }
+  // What is there already just so need not be written again: most of what comes later is a new state alone, and an
+  // order that has been delivered takes no lines any more.
+  if (cancels || (applied.imported && plan.body == applied.body)) {
+    if (cancels) plan.body = applied.body;
+    content["values"] = json::object();
+  } else {
+    content["values"] = std::move(values);
+    content["children"] = {{"order_line", std::move(lines)}};
+    content["replace"] = json::array({"order_line"});
+    content["expect"] = {{"amount_total", order.total.fixed(2)}};
+    content["currency"] = settings.currency;
+  }
+  content["values"]["marketplace_status"] = order.status;
+  content["steps"] = steps_of(order, settings);
+  if (settings.partial) content["partial"] = true;
+  plan.content = dumped(content);
+  return plan;
+}
+
+}  // namespace dragoman::pipeline

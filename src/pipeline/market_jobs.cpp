@@ -1,0 +1,619 @@
+#include "pipeline/market_jobs.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/step.h"
+#include "jobs/queue.h"
+
+namespace dragoman::pipeline {
+namespace {
+
+using jobs::Job;
+using jobs::Outcome;
+using nlohmann::json;
+using store::Bytes;
+using store::Param;
+using store::Session;
+
+// A list that changes while it is walked is walked again; so often it is only where somebody keeps adding.
+constexpr int kWalksMax = 20;
+constexpr int kPagesMax = 100'000;
+constexpr Micros kPollMax = std::chrono::seconds(1);
+constexpr Micros kHeldLook = std::chrono::seconds(5);
+
+std::string dumped(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+struct OrderPayload {
+  std::int64_t order = 0;
+  bool single = false;
+};
+
+[[noreturn]] void refuse(std::string message) {
+  Error error(Error::Kind::invalid, std::move(message));
+  error.code = "payload";
+  throw error;
+}
+
+OrderPayload payload_of(const std::string& text) {
+  const json payload = json::parse(text, nullptr, false);
+  if (!payload.is_object() || !payload.contains("order") || !payload["order"].is_number_integer() ||
+      payload["order"].get<std::int64_t>() < 1)
+    refuse(R"(The payload is to be {"order": NUMBER}, the hub's number of an order.)");
+  return {payload["order"].get<std::int64_t>(), payload.contains("single") && payload["single"] == true};
+}
+
+// The jobs of an order keep to it: their order key, and what is written with their end, hang on it.
+void check_order(const jobs::Wanted& wanted) {
+  const auto now = payload_of(wanted.payload);
+  if (!wanted.before)
+    refuse("Such a job comes from an order: `dragoman market retry` makes one for an order that is held.");
+  if (payload_of(*wanted.before).order != now.order)
+    refuse("The job is about another order; it can't be made this one's.");
+}
+
+void check_pull(const jobs::Wanted& wanted) {
+  if (wanted.connector.empty()) refuse("A marketplace is asked through its connection: name one.");
+}
+
+Outcome nothing(std::string why) {
+  return jobs::done({}, dumped({{"outcome", "nothing"}, {"note", why}}));
+}
+
+// Of a connection that a person has stopped, or that nobody has any more.
+std::optional<Outcome> stopped(const Error& error) {
+  if (error.code == "connection_paused") return jobs::snooze(std::chrono::seconds(10));
+  if (error.kind == Error::Kind::not_found) return jobs::cancel("Its connection was removed.");
+  return std::nullopt;
+}
+
+}  // namespace
+
+Marketplaces::Open Marketplaces::peek(std::int64_t connection_id) {
+  const auto connection = connections_.find(connection_id);
+  if (!connection)
+    throw Error(Error::Kind::not_found, fmt::format("The connection {} is not there any more.", connection_id));
+  Open open;
+  open.connection = *connection;
+  open.settings = MarketplaceSettings::parse(connection->settings);
+  {
+    auto kept = kept_.lock();
+    const auto found = kept->find(connection_id);
+    if (found != kept->end() && found->second.changed == connection->changed) {
+      open.marketplace = found->second.marketplace;
+      return open;
+    }
+  }
+  const Connector& connector = connectors_.get(connection->kind);
+  if (!connector.make_marketplace)
+    throw Error(Error::Kind::invalid, fmt::format("`{}` is no connection to a marketplace.", connection->name));
+  open.marketplace = connector.make_marketplace(*connection, connections_.secret(*connection), clock_);
+  auto kept = kept_.lock();
+  (*kept)[connection_id] = {connection->changed, open.marketplace};
+  return open;
+}
+
+Marketplaces::Open Marketplaces::get(std::int64_t connection_id) {
+  Open open = peek(connection_id);
+  const auto stop = [](Error::Kind kind, std::string code, std::string message) {
+    Error error(kind, std::move(message));
+    error.code = std::move(code);
+    throw error;
+  };
+  const auto& connection = open.connection;
+  if (connection.state == "paused")
+    stop(Error::Kind::cancelled, "connection_paused", fmt::format("The connection `{}` is paused.", connection.name));
+  if (connection.state == "error")
+    stop(Error::Kind::auth, "connection_error",
+         fmt::format("The connection `{}` is in error: {}", connection.name, connection.reason));
+  return open;
+}
+
+std::vector<Connection> Marketplaces::active() {
+  std::vector<Connection> out;
+  for (auto& connection : connections_.list())
+    if (connection.state == "active" && connectors_.get(connection.kind).make_marketplace)
+      out.push_back(std::move(connection));
+  return out;
+}
+
+std::vector<jobs::Kind> MarketJobs::kinds() {
+  return {{.name = "market.pull",
+           .summary = "Asks a marketplace for its orders and keeps every version of each",
+           .handler = &pull_,
+           .attempts_max = 10,
+           .time_limit = std::chrono::minutes(30),
+           .dead_parks = false,
+           .check = check_pull},
+          {.name = "market.import",
+           .summary = "Brings an order of a marketplace into Odoo as it is now, or holds it and says why",
+           .handler = &import_,
+           // As the import of other records.
+           .batch_max = 50,
+           .attempts_max = 10,
+           .time_limit = std::chrono::minutes(10),
+           .check = check_order},
+          {.name = "market.ack",
+           .summary = "Tells a marketplace that orders have been taken in for good",
+           .handler = &ack_,
+           .batch_max = 100,
+           .attempts_max = 10,
+           .dead_parks = false,
+           .check = check_order}};
+}
+
+jobs::Enqueued MarketJobs::enqueue_pull(Session& session, std::int64_t connection_id, const std::string& cause) {
+  return jobs::enqueue(session, {.kind = "market.pull",
+                                 .flow = kOrdersFlow,
+                                 .connection_id = connection_id,
+                                 .payload = "{}",
+                                 .unique_key = fmt::format("market.pull/{}", connection_id),
+                                 .unique = jobs::Unique::unfinished,
+                                 .cause = cause});
+}
+
+MarketOrders::Owner MarketJobs::owner_of(const Marketplaces::Open& open) {
+  MarketOrders::Owner owner;
+  owner.connection_id = open.connection.id;
+  owner.connection = open.connection.name;
+  owner.kind = open.marketplace->kind();
+  owner.odoo = open.settings.odoo;
+  owner.currency = open.settings.currency;
+  owner.hold_retry = open.settings.hold_retry;
+  if (const auto odoo = marketplaces_.connections().find(open.settings.odoo)) owner.odoo_connection_id = odoo->id;
+  return owner;
+}
+
+// What a call's failure means: it never is an order's fault, or it is thrown on.
+Outcome MarketJobs::about_the_connection(const Marketplaces::Open& open, const Error& error, std::stop_token stop) {
+  Error meant = error;
+  if (error.kind == Error::Kind::invalid && error.code == "suspect") {
+    // Credentials that are refused may look like any other refusal: the test, which asks for nothing odd, tells.
+    try {
+      open.marketplace->test(stop);
+    } catch (const Error& test) {
+      if (test.kind == Error::Kind::auth || test.kind == Error::Kind::invalid)
+        meant = Error(Error::Kind::auth,
+                      fmt::format("{} The test of the connection fails likewise, so it is taken for a refusal of the "
+                                  "token.",
+                                  error.message),
+                      error.detail);
+      else
+        meant = test;
+    }
+  }
+  if (meant.kind == Error::Kind::auth && meant.code != "connection_error") {
+    // Nothing is asked any more until a person has looked. The breaker tells people of it.
+    try {
+      marketplaces_.connections().set_state(open.connection.name, "error", meant.message);
+    } catch (const Error& gone) {
+      ignore_error("the connection was removed meanwhile", gone);
+    }
+  }
+  Outcome outcome = jobs::failed(meant);
+  if (outcome.what == Outcome::What::dead && meant.kind != Error::Kind::bug) outcome.what = Outcome::What::outage;
+  return outcome;
+}
+
+std::vector<Outcome> MarketJobs::Pull::run(std::span<const Job> jobs, std::stop_token stop) {
+  std::vector<Outcome> outcomes;
+  for (const Job& job : jobs)
+    outcomes.push_back(stop.stop_requested() ? jobs::snooze(Micros(0)) : owner.pull(job, stop));
+  return outcomes;
+}
+
+Outcome MarketJobs::pull(const Job& job, std::stop_token stop) {
+  Marketplaces::Open open;
+  try {
+    open = marketplaces_.get(job.connection_id);
+  } catch (const Error& error) {
+    // It is asked for again when the connection goes on.
+    if (error.code == "connection_paused" || error.code == "connection_error") return jobs::cancel(error.message);
+    if (const auto outcome = stopped(error)) return *outcome;
+    return jobs::failed(error);
+  }
+  const MarketOrders::Owner owner = owner_of(open);
+  orders_.adopt(owner);
+  auto& store = orders_.store();
+  Time started{};
+  Marketplace::OrdersAsked asked{.page = 1, .per_page = open.settings.batch, .from = std::nullopt};
+  store.read([&](Session& session) {
+    started = session.now();
+    if (open.settings.lookback == Micros(0)) return;
+    // From before the last pull that came to its end: what came while this hub was away is older than the range.
+    Time reached = started;
+    if (const auto kept = MarketOrders::cursor(session, owner.connection_id, "orders"))
+      if (const auto at = Decimal::parse(*kept)) reached = std::min(reached, from_us(at->floor()));
+    asked.from = reached - open.settings.lookback;
+  });
+
+  MarketOrders::Stored all;
+  std::int64_t pages = 0, walks = 0;
+  std::vector<std::string> unusable;
+  std::string failure;
+  std::optional<Outcome> outcome;
+  try {
+    for (bool again = true; again && walks < kWalksMax;) {
+      ++walks;
+      MarketOrders::Stored walk;
+      unusable.clear();
+      for (asked.page = 1; asked.page < kPagesMax; ++asked.page) {
+        if (stop.stop_requested()) return jobs::snooze(Micros(0));
+        Time begun{};
+        store.read([&](Session& session) { begun = session.now(); });
+        const auto page = open.marketplace->orders(asked, stop);
+        step("market.pulled");
+        ++pages;
+        unusable.insert(unusable.end(), page->unusable.begin(), page->unusable.end());
+        walk += orders_.store_page(
+            owner, page->orders, [&](std::string_view body) { return open.marketplace->parse(body); }, begun);
+        step("market.stored");
+        if (page->last) break;
+      }
+      all.created += walk.created;
+      all.changed += walk.changed;
+      all.acknowledge_again += walk.acknowledge_again;
+      all.unchanged = walk.unchanged;
+      // What is acknowledged leaves the list, and what was on the next page moves up past the reader.
+      again = asked.page > 1 && walk.created + walk.changed > 0;
+    }
+  } catch (const Error& error) {
+    failure = error.message;
+    outcome = about_the_connection(open, error, stop);
+  }
+  if (all.created + all.changed > 0 || !unusable.empty() || !failure.empty()) {
+    CaptureStore::Run run;
+    run.connection_id = owner.connection_id;
+    run.model = kOrderModel;
+    run.kind = "order_pull";
+    run.outcome = !failure.empty() ? "failed" : unusable.empty() ? "ok" : "errors";
+    run.started = started;
+    run.counts = {{"created", all.created}, {"changed", all.changed}, {"unchanged", all.unchanged}, {"pages", pages}};
+    run.errors = unusable;
+    if (!failure.empty()) run.errors.push_back(failure);
+    orders_.capture().log_run(run);
+  }
+  if (!unusable.empty())
+    log::warning("a marketplace listed what is no order",
+                 {{"connection", owner.connection}, {"count", unusable.size()}, {"first", unusable.front()}});
+  if (outcome) return *outcome;
+  const std::int64_t id = owner.connection_id;
+  const std::string reached = std::to_string(to_us(started));
+  return jobs::done([id, reached](Session& session) { MarketOrders::set_cursor(session, id, "orders", reached); },
+                    dumped({{"created", all.created},
+                            {"changed", all.changed},
+                            {"unchanged", all.unchanged},
+                            {"acknowledged_again", all.acknowledge_again},
+                            {"pages", pages},
+                            {"walks", walks}}));
+}
+
+namespace {
+
+// What ends the import of one order, in the transaction of its job's completion.
+struct Ending {
+  MarketOrderRow row;
+  MarketPlan plan;
+  std::vector<MarketLine> lines;
+  MarketState market_state = MarketState::unknown;
+  Micros hold_retry{};
+};
+
+// Products that were met, so that a person finds them; what is known of them stays.
+void note_products(Session& session, const Ending& ending) {
+  const std::int64_t now = to_us(session.now());
+  for (const MarketLine& line : ending.lines)
+    session.execute(
+        "INSERT INTO market_product (connection_id, external_id, internal_code, base_id, name, unit, unit_count, "
+        "state, "
+        "seen_us, changed_us) VALUES ($1, $2, $3, $4, $5, $6, $7, 'proposed', $8, $8) ON CONFLICT DO NOTHING",
+        {ending.row.connection_id, line.product_id, line.internal_id, line.base_id, line.name, line.unit,
+         line.unit_count.str(), now});
+}
+
+void end_held(Session& session, const Ending& ending, const Error& why) {
+  MarketOrders::hold(session, ending.row, why, ending.hold_retry);
+  note_products(session, ending);
+}
+
+// Dealt with in the version that was read: the marketplace may be told, unless a newer one came meanwhile.
+void acknowledge(Session& session, const MarketOrderRow& row, const std::string& cause) {
+  if (session.execute("UPDATE market_order SET ack = 'due' WHERE id = $1 AND version = $2", {row.id, row.version}) == 1)
+    MarketOrders::enqueue_ack(session, row.connection_id, row.id, false, cause);
+}
+
+void end_recorded(Session& session, const Ending& ending) {
+  const auto& row = ending.row;
+  const std::string_view state = row.odoo_id > 0                   ? "imported"
+                                 : ending.plan.code == "cancelled" ? "cancelled"
+                                                                   : "ignored";
+  session.execute(
+      "UPDATE market_order SET state = $2, hold_code = '', hold_message = '', hold_us = NULL, hold_next_us = NULL, "
+      "hold_tries = 0, applied_revision = $3, done_version = $4, flag = CASE WHEN $5 <> '' THEN $5 ELSE flag END, "
+      "flag_message = CASE WHEN $5 <> '' THEN $6 ELSE flag_message END WHERE id = $1",
+      {row.id, state, row.revision, row.version, ending.plan.flag, ending.plan.message});
+  acknowledge(session, row, ending.plan.code);
+}
+
+void end_imported(Session& session, const Ending& ending, const Delivered& delivered, std::int64_t job_id) {
+  const auto& row = ending.row;
+  const bool cancelled = ending.market_state == MarketState::cancelled && !delivered.flag;
+  const std::string flag = delivered.flag ? delivered.flag->code : "";
+  const std::string message = delivered.flag ? delivered.flag->message : "";
+  const std::string digest = ending.plan.body;
+  const std::int64_t now = to_us(session.now());
+  session.execute(
+      "UPDATE market_order SET state = $2, hold_code = '', hold_message = '', hold_us = NULL, hold_next_us = NULL, "
+      "hold_tries = 0, applied_revision = $3, done_version = $4, applied_state = $5, applied_body = $6, odoo_id = "
+      "CASE WHEN $7 > 0 THEN $7 ELSE odoo_id END, imported_us = COALESCE(imported_us, $8), edited = CASE WHEN version "
+      "= $4 THEN 0 ELSE edited END, flag = CASE WHEN $9 <> '' THEN $9 ELSE flag END, flag_message = CASE WHEN $9 <> '' "
+      "THEN $10 ELSE flag_message END WHERE id = $1 AND applied_revision < $3",
+      {row.id, cancelled ? std::string_view("cancelled") : std::string_view("imported"), row.revision, row.version,
+       name(ending.market_state), Bytes{digest}, Decimal::parse(delivered.id).value_or(Decimal()).floor(), now, flag,
+       message});
+  note_products(session, ending);
+  for (const auto& [key, link] : delivered.links) {
+    const auto product = ending.plan.products.find(key);
+    if (product == ending.plan.products.end()) continue;
+    // What a person has said about it stays.
+    session.execute(
+        "UPDATE market_product SET odoo_product_id = $3, how = $4, state = 'linked', changed_us = $5 WHERE "
+        "connection_id = $1 AND external_id = $2 AND state = 'proposed'",
+        {row.connection_id, product->second, Decimal::parse(link.id).value_or(Decimal()).floor(), link.how, now});
+  }
+  acknowledge(session, row, fmt::format("job {}", job_id));
+}
+
+std::string result_of(const char* outcome, const MarketPlan& plan) {
+  return dumped({{"outcome", outcome}, {"code", plan.code}, {"note", plan.message}});
+}
+
+}  // namespace
+
+std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::stop_token stop) {
+  std::vector<Outcome> outcomes(jobs.size());
+  std::vector<std::int64_t> ids;
+  std::vector<std::size_t> places;
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    try {
+      ids.push_back(payload_of(jobs[i].payload).order);
+      places.push_back(i);
+    } catch (const Error& error) {
+      outcomes[i] = jobs::failed(error);
+    }
+  }
+  auto& orders = owner.orders_;
+  const auto loaded = orders.load(ids);
+  std::map<std::int64_t, std::optional<Marketplaces::Open>> opened;
+  std::map<std::int64_t, std::shared_ptr<Ending>> endings;  // by job
+  std::vector<Job> deliveries;
+  std::vector<std::size_t> delivery_places;
+  for (std::size_t n = 0; n < ids.size(); ++n) {
+    const Job& job = jobs[places[n]];
+    Outcome& outcome = outcomes[places[n]];
+    if (!loaded[n] || loaded[n]->row.version == 0) {
+      outcome = jobs::cancel("The order is not there any more.");
+      continue;
+    }
+    const MarketOrderRow& row = loaded[n]->row;
+    if (row.applied_revision >= row.revision) {
+      outcome = nothing("It is in Odoo as it is now.");
+      continue;
+    }
+    if (row.odoo_connection_id != job.connection_id) {
+      outcome = jobs::cancel("The order goes to another Odoo by now.");
+      continue;
+    }
+    try {
+      auto& open = opened[row.connection_id];
+      if (!open) open = owner.marketplaces_.peek(row.connection_id);
+      const MarketOrder order = open->marketplace->parse(loaded[n]->body);
+      MarketApplied applied;
+      applied.imported = row.odoo_id > 0;
+      applied.state = market_state(row.applied_state);
+      applied.body = row.applied_body;
+      applied.edited = row.edited;
+      std::vector<std::string> products;
+      for (const auto& line : order.lines) products.push_back(line.product_id);
+      auto ending = std::make_shared<Ending>();
+      ending->row = row;
+      ending->lines = order.lines;
+      ending->market_state = order.state;
+      ending->hold_retry = open->settings.hold_retry;
+      ending->plan =
+          plan_order(order, open->settings, open->name(), orders.links(row.connection_id, products), applied);
+      const MarketPlan& plan = ending->plan;
+      switch (plan.what) {
+        case MarketPlan::What::deliver: {
+          Job delivery = job;
+          delivery.payload =
+              DeliveryOrder{"sale.order", open->name().order_key(row.external_id), row.revision, plan.content, 0, 0}
+                  .json();
+          deliveries.push_back(std::move(delivery));
+          delivery_places.push_back(places[n]);
+          endings[job.id] = std::move(ending);
+          break;
+        }
+        case MarketPlan::What::wait:
+          ending->hold_retry = Micros(0);
+          [[fallthrough]];
+        case MarketPlan::What::hold: {
+          Error why(Error::Kind::invalid, plan.message);
+          why.code = plan.code;
+          outcome =
+              jobs::done([ending, why](Session& session) { end_held(session, *ending, why); }, result_of("held", plan));
+          break;
+        }
+        case MarketPlan::What::record:
+          outcome =
+              jobs::done([ending](Session& session) { end_recorded(session, *ending); }, result_of("recorded", plan));
+          break;
+      }
+    } catch (const Error& error) {
+      if (const auto stop_outcome = stopped(error))
+        outcome = *stop_outcome;
+      else
+        outcome = jobs::failed(error);
+    }
+  }
+  if (deliveries.empty()) return outcomes;
+
+  // What becomes of each is written with its outcome, before the entry of the audit log that ends it.
+  DeliveryHandler handler(orders.store(), owner.find_, owner.actor_,
+                          [endings](Session& session, std::int64_t job_id, const Delivered& delivered) {
+                            const Ending& ending = *endings.at(job_id);
+                            if (delivered.error)
+                              end_held(session, ending, *delivered.error);
+                            else
+                              end_imported(session, ending, delivered, job_id);
+                          });
+  auto delivered = handler.run(deliveries, stop);
+  for (std::size_t n = 0; n < delivered.size(); ++n) {
+    Outcome& outcome = delivered[n];
+    // What Odoo refuses is held, with the reason, and tried again when that may be gone: no dead letter.
+    if (outcome.what == Outcome::What::dead && outcome.commit) {
+      outcome.what = Outcome::What::done;
+      outcome.result = dumped({{"outcome", "held"}, {"code", outcome.code}, {"note", outcome.message}});
+    }
+    outcomes[delivery_places[n]] = std::move(outcome);
+  }
+  return outcomes;
+}
+
+std::vector<Outcome> MarketJobs::Ack::run(std::span<const Job> jobs, std::stop_token stop) {
+  std::vector<Outcome> outcomes(jobs.size());
+  Marketplaces::Open open;
+  try {
+    open = owner.marketplaces_.get(jobs.front().connection_id);
+  } catch (const Error& error) {
+    const auto outcome = stopped(error);
+    std::fill(outcomes.begin(), outcomes.end(), outcome ? *outcome : jobs::failed(error));
+    return outcomes;
+  }
+  struct One {
+    std::size_t place = 0;
+    MarketOrderRow row;
+    bool single = false;
+  };
+  std::vector<One> due;
+  {
+    std::vector<std::int64_t> ids;
+    std::vector<std::pair<std::size_t, bool>> places;
+    for (std::size_t i = 0; i < jobs.size(); ++i) {
+      try {
+        const auto payload = payload_of(jobs[i].payload);
+        ids.push_back(payload.order);
+        places.emplace_back(i, payload.single);
+      } catch (const Error& error) {
+        outcomes[i] = jobs::failed(error);
+      }
+    }
+    const auto loaded = owner.orders_.load(ids);
+    for (std::size_t n = 0; n < ids.size(); ++n) {
+      if (!loaded[n] || loaded[n]->row.ack != "due")
+        outcomes[places[n].first] = nothing("It has been acknowledged.");
+      else if (loaded[n]->row.done_version != loaded[n]->row.version)
+        // With the newer version's import comes another acknowledgement.
+        outcomes[places[n].first] = nothing("A newer version has come, which is not in Odoo yet.");
+      else
+        due.push_back({places[n].first, loaded[n]->row, places[n].second});
+    }
+  }
+  const auto sent = [](const MarketOrderRow& row) {
+    return jobs::done(
+        [id = row.id, version = row.done_version](Session& session) {
+          session.execute(
+              "UPDATE market_order SET ack = 'sent', acked_us = $2 WHERE id = $1 AND ack = 'due' AND done_version = $3",
+              {id, to_us(session.now()), version});
+        },
+        dumped({{"outcome", "acknowledged"}, {"order", row.external_id}}));
+  };
+  const auto one_by_one = [&](std::span<const One> some) {
+    for (const One& one : some) {
+      if (stop.stop_requested()) {
+        outcomes[one.place] = jobs::snooze(Micros(0));
+        continue;
+      }
+      try {
+        open.marketplace->acknowledge_one(one.row.external_id, stop);
+        step("market.acknowledged");
+        outcomes[one.place] = sent(one.row);
+      } catch (const Error& error) {
+        // Refused with a reason: that is about this order, and a person's.
+        outcomes[one.place] = error.kind == Error::Kind::invalid && error.code != "suspect"
+                                  ? jobs::failed(error)
+                                  : owner.about_the_connection(open, error, stop);
+      }
+    }
+  };
+  const auto bulk_end = std::stable_partition(due.begin(), due.end(), [](const One& one) { return !one.single; });
+  const auto size = static_cast<std::size_t>(open.settings.batch);
+  const std::size_t bulk = static_cast<std::size_t>(bulk_end - due.begin());
+  for (std::size_t at = 0; at < bulk; at += size) {
+    const std::span<const One> some(due.data() + at, std::min(size, bulk - at));
+    std::vector<std::string> ids;
+    for (const One& one : some) ids.push_back(one.row.external_id);
+    Outcome failed;
+    try {
+      if (stop.stop_requested()) {
+        for (const One& one : some) outcomes[one.place] = jobs::snooze(Micros(0));
+        continue;
+      }
+      open.marketplace->acknowledge(ids, stop);
+      step("market.acknowledged");
+      for (const One& one : some) outcomes[one.place] = sent(one.row);
+      continue;
+    } catch (const Error& error) {
+      if (error.kind == Error::Kind::invalid && error.code != "suspect") {
+        // One of them spoils the rest.
+        one_by_one(some);
+        continue;
+      }
+      failed = owner.about_the_connection(open, error, stop);
+    }
+    for (const One& one : some) outcomes[one.place] = failed;
+  }
+  one_by_one({due.data() + bulk, due.size() - bulk});
+  return outcomes;
+}
+
+Micros MarketPoller::step() {
+  const Micros now = clock_.steady();
+  const auto active = marketplaces_.active();
+  std::map<std::int64_t, Micros> due;
+  std::vector<const Connection*> pulls;
+  for (const auto& connection : active) {
+    const auto known = due_.find(connection.id);
+    Micros next = known == due_.end() ? now : known->second;
+    if (next <= now) {
+      pulls.push_back(&connection);
+      try {
+        next = now + MarketplaceSettings::parse(connection.settings).poll;
+      } catch (const Error& error) {
+        ignore_error("its pull says what is wrong with the settings", error);
+        next = now + std::chrono::minutes(1);
+      }
+    }
+    due[connection.id] = next;
+  }
+  if (!pulls.empty())
+    orders_.store().write([&](Session& session) {
+      for (const auto* connection : pulls) MarketJobs::enqueue_pull(session, connection->id, "its time has come");
+    });
+  due_ = std::move(due);
+  if (now >= look_again_) {
+    look_again_ = now + kHeldLook;
+    orders_.try_again(500);
+  }
+  Micros wait = kPollMax;
+  for (const auto& [id, next] : due_) wait = std::min(wait, next - now);
+  return std::max(wait, Micros(10'000));
+}
+
+}  // namespace dragoman::pipeline

@@ -1,0 +1,559 @@
+#include "pipeline/market_orders.h"
+
+#include <fmt/format.h>
+#include <sodium.h>
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "jobs/queue.h"
+#include "json/records.h"
+
+namespace dragoman::pipeline {
+namespace {
+
+using nlohmann::json;
+using store::Bytes;
+using store::Param;
+using store::Row;
+using store::Session;
+
+// 2020-01-01 in seconds: revisions are seconds from then on, and stay below 2^31 until 2088.
+constexpr std::int64_t kRevisionsBegin = 1'577'836'800;
+constexpr Micros kHoldMax = std::chrono::hours(1);
+
+std::string list_of(const std::vector<std::string>& texts) {
+  return json(texts).dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+// ` IN (…)` over the texts of a JSON array that is parameter `number`.
+std::string in_texts(Session& session, int number) {
+  return session.engine() == store::Engine::sqlite
+             ? fmt::format(" IN (SELECT value FROM json_each(${}))", number)
+             : fmt::format(" IN (SELECT json_array_elements_text(CAST(${} AS json)))", number);
+}
+
+dragoman::json::Digest digest_of(std::string_view body) {
+  dragoman::json::Digest digest{};
+  const std::string text = dragoman::json::canonical(body, {});
+  crypto_generichash(digest.data(), digest.size(), reinterpret_cast<const unsigned char*>(text.data()), text.size(),
+                     nullptr, 0);
+  return digest;
+}
+
+const std::string kColumns =
+    "SELECT o.id, o.connection_id, COALESCE(c.name, ''), o.external_id, o.number, o.customer, o.customer_key, "
+    "o.status, "
+    "o.market_state, o.delivered_by, o.payment, o.total, o.currency, o.ordered_us, o.seen_us, o.changed_us, o.version, "
+    "o.revision, o.applied_revision, o.done_version, o.applied_state, o.applied_body, o.edited, o.state, o.hold_code, "
+    "o.hold_message, o.hold_us, o.hold_next_us, o.hold_tries, o.odoo_connection_id, o.odoo_id, o.odoo_name, "
+    "o.odoo_state, o.odoo_total, o.imported_us, o.ack, o.ack_tries, o.acked_us, o.sync_status, o.sync_message, "
+    "o.synced_us, o.needs_otp, o.flag, o.flag_message FROM market_order o LEFT JOIN connection c ON c.id = "
+    "o.connection_id ";
+
+MarketOrderRow row_of(const Row& row) {
+  MarketOrderRow out;
+  int at = 0;
+  const auto number = [&] { return row.int64(at++); };
+  const auto text = [&] { return std::string(row.text(at++)); };
+  const auto maybe = [&] { return row.maybe_time(at++); };
+  out.id = number();
+  out.connection_id = number();
+  for (std::string* each : {&out.connection, &out.external_id, &out.number, &out.customer, &out.customer_key,
+                            &out.status, &out.market_state, &out.delivered_by, &out.payment, &out.total, &out.currency})
+    *each = text();
+  out.ordered = maybe();
+  out.seen = row.time(at++);
+  out.changed = row.time(at++);
+  out.version = number();
+  out.revision = number();
+  out.applied_revision = number();
+  out.done_version = number();
+  out.applied_state = text();
+  if (!row.is_null(at)) out.applied_body = std::string(row.bytes(at));
+  ++at;
+  out.edited = number() != 0;
+  out.state = text();
+  out.hold_code = text();
+  out.hold_message = text();
+  out.held_since = maybe();
+  out.hold_next = maybe();
+  out.hold_tries = number();
+  out.odoo_connection_id = number();
+  out.odoo_id = number();
+  out.odoo_name = text();
+  out.odoo_state = text();
+  out.odoo_total = text();
+  out.imported = maybe();
+  out.ack = text();
+  out.ack_tries = number();
+  out.acked = maybe();
+  out.sync_status = text();
+  out.sync_message = text();
+  out.synced = maybe();
+  out.needs_otp = number() != 0;
+  out.flag = text();
+  out.flag_message = text();
+  return out;
+}
+
+struct Known {
+  std::int64_t id = 0, version = 0, ack_tries = 0;
+  std::string ack;
+  std::optional<Time> acked;
+};
+
+void read_known(Session& session, std::int64_t connection_id, const std::string& ids,
+                std::map<std::string, Known>& out) {
+  out.clear();
+  session.query(
+      "SELECT external_id, id, version, ack, ack_tries, acked_us FROM market_order WHERE connection_id = $1 "
+      "AND external_id" +
+          in_texts(session, 2),
+      {connection_id, ids}, [&](const Row& row) {
+        out[std::string(row.text(0))] = {row.int64(1), row.int64(2), row.int64(4), std::string(row.text(3)),
+                                         row.maybe_time(5)};
+      });
+}
+
+// So long it is left alone after each acknowledgement that did nothing.
+Micros ack_pause(std::int64_t tries) {
+  return std::min<Micros>(kHoldMax, std::chrono::minutes(1) * (std::int64_t{1} << std::min<std::int64_t>(tries, 10)));
+}
+
+}  // namespace
+
+MarketOrders::Stored& MarketOrders::Stored::operator+=(const Stored& other) {
+  created += other.created;
+  changed += other.changed;
+  unchanged += other.unchanged;
+  acknowledge_again += other.acknowledge_again;
+  return *this;
+}
+
+std::int64_t MarketOrders::model_of(std::int64_t connection_id) {
+  if (const auto known = capture_.find_model(connection_id, kOrderModel); known && known->state == "following")
+    return known->id;
+  const auto made = capture_.open_model(connection_id, kOrderModel, false, Micros(0));
+  capture_.set_state(made.id, "following", "");
+  return made.id;
+}
+
+std::int64_t MarketOrders::next_revision(Session& session, std::int64_t before) {
+  return std::max(before + 1, to_us(session.now()) / 1'000'000 - kRevisionsBegin);
+}
+
+MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<const Marketplace::RawOrder> orders,
+                                              const std::function<MarketOrder(std::string_view)>& parse, Time begun) {
+  Stored stored;
+  // Of two of one id on a page the later one counts.
+  std::map<std::string, std::string_view> page;
+  for (const auto& order : orders) page[order.id] = order.body;
+  if (page.empty()) return stored;
+  std::vector<std::string> ids;
+  for (const auto& [id, body] : page) ids.push_back(id);
+  const std::string wanted = list_of(ids);
+
+  std::map<std::string, Known> known;
+  store_.read([&](Session& session) { read_known(session, owner.connection_id, wanted, known); });
+  if (known.size() < page.size())
+    store_.write([&](Session& session) {
+      const std::int64_t now = to_us(session.now());
+      for (const auto& [id, body] : page)
+        if (!known.contains(id))
+          session.execute(
+              "INSERT INTO market_order (connection_id, external_id, seen_us, changed_us, state, ack) VALUES ($1, $2, "
+              "$3, $3, 'new', 'no') ON CONFLICT DO NOTHING",
+              {owner.connection_id, id, now});
+      read_known(session, owner.connection_id, wanted, known);
+    });
+
+  struct One {
+    std::string_view body;
+    const std::string* external_id = nullptr;
+    Known known;
+    dragoman::json::Digest digest{};
+  };
+  std::map<std::int64_t, One> by_id;
+  std::vector<std::int64_t> numbers;
+  for (const auto& [id, body] : page) by_id[known.at(id).id] = {body, &id, known.at(id), digest_of(body)};
+  for (const auto& [id, one] : by_id) numbers.push_back(id);
+  const std::int64_t model = model_of(owner.connection_id);
+  std::map<std::int64_t, dragoman::json::Digest> held;
+  for (const auto& one : capture_.held(model, numbers)) held[one.id] = one.digest;
+
+  std::vector<dragoman::json::Record> records;
+  std::vector<const One*> again;
+  for (const auto& [id, one] : by_id) {
+    const auto before = held.find(id);
+    // A row without a version: the process died before the order itself was stored.
+    if (before == held.end() || before->second != one.digest || one.known.version == 0) {
+      dragoman::json::Record record;
+      record.id = id;
+      record.raw = one.body;
+      record.digest = one.digest;
+      records.push_back(record);
+      continue;
+    }
+    ++stored.unchanged;
+    if (one.known.ack == "sent" && one.known.acked && *one.known.acked < begun &&
+        *one.known.acked + ack_pause(one.known.ack_tries) <= begun)
+      again.push_back(&one);
+  }
+  if (records.empty() && again.empty()) return stored;
+
+  struct Import {
+    std::int64_t id;
+    std::int64_t version;
+    bool fresh;
+    MarketOrder order;
+  };
+  std::int64_t created = 0, changed = 0;
+  const auto also = [&](Session& session) {
+    created = changed = 0;
+    const Time now = session.now();
+    std::vector<Import> imports;
+    for (const auto& record : records) {
+      std::int64_t version = 0, before = 0;
+      session.first("SELECT version FROM snapshot WHERE model_id = $1 AND external_id = $2", {model, record.id},
+                    [&](const Row& row) { version = row.int64(0); });
+      session.first("SELECT version FROM market_order WHERE id = $1", {record.id},
+                    [&](const Row& row) { before = row.int64(0); });
+      // A later read of it is here already.
+      if (version <= before) continue;
+      imports.push_back({record.id, version, before == 0, parse(record.raw)});
+    }
+    // Enqueued before the rows are touched: who ends a job holds its order key, and then writes its row.
+    if (owner.odoo_connection_id > 0)
+      for (const auto& one : imports)
+        enqueue_import(session, owner.odoo_connection_id, owner.connection_id, one.id,
+                       fmt::format("version {} of order {}", one.version, by_id.at(one.id).known.id));
+    for (const auto& one : imports) {
+      ++(one.fresh ? created : changed);
+      const MarketOrder& order = one.order;
+      std::int64_t revision = 0;
+      session.first("SELECT revision FROM market_order WHERE id = $1", {one.id},
+                    [&](const Row& row) { revision = row.int64(0); });
+      const std::string key = customer_key(order.customer);
+      session.execute(
+          "UPDATE market_order SET number = $2, customer = $3, customer_key = $4, status = $5, market_state = $6, "
+          "delivered_by = $7, payment = $8, total = $9, currency = $10, ordered_us = COALESCE($11, "
+          "ordered_us), changed_us = $12, version = $13, revision = $14, odoo_connection_id = $15, needs_otp = $16, "
+          "edited = CASE WHEN $17 = 1 THEN 1 ELSE edited END, ack = 'no', ack_tries = 0 WHERE id = $1",
+          {one.id, order.number, order.customer.name, key, order.status, name(order.state), order.delivered_by,
+           order.payment, order.total.str(), owner.currency,
+           order.ordered ? Param(to_us(*order.ordered)) : Param(nullptr), to_us(now), one.version,
+           next_revision(session, revision), owner.odoo_connection_id, std::int64_t{order.needs_otp},
+           std::int64_t{order.state == MarketState::editing}});
+      if (owner.odoo_connection_id == 0) {
+        MarketOrderRow row;
+        row.id = one.id;
+        hold(session, row,
+             Error(Error::Kind::conflict,
+                   fmt::format("There is no connection `{}`, which the setting `odoo` of `{}` names.", owner.odoo,
+                               owner.connection)),
+             owner.hold_retry);
+      }
+    }
+    for (const One* one : again) {
+      if (session.execute("UPDATE market_order SET ack = 'due', ack_tries = ack_tries + 1 WHERE "
+                          "id = $1 AND ack = 'sent'",
+                          {one->known.id}) == 1)
+        enqueue_ack(session, owner.connection_id, one->known.id, true, "it is still listed");
+    }
+  };
+  // What nothing changed in is left out of `records`, so each of these is a row.
+  capture_.apply(model, 0, records, begun, {}, also);
+  stored.created = created;
+  stored.changed = changed;
+  stored.acknowledge_again = static_cast<std::int64_t>(again.size());
+  return stored;
+}
+
+std::vector<std::optional<MarketOrders::Loaded>> MarketOrders::load(std::span<const std::int64_t> ids) {
+  std::vector<std::optional<Loaded>> out;
+  store_.read([&](Session& session) {
+    out.assign(ids.size(), std::nullopt);
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      session.first(kColumns + "WHERE o.id = $1", {ids[i]},
+                    [&](const Row& row) { out[i].emplace().row = row_of(row); });
+      if (!out[i]) continue;
+      session.first(
+          "SELECT v.body FROM snapshot s JOIN model m ON m.id = s.model_id JOIN change v ON v.number = s.change_number "
+          "WHERE m.connection_id = $1 AND m.name = $2 AND s.external_id = $3",
+          {out[i]->row.connection_id, kOrderModel, ids[i]},
+          [&](const Row& row) { out[i]->body = row.is_null(0) ? std::string() : std::string(row.bytes(0)); });
+    }
+  });
+  return out;
+}
+
+std::map<std::string, MarketLink> MarketOrders::links(std::int64_t connection_id,
+                                                      std::span<const std::string> products) {
+  std::map<std::string, MarketLink> out;
+  if (products.empty()) return out;
+  const std::string wanted = list_of({products.begin(), products.end()});
+  store_.read([&](Session& session) {
+    out.clear();
+    session.query(
+        "SELECT external_id, odoo_product_id, factor, state, how FROM market_product WHERE connection_id = $1 AND "
+        "external_id" +
+            in_texts(session, 2),
+        {connection_id, wanted}, [&](const Row& row) {
+          MarketLink link;
+          link.factor = Decimal::parse(row.text(2)).value_or(Decimal(1));
+          link.ignored = row.text(3) == "ignored";
+          // What a rule found it finds again, or something better by now.
+          if (row.text(3) == "linked" && row.text(4).starts_with(kLinkedBy)) link.odoo_product_id = row.int64(1);
+          out[std::string(row.text(0))] = link;
+        });
+  });
+  return out;
+}
+
+void MarketOrders::hold(Session& session, const MarketOrderRow& row, const Error& why, Micros retry) {
+  const Time now = session.now();
+  const Micros pause =
+      std::min<Micros>(kHoldMax, retry * (std::int64_t{1} << std::min<std::int64_t>(row.hold_tries, 10)));
+  session.execute(
+      "UPDATE market_order SET state = 'held', hold_code = $2, hold_message = $3, hold_us = CASE WHEN state = 'held' "
+      "THEN hold_us ELSE $4 END, hold_tries = hold_tries + 1, hold_next_us = $5 WHERE id = $1",
+      {row.id, why.code.empty() ? std::string_view(policy(why.kind).name) : std::string_view(why.code), why.message,
+       to_us(now), retry > Micros(0) ? Param(to_us(now + pause)) : Param(nullptr)});
+}
+
+void MarketOrders::enqueue_ack(Session& session, std::int64_t connection_id, std::int64_t id, bool single,
+                               const std::string& cause) {
+  // Not unique: who is first acknowledges, and those behind find nothing to do.
+  jobs::enqueue(session, {.kind = "market.ack",
+                          .flow = kOrdersFlow,
+                          .connection_id = connection_id,
+                          .payload = single ? fmt::format(R"({{"order":{},"single":true}})", id)
+                                            : fmt::format(R"({{"order":{}}})", id),
+                          .cause = cause});
+}
+
+void MarketOrders::enqueue_import(Session& session, std::int64_t odoo_connection_id, std::int64_t connection_id,
+                                  std::int64_t id, const std::string& cause) {
+  jobs::enqueue(session, {.kind = "market.import",
+                          .flow = kOrdersFlow,
+                          .connection_id = odoo_connection_id,
+                          .payload = fmt::format(R"({{"order":{}}})", id),
+                          .order_key = fmt::format("market/{}/{}", connection_id, id),
+                          .unique_key = fmt::format("market.import/{}", id),
+                          .cause = cause});
+}
+
+std::optional<std::string> MarketOrders::cursor(Session& session, std::int64_t connection_id, const std::string& name) {
+  std::optional<std::string> value;
+  session.first("SELECT value FROM market_cursor WHERE connection_id = $1 AND name = $2", {connection_id, name},
+                [&](const Row& row) { value = std::string(row.text(0)); });
+  return value;
+}
+
+void MarketOrders::set_cursor(Session& session, std::int64_t connection_id, const std::string& name,
+                              const std::string& value) {
+  session.execute(
+      "INSERT INTO market_cursor (connection_id, name, value, changed_us) VALUES ($1, $2, $3, $4) ON CONFLICT "
+      "(connection_id, name) DO UPDATE SET value = EXCLUDED.value, changed_us = EXCLUDED.changed_us",
+      {connection_id, name, value, to_us(session.now())});
+}
+
+std::vector<MarketOrderRow> MarketOrders::list(const Filter& filter) {
+  std::vector<MarketOrderRow> out;
+  // A row without a version is an order whose bytes are not stored yet.
+  std::string sql = kColumns + "WHERE o.version > 0";
+  std::vector<Param> params;
+  const auto only = [&](std::string_view condition, Param value) {
+    params.push_back(value);
+    sql += fmt::format(" AND {} ${}", condition, params.size());
+  };
+  const auto text = [&](std::string_view column, const std::string& value) {
+    if (!value.empty()) only(fmt::format("{} =", column), std::string_view(value));
+  };
+  text("c.name", filter.connection);
+  text("o.state", filter.state);
+  text("o.delivered_by", filter.delivered_by);
+  text("o.sync_status", filter.sync_status);
+  text("o.market_state", filter.market_state);
+  text("o.hold_code", filter.hold_code);
+  if (!filter.text.empty()) {
+    params.push_back(std::string_view(filter.text));
+    sql += fmt::format(" AND (o.number = ${0} OR o.external_id = ${0} OR o.customer = ${0} OR o.odoo_name = ${0})",
+                       params.size());
+  }
+  if (filter.flagged) sql += " AND o.flag <> ''";
+  if (filter.before > 0) only("o.id <", filter.before);
+  params.push_back(filter.limit);
+  sql += fmt::format(" ORDER BY o.id DESC LIMIT ${}", params.size());
+  store_.read([&](Session& session) {
+    out.clear();
+    session.query(sql, params, [&](const Row& row) { out.push_back(row_of(row)); });
+  });
+  return out;
+}
+
+MarketOrderRow MarketOrders::get(const std::string& connection, const std::string& which) {
+  std::vector<MarketOrderRow> found;
+  const auto number = [&]() -> std::int64_t {
+    std::int64_t value = 0;
+    if (which.empty() || which.size() > 18) return 0;
+    for (const char c : which) {
+      if (c < '0' || c > '9') return 0;
+      value = value * 10 + (c - '0');
+    }
+    return value;
+  }();
+  store_.read([&](Session& session) {
+    found.clear();
+    const auto look = [&](const std::string& where, Param value) {
+      if (!found.empty()) return;
+      session.query(kColumns + "WHERE o.version > 0 AND c.name = $1 AND " + where + " LIMIT 2",
+                    {std::string_view(connection), value}, [&](const Row& row) { found.push_back(row_of(row)); });
+    };
+    // The marketplace's id first: it is the one that can't be another's.
+    look("o.external_id = $2", std::string_view(which));
+    look("o.number = $2", std::string_view(which));
+    if (number > 0) look("o.id = $2", number);
+  });
+  if (found.size() == 1) return found.front();
+  if (found.empty())
+    throw Error(Error::Kind::not_found,
+                fmt::format("`{}` has no order `{}`: give the marketplace's id or number of it, or the hub's own "
+                            "(`dragoman market orders`).",
+                            connection, which));
+  throw Error(
+      Error::Kind::conflict,
+      fmt::format("Several orders of `{}` have the number `{}`: give the marketplace's id.", connection, which));
+}
+
+std::vector<MarketOrders::HoldGroup> MarketOrders::holds(const std::string& connection) {
+  std::vector<HoldGroup> out;
+  const auto read = [&](Session& session, std::string_view where, std::initializer_list<Param> params) {
+    session.query(
+        fmt::format("SELECT COALESCE(c.name, ''), o.hold_code, MIN(o.hold_message), COUNT(*), MIN(o.hold_us), "
+                    "MIN(o.external_id) FROM market_order o LEFT JOIN connection c ON c.id = o.connection_id WHERE "
+                    "o.state = 'held'{} GROUP BY 1, 2 ORDER BY 4 DESC, 1, 2",
+                    where),
+        params, [&](const Row& row) {
+          out.push_back({std::string(row.text(0)), std::string(row.text(1)), std::string(row.text(2)), row.int64(3),
+                         row.maybe_time(4), std::string(row.text(5))});
+        });
+  };
+  store_.read([&](Session& session) {
+    out.clear();
+    if (connection.empty())
+      read(session, "", {});
+    else
+      read(session, " AND c.name = $1", {std::string_view(connection)});
+  });
+  return out;
+}
+
+namespace {
+
+struct Due {
+  std::int64_t id, connection_id, odoo_connection_id, revision;
+};
+
+// New revisions for these, and jobs that import them.
+std::int64_t again(Session& session, const std::vector<Due>& due, const std::string& cause) {
+  for (const auto& one : due)
+    MarketOrders::enqueue_import(session, one.odoo_connection_id, one.connection_id, one.id, cause);
+  for (const auto& one : due)
+    session.execute("UPDATE market_order SET revision = $2, hold_next_us = NULL WHERE id = $1",
+                    {one.id, MarketOrders::next_revision(session, one.revision)});
+  return static_cast<std::int64_t>(due.size());
+}
+
+Due due_of(const Row& row) {
+  return {row.int64(0), row.int64(1), row.int64(2), row.int64(3)};
+}
+
+}  // namespace
+
+std::int64_t MarketOrders::retry(const std::string& connection, const std::string& code, std::int64_t id,
+                                 const std::string& cause) {
+  std::int64_t count = 0;
+  std::int64_t after = 0;
+  for (bool more = true; more;) {
+    store_.write([&](Session& session) {
+      std::vector<Due> due;
+      std::string sql =
+          "SELECT o.id, o.connection_id, o.odoo_connection_id, o.revision FROM market_order o JOIN connection c ON "
+          "c.id "
+          "= o.connection_id WHERE o.odoo_connection_id > 0 AND o.version > 0 AND c.name = $1 AND o.id > $2";
+      std::vector<Param> params{std::string_view(connection), after};
+      if (id > 0) {
+        params.emplace_back(id);
+        sql += " AND o.id = $3";
+      } else {
+        sql += " AND o.state = 'held'";
+        if (!code.empty()) {
+          params.emplace_back(std::string_view(code));
+          sql += " AND o.hold_code = $3";
+        }
+      }
+      sql += " ORDER BY o.id LIMIT 500";
+      session.query(sql, params, [&](const Row& row) { due.push_back(due_of(row)); });
+      more = due.size() == 500;
+      again(session, due, cause);
+      count += static_cast<std::int64_t>(due.size());
+      if (!due.empty()) after = due.back().id;
+    });
+  }
+  return count;
+}
+
+std::int64_t MarketOrders::adopt(const Owner& owner) {
+  if (owner.odoo_connection_id == 0) return 0;
+  std::int64_t count = 0;
+  std::vector<Due> due;
+  const auto look = [&](Session& session) {
+    due.clear();
+    session.query(
+        "SELECT id, connection_id, odoo_connection_id, revision FROM market_order WHERE connection_id = $1 AND "
+        "odoo_connection_id = 0 AND version > 0 ORDER BY id",
+        {owner.connection_id}, [&](const Row& row) { due.push_back(due_of(row)); });
+  };
+  store_.read(look);
+  if (due.empty()) return 0;
+  store_.write([&](Session& session) {
+    look(session);
+    for (auto& one : due) one.odoo_connection_id = owner.odoo_connection_id;
+    count = again(session, due, "its Odoo is there now");
+    session.execute(
+        "UPDATE market_order SET odoo_connection_id = $2 WHERE connection_id = $1 AND odoo_connection_id = 0",
+        {owner.connection_id, owner.odoo_connection_id});
+  });
+  return count;
+}
+
+std::int64_t MarketOrders::try_again(std::int64_t limit) {
+  std::int64_t count = 0;
+  bool any = false;
+  store_.read([&](Session& session) {
+    const std::int64_t now = to_us(session.now());
+    any = session.first(
+        "SELECT 1 FROM market_order WHERE state = 'held' AND hold_next_us <= $1 AND odoo_connection_id > "
+        "0 LIMIT 1",
+        {now}, [](const Row&) {});
+  });
+  if (!any) return 0;
+  store_.write([&](Session& session) {
+    session.lock("market orders that are tried again");
+    const Time now = session.now();
+    std::vector<Due> due;
+    session.query(
+        "SELECT id, connection_id, odoo_connection_id, revision FROM market_order WHERE state = 'held' AND "
+        "hold_next_us "
+        "<= $1 AND odoo_connection_id > 0 ORDER BY hold_next_us LIMIT $2",
+        {to_us(now), limit}, [&](const Row& row) { due.push_back(due_of(row)); });
+    std::sort(due.begin(), due.end(), [](const Due& a, const Due& b) { return a.id < b.id; });
+    count = again(session, due, "held, and tried again by itself");
+  });
+  return count;
+}
+
+}  // namespace dragoman::pipeline

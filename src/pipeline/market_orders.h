@@ -1,0 +1,137 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "pipeline/capture_store.h"
+#include "pipeline/market_content.h"
+#include "pipeline/marketplace.h"
+#include "store/store.h"
+
+namespace dragoman::pipeline {
+
+/// The model under which every version of a marketplace's orders is captured.
+inline constexpr const char* kOrderModel = "order";
+/// What `market_product.how` begins with where a person has linked it; behind it who.
+inline constexpr std::string_view kLinkedBy = "person:";
+/// The flow of what brings orders in.
+inline constexpr const char* kOrdersFlow = "orders";
+
+/// An order as the hub knows it: what the marketplace says, how far it is, and what Odoo made of it.
+struct MarketOrderRow {
+  std::int64_t id = 0;
+  std::int64_t connection_id = 0;
+  std::string connection, external_id, number, customer, customer_key, status, market_state, delivered_by, payment;
+  std::string total, currency;
+  std::optional<Time> ordered;
+  Time seen{}, changed{};
+  std::int64_t version = 0, revision = 0, applied_revision = 0, done_version = 0;
+  std::string applied_state, applied_body;
+  bool edited = false;
+  std::string state, hold_code, hold_message;
+  std::optional<Time> held_since, hold_next;
+  std::int64_t hold_tries = 0;
+  std::int64_t odoo_connection_id = 0, odoo_id = 0;
+  std::string odoo_name, odoo_state, odoo_total;
+  std::optional<Time> imported;
+  std::string ack;
+  std::int64_t ack_tries = 0;
+  std::optional<Time> acked;
+  std::string sync_status, sync_message;
+  std::optional<Time> synced;
+  bool needs_otp = false;
+  std::string flag, flag_message;
+};
+
+/// Orders of marketplaces in the store.
+///
+/// Threads: safe from any thread; functions with a Session as that one.
+class MarketOrders {
+ public:
+  MarketOrders(store::Store& store, Clock& clock) : store_(store), capture_(store, clock) {}
+
+  struct Owner {
+    std::int64_t connection_id = 0;
+    std::int64_t odoo_connection_id = 0;  ///< 0: there is none such; its orders are held
+    std::string connection, kind, odoo, currency;
+    Micros hold_retry = std::chrono::minutes(5);
+  };
+  struct Stored {
+    std::int64_t created = 0, changed = 0, unchanged = 0, acknowledge_again = 0;
+    Stored& operator+=(const Stored& other);
+  };
+  /// Keeps what is new or different of a page whose reading began at `begun` by the database's clock, each version byte
+  /// for byte, and in the same transaction enqueues the jobs that import it. What was acknowledged and is listed all
+  /// the same is acknowledged once more, by itself. Writes nothing for what is known and unchanged.
+  Stored store_page(const Owner& owner, std::span<const Marketplace::RawOrder> orders,
+                    const std::function<MarketOrder(std::string_view)>& parse, Time begun);
+
+  struct Loaded {
+    MarketOrderRow row;
+    std::string body;
+  };
+  /// nullopt: it is gone. The newest version.
+  std::vector<std::optional<Loaded>> load(std::span<const std::int64_t> ids);
+  /// By the marketplace's ids.
+  std::map<std::string, MarketLink> links(std::int64_t connection_id, std::span<const std::string> products);
+
+  struct Filter {
+    std::string connection, state, delivered_by, sync_status, market_state, hold_code, text;  ///< empty: all
+    bool flagged = false;     ///< only those with something that a person should see to
+    std::int64_t before = 0;  ///< ids below it; 0: from the newest
+    std::int64_t limit = 100;
+  };
+  /// Newest first.
+  std::vector<MarketOrderRow> list(const Filter& filter);
+  /// By the hub's own number, the marketplace's id or its number. Throws not_found, or conflict if several are meant.
+  MarketOrderRow get(const std::string& connection, const std::string& which);
+
+  struct HoldGroup {
+    std::string connection, code, message;
+    std::int64_t orders = 0;
+    std::optional<Time> oldest;
+    std::string example;
+  };
+  /// Orders that are held, by what holds them; the most first.
+  std::vector<HoldGroup> holds(const std::string& connection);
+  /// Lets these be tried again now. How many.
+  std::int64_t retry(const std::string& connection, const std::string& code, std::int64_t id, const std::string& cause);
+  /// Enqueues the orders that came while the Odoo they go to was not there. How many.
+  std::int64_t adopt(const Owner& owner);
+  /// Enqueues what is held and whose time has come. How many.
+  std::int64_t try_again(std::int64_t limit);
+
+  /// Why an order is not imported, in the transaction that ends its job. `retry`: how soon it is tried again by itself,
+  /// twice as long with each time; 0: not before something happens.
+  static void hold(store::Session& session, const MarketOrderRow& row, const Error& why, Micros retry);
+  /// Enqueues the acknowledgement of an order whose newest version has been dealt with.
+  static void enqueue_ack(store::Session& session, std::int64_t connection_id, std::int64_t id, bool single,
+                          const std::string& cause);
+  static void enqueue_import(store::Session& session, std::int64_t odoo_connection_id, std::int64_t connection_id,
+                             std::int64_t id, const std::string& cause);
+  /// The revision after `before`, by the clock of the database.
+  static std::int64_t next_revision(store::Session& session, std::int64_t before);
+
+  static std::optional<std::string> cursor(store::Session& session, std::int64_t connection_id,
+                                           const std::string& name);
+  static void set_cursor(store::Session& session, std::int64_t connection_id, const std::string& name,
+                         const std::string& value);
+
+  store::Store& store() { return store_; }
+  CaptureStore& capture() { return capture_; }
+
+ private:
+  std::int64_t model_of(std::int64_t connection_id);
+
+  store::Store& store_;
+  CaptureStore capture_;
+};
+
+}  // namespace dragoman::pipeline

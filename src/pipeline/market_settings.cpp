@@ -1,0 +1,114 @@
+#include "pipeline/market_settings.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace dragoman::pipeline {
+namespace {
+
+using nlohmann::json;
+
+const std::vector<std::string> kProductRules{"mapping", "cartona_id", "internal_id", "barcode", "default_code"};
+const std::vector<std::string> kCustomerRules{"retailer_code", "phone"};
+
+[[noreturn]] void wrong(std::string message) {
+  throw Error(Error::Kind::invalid, std::move(message));
+}
+
+std::int64_t number(const json& settings, const char* name, std::int64_t fallback, std::int64_t low,
+                    std::int64_t high) {
+  const auto found = settings.find(name);
+  if (found == settings.end() || found->is_null()) return fallback;
+  const auto value = found->get<std::int64_t>();
+  if (value < low || value > high)
+    wrong(fmt::format("The setting `{}` is from {} to {}, and this is {}.", name, low, high, value));
+  return value;
+}
+
+std::vector<std::string> rules(const json& settings, const char* name, const std::vector<std::string>& known) {
+  const auto found = settings.find(name);
+  if (found == settings.end() || !found->is_array()) return known;
+  std::vector<std::string> out;
+  for (const auto& rule : *found) {
+    const std::string word = rule.is_string() ? rule.get<std::string>() : rule.dump();
+    if (std::find(known.begin(), known.end(), word) == known.end())
+      wrong(fmt::format("`{}` is no rule of the setting `{}`; there are {}.", word, name, fmt::join(known, ", ")));
+    if (std::find(out.begin(), out.end(), word) != out.end())
+      wrong(fmt::format("The rule `{}` is there twice in the setting `{}`.", word, name));
+    out.push_back(word);
+  }
+  return out;
+}
+
+}  // namespace
+
+MarketplaceSettings MarketplaceSettings::parse(const json& settings) {
+  constexpr std::int64_t kId = std::int64_t{1} << 31;
+  MarketplaceSettings out;
+  out.odoo = settings.value("odoo", "");
+  out.company = number(settings, "company", 0, 0, kId);
+  out.warehouse = number(settings, "warehouse", 0, 0, kId);
+  out.pricelist = number(settings, "pricelist", 0, 0, kId);
+  out.salesperson = number(settings, "salesperson", 0, 0, kId);
+  out.currency = settings.value("currency", out.currency);
+  if (out.currency.size() != 3 ||
+      !std::all_of(out.currency.begin(), out.currency.end(), [](char c) { return c >= 'A' && c <= 'Z'; }))
+    wrong(fmt::format("`{}` is no currency: it has three letters, such as EGP.", out.currency));
+  out.poll = std::chrono::seconds(number(settings, "poll_seconds", 60, 1, 86'400));
+  out.lookback = std::chrono::hours(number(settings, "lookback_hours", 72, 0, 24 * 365));
+  out.batch = static_cast<int>(number(settings, "batch_size", 100, 1, 1000));
+  out.product_rules = rules(settings, "product_rules", kProductRules);
+  out.customer_rules = rules(settings, "customer_rules", kCustomerRules);
+  const std::string taxes = settings.value("line_taxes", "none");
+  if (taxes != "none" && taxes != "product")
+    wrong(fmt::format("`{}` is no line_taxes; there are none and product.", taxes));
+  out.product_taxes = taxes == "product";
+  out.keep_pickings = settings.value("keep_pickings", false);
+  out.partial = settings.value("partial_deliveries", false);
+  out.hold_retry = std::chrono::seconds(number(settings, "hold_retry_seconds", 300, 1, 86'400));
+  const json states = settings.value("states", json::object());
+  for (const auto& [word, meaning] : states.items()) {
+    const auto state = market_state(meaning.is_string() ? meaning.get_ref<const std::string&>() : std::string());
+    if (!state || *state == MarketState::unknown)
+      wrong(
+          fmt::format("In the setting `states`, `{}` is to mean {}; there are pending, editing, approved, assigned, "
+                      "delivered, cancelled and returned.",
+                      word, meaning.dump()));
+    out.states[word] = *state;
+  }
+  return out;
+}
+
+std::vector<Connector::Setting> marketplace_settings() {
+  return {{"odoo", "text", true, nullptr, "name of the connection to the Odoo that its orders go to"},
+          {"company", "number", false, 0, "id of the company in Odoo; 0: Odoo's own choice"},
+          {"warehouse", "number", false, 0, "id of the warehouse; 0: the company's"},
+          {"pricelist", "number", false, 0, "id of the price list; 0: the customer's"},
+          {"salesperson", "number", false, 0, "id of the user that orders belong to; 0: nobody"},
+          {"currency", "text", false, "EGP", "what amounts are in; an order that Odoo would make in another is held"},
+          {"poll_seconds", "number", false, 60, "how often new orders are asked for"},
+          {"lookback_hours", "number", false, 72,
+           "orders are asked for from so long before the last complete pull; 0: without any range"},
+          {"batch_size", "number", false, 100, "orders, acknowledgements or products in one call, up to 1000"},
+          {"product_rules", "list", false, json(kProductRules),
+           "how a product is found, in order: mapping, cartona_id, internal_id, barcode, default_code"},
+          {"customer_rules", "list", false, json(kCustomerRules),
+           "how a customer is found that was never seen before, in order: retailer_code, phone"},
+          {"line_taxes", "text", false, "none", "taxes of order lines: none, or product for those of the product"},
+          {"keep_pickings", "boolean", false, false,
+           "true: orders that the marketplace delivers keep their deliveries in Odoo"},
+          {"partial_deliveries", "boolean", false, false,
+           "true: where stock is short, an order that was delivered leaves a backorder; else it is held"},
+          {"states", "object", false, json::object(),
+           "words of the marketplace for the state of an order, each with what it means: pending, editing, approved, "
+           "assigned, delivered, cancelled or returned"},
+          {"hold_retry_seconds", "number", false, 300,
+           "how soon an order that is held is tried again by itself; the pause doubles up to an hour"}};
+}
+
+}  // namespace dragoman::pipeline

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "pipeline/connections.h"
+#include "pipeline/marketplace.h"
+
+namespace dragoman::pipeline {
+
+/// What every connection to a marketplace is set up with, whichever marketplace it is.
+struct MarketplaceSettings {
+  std::string odoo;                                                         ///< name of the connection its orders go to
+  std::int64_t company = 0, warehouse = 0, pricelist = 0, salesperson = 0;  ///< ids in Odoo; 0: Odoo's own choice
+  std::string currency = "EGP";
+  Micros poll = std::chrono::seconds(60);
+  Micros lookback = std::chrono::hours(72);  ///< 0: no range is asked for
+  int batch = 100;
+  std::vector<std::string>
+      product_rules;  ///< in order: `mapping`, `cartona_id`, `internal_id`, `barcode`, `default_code`
+  std::vector<std::string> customer_rules;    ///< in order: `retailer_code`, `phone`
+  bool product_taxes = false;                 ///< lines get the product's taxes; else none
+  bool keep_pickings = false;                 ///< of orders that the marketplace delivers
+  bool partial = false;                       ///< what is not in stock becomes a backorder when an order is delivered
+  std::map<std::string, MarketState> states;  ///< the marketplace's words that mean something else here
+  Micros hold_retry = std::chrono::minutes(5);
+
+  /// Throws invalid, naming what is wrong.
+  static MarketplaceSettings parse(const nlohmann::json& settings);
+};
+
+/// The settings that a marketplace's connector has beside its own.
+std::vector<Connector::Setting> marketplace_settings();
+
+}  // namespace dragoman::pipeline

@@ -1,0 +1,353 @@
+#pragma once
+
+#include <fmt/format.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/decimal.h"
+#include "base/error.h"
+#include "pipeline/marketplace.h"
+#include "pipeline/target.h"
+
+namespace dragoman::tests {
+
+/// A marketplace in memory. It lists what was not acknowledged, and what changed since it was.
+///
+/// Threads: one thread at a time.
+class FakeMarketplace final : public pipeline::Marketplace {
+ public:
+  struct Line {
+    int id = 1;
+    std::string product = "700", code = "T-1", quantity = "2", price = "65";
+  };
+  struct Order {
+    std::string status = "pending", retailer = "R-17", phone = "+200000000000", total;
+    std::vector<Line> lines{Line{}};
+    bool synced = false;
+    int acknowledged = 0;
+    std::string delivered_by = "delivered_by_supplier";
+
+    std::string text(const std::string& id) const {
+      nlohmann::json details = nlohmann::json::array();
+      Decimal sum;
+      for (const auto& line : lines) {
+        details.push_back({{"id", line.id},
+                           {"product", line.product},
+                           {"code", line.code},
+                           {"quantity", line.quantity},
+                           {"price", line.price}});
+        sum += Decimal::of(line.quantity) * Decimal::of(line.price);
+      }
+      return nlohmann::json{{"hashed_id", id},
+                            {"status", status},
+                            {"retailer", retailer},
+                            {"phone", phone},
+                            {"delivered_by", delivered_by},
+                            {"total", total.empty() ? sum.str() : total},
+                            {"lines", details}}
+          .dump();
+    }
+  };
+
+  /// Changes an order (or places it), as somebody at the marketplace does.
+  Order& change(const std::string& id, const std::function<void(Order&)>& how = {}) {
+    Order& order = all[id];
+    if (how) how(order);
+    order.synced = false;
+    return order;
+  }
+
+  std::string kind() const override { return "fake"; }
+
+  std::unique_ptr<OrderPage> orders(const OrdersAsked& asked, std::stop_token) override {
+    ++pulls;
+    if (before_pull) before_pull(asked);
+    auto page = std::make_unique<OrderPage>();
+    std::vector<std::pair<std::string, std::string>> listed;
+    for (const auto& [id, order] : all)
+      if (!order.synced) listed.emplace_back(id, order.text(id));
+    const auto first = static_cast<std::size_t>((asked.page - 1) * asked.per_page);
+    const auto end = std::min(listed.size(), first + static_cast<std::size_t>(asked.per_page));
+    std::vector<std::size_t> lengths;
+    for (std::size_t i = first; i < end; ++i) {
+      lengths.push_back(listed[i].second.size());
+      page->text += listed[i].second;
+    }
+    std::size_t at = 0;
+    for (std::size_t i = first; i < end; ++i) {
+      page->orders.push_back({listed[i].first, std::string_view(page->text).substr(at, lengths[i - first])});
+      at += lengths[i - first];
+    }
+    page->last = page->orders.size() < static_cast<std::size_t>(asked.per_page);
+    if (after_page) after_page(asked);
+    return page;
+  }
+
+  pipeline::MarketOrder parse(std::string_view body) const override {
+    const auto in = nlohmann::json::parse(body);
+    pipeline::MarketOrder order;
+    order.id = in["hashed_id"];
+    order.number = "N-" + order.id;
+    order.status = in["status"];
+    order.state = pipeline::market_state(order.status).value_or(pipeline::MarketState::unknown);
+    order.delivered_by = in["delivered_by"];
+    order.delivers_itself = order.delivered_by != "delivered_by_supplier";
+    order.payment = "standard";
+    order.customer = {.code = in["retailer"],
+                      .name = "Shop " + in["retailer"].get<std::string>(),
+                      .phones = {in["phone"]},
+                      .email = "",
+                      .address = "1 Demo St",
+                      .notes = ""};
+    order.total = Decimal::of(in["total"].get<std::string>());
+    for (const auto& one : in["lines"]) {
+      pipeline::MarketLine line;
+      line.id = std::to_string(one["id"].get<int>());
+      line.product_id = one["product"];
+      line.internal_id = one["code"];
+      line.name = "Thing " + line.product_id;
+      line.unit = "box";
+      const auto quantity = Decimal::parse(one["quantity"].get<std::string>());
+      if (!quantity) order.problems.push_back(fmt::format("The quantity of line {} is no number.", line.id));
+      line.quantity = quantity.value_or(Decimal());
+      line.price = Decimal::of(one["price"].get<std::string>());
+      order.lines.push_back(line);
+    }
+    return order;
+  }
+
+  void acknowledge(std::span<const std::string> ids, std::stop_token) override {
+    ++bulk_calls;
+    if (before_ack) before_ack();
+    for (const auto& id : ids)
+      // As the real one: what became of a single order is not told.
+      if (!deaf.contains(id)) take(id);
+    if (after_ack) after_ack();
+  }
+  void acknowledge_one(const std::string& id, std::stop_token) override {
+    ++single_calls;
+    if (before_ack) before_ack();
+    if (refused_acks.contains(id)) throw Error(Error::Kind::invalid, "There is no such order.");
+    take(id);
+    if (after_ack) after_ack();
+  }
+  void set_status(std::span<const StatusChange>, std::stop_token) override {}
+  void set_status_one(const StatusChange&, std::stop_token) override {}
+  ProductPage products(int, int, std::stop_token) override { return {}; }
+  void update_products(std::span<const pipeline::MarketProduct>, std::stop_token) override {}
+  std::string test(std::stop_token) override {
+    ++tests;
+    if (on_test) on_test();
+    return "fine";
+  }
+
+  std::map<std::string, Order> all;
+  std::set<std::string> deaf, refused_acks;
+  std::function<void(const OrdersAsked&)> before_pull, after_page;
+  std::function<void()> before_ack, after_ack, on_test;
+  int pulls = 0, bulk_calls = 0, single_calls = 0, tests = 0;
+
+ private:
+  void take(const std::string& id) {
+    const auto found = all.find(id);
+    if (found == all.end()) return;
+    found->second.synced = true;
+    ++found->second.acknowledged;
+  }
+};
+
+/// What the import procedure does with orders, in memory: keys that are bound once, rules that find products and
+/// customers, totals that have to be right, steps that look at the state first; all of an order or nothing of it.
+///
+/// Threads: one thread at a time.
+class FakeOdoo final : public pipeline::Target {
+ public:
+  struct Product {
+    std::string default_code, barcode, cartona_id;
+    bool active = true;
+  };
+  struct Line {
+    std::int64_t product = 0;
+    Decimal quantity, price;
+  };
+  struct Order {
+    std::int64_t id = 0, version = 0, partner = 0;
+    std::string state = "draft", status;
+    std::map<std::string, Line> lines;
+    bool delivered = false;
+    int confirmed = 0;
+    Decimal total() const {
+      Decimal sum;
+      for (const auto& [key, line] : lines) sum += (line.quantity * line.price).rounded(2);
+      return sum;
+    }
+  };
+
+  std::string system() const override { return "odoo"; }
+  std::vector<pipeline::Delivered> deliver(std::span<const pipeline::Outgoing> records, std::stop_token) override {
+    ++calls;
+    if (before_call) before_call();
+    std::vector<pipeline::Delivered> out;
+    for (const auto& record : records) out.push_back(apply(record));
+    if (after_call) after_call();
+    return out;
+  }
+  std::vector<std::optional<pipeline::Found>> find(std::span<const Key> keys, std::stop_token) override {
+    ++probes;
+    std::vector<std::optional<pipeline::Found>> out;
+    for (const auto& key : keys) {
+      const auto found = orders.find(key.key);
+      if (found == orders.end())
+        out.emplace_back();
+      else
+        out.push_back(pipeline::Found{.id = std::to_string(found->second.id), .version = found->second.version});
+    }
+    return out;
+  }
+  std::string child_model(const std::string&, const std::string& field, std::stop_token) override {
+    return field == "order_line" ? "sale.order.line" : "";
+  }
+  std::string entity(const std::string& model) const override {
+    return model == "sale.order"        ? "order"
+           : model == "sale.order.line" ? "order_line"
+           : model == "res.partner"     ? "customer"
+           : model == "product.product" ? "product"
+                                        : model;
+  }
+
+  std::map<std::int64_t, Product> products;
+  std::map<std::int64_t, nlohmann::json> partners;
+  std::map<std::string, Order> orders;  ///< by key
+  std::function<void()> before_call, after_call;
+  int calls = 0, probes = 0, created = 0;
+  std::vector<nlohmann::json> contents;  ///< of what was applied, in order
+
+ private:
+  struct Refused {
+    std::string name, message;
+  };
+
+  bool fits(std::int64_t id, const nlohmann::json& values, const nlohmann::json& domain) const {
+    for (const auto& term : domain) {
+      const std::string field = term[0], op = term[1];
+      const auto mine = field == "id" ? nlohmann::json(id) : values.value(field, nlohmann::json());
+      if (op == "in" ? std::find(term[2].begin(), term[2].end(), mine) == term[2].end() : mine != term[2]) return false;
+    }
+    return true;
+  }
+
+  std::int64_t reference(const nlohmann::json& ref, pipeline::Delivered& answer,
+                         std::map<std::string, std::int64_t>& bind) {
+    const std::string key = ref["key"], model = ref["model"];
+    const auto link = [&](std::int64_t id, const std::string& how) {
+      answer.links[key] = {model, std::to_string(id), how};
+      bind[key] = id;
+      return id;
+    };
+    if (const auto bound = bound_.find(key); bound != bound_.end()) return link(bound->second, "key");
+    if (const auto bound = bind.find(key); bound != bind.end()) return bound->second;
+    std::map<std::int64_t, nlohmann::json> all;
+    if (model == "product.product") {
+      for (const auto& [id, product] : products)
+        if (product.active)
+          all[id] = {
+              {"default_code", product.default_code}, {"barcode", product.barcode}, {"cartona_id", product.cartona_id}};
+    } else {
+      all = partners;
+    }
+    for (const auto& rule : ref["match"]) {
+      std::vector<std::int64_t> hits;
+      for (const auto& [id, values] : all) {
+        const bool others = std::any_of(bound_.begin(), bound_.end(),
+                                        [&, id = id](const auto& one) { return one.second == id && one.first != key; });
+        if (ref.value("own", false) && others) continue;
+        if (fits(id, values, rule[1])) hits.push_back(id);
+      }
+      if (hits.size() > 1)
+        throw Refused{"ambiguous", fmt::format("{}: {} and {}", rule[0].get<std::string>(), hits[0], hits[1])};
+      if (hits.size() == 1) return link(hits[0], rule[0]);
+    }
+    if (!ref.contains("values")) throw Refused{"notmatched", "Nothing is found for " + key};
+    new_partner_ = ref["values"];
+    return link(static_cast<std::int64_t>(partners.size()) + 1000, "created");
+  }
+
+  pipeline::Delivered apply(const pipeline::Outgoing& record) {
+    using What = pipeline::Delivered::What;
+    const auto in = nlohmann::json::parse(record.content);
+    pipeline::Delivered answer;
+    const auto before = orders.find(record.key);
+    Order order = before == orders.end() ? Order{} : before->second;
+    if (before != orders.end() && order.version >= record.version) {
+      answer.what = order.version == record.version ? What::unchanged : What::skipped;
+      answer.id = std::to_string(order.id);
+      return answer;
+    }
+    std::map<std::string, std::int64_t> bind;
+    new_partner_.reset();
+    try {
+      if (in.contains("children")) {
+        if (order.state == "cancel" || order.delivered) throw Refused{"closed", "The order is " + order.state};
+        order.partner = reference(in["values"]["partner_id"], answer, bind);
+        order.lines.clear();
+        for (const auto& line : in["children"]["order_line"]) {
+          const auto& values = line["values"];
+          order.lines[line["key"]] = {reference(values["product_id"], answer, bind),
+                                      Decimal::of(values["product_uom_qty"].dump()),
+                                      Decimal::of(values["price_unit"].dump())};
+        }
+      } else if (before == orders.end()) {
+        throw Refused{"item", "There is nothing to make the order of."};
+      }
+      order.status = in["values"].value("marketplace_status", order.status);
+      for (const auto& step : in.value("steps", nlohmann::json::array())) {
+        if (step == "confirm" && order.state == "draft") {
+          order.state = "sale";
+          ++order.confirmed;
+        }
+        if (step == "deliver") order.delivered = true;
+        if (step == "cancel") {
+          if (order.delivered) {
+            Error flag(Error::Kind::conflict, "It has been delivered.");
+            flag.code = "import_delivered";
+            answer.flag = flag;
+          } else {
+            order.state = "cancel";
+          }
+        }
+      }
+      if (in.contains("expect") && Decimal::of(in["expect"]["amount_total"].get<std::string>()) != order.total())
+        throw Refused{"total", "The order comes to " + order.total().str()};
+    } catch (const Refused& refused) {
+      Error error(Error::Kind::invalid, refused.message);
+      error.code = "import_" + refused.name;
+      return {.what = What::refused, .id = "", .children = {}, .links = {}, .flag = {}, .error = error};
+    }
+    order.version = record.version;
+    if (new_partner_) partners[static_cast<std::int64_t>(partners.size()) + 1000] = *new_partner_;
+    if (before == orders.end()) {
+      order.id = ++last_id_;
+      ++created;
+    }
+    bound_.insert(bind.begin(), bind.end());
+    contents.push_back(in);
+    for (const auto& [key, line] : order.lines) answer.children[key] = std::to_string(order.id * 100 + std::stoi(key));
+    answer.what = before == orders.end() ? What::created : What::updated;
+    answer.id = std::to_string(order.id);
+    orders[record.key] = order;
+    return answer;
+  }
+
+  std::map<std::string, std::int64_t> bound_;
+  std::optional<nlohmann::json> new_partner_;
+  std::int64_t last_id_ = 0;
+};
+
+}  // namespace dragoman::tests
