@@ -186,14 +186,24 @@ def orphans(site, name, goal, act, seconds):
     time.sleep(4)
     after = time.time()
     act()
-    time.sleep(seconds)
+    # A job that is tried once more later has a later start: what counts is the first one that is seen of each.
+    begun, waiting = {}, []
+    while time.time() < after + seconds:
+        time.sleep(0.2)
+        rows = site.sql(f"SELECT j.id, coalesce(j.started_us, 0), min(h.at_us) FROM {site.schema}.job j JOIN {site.schema}.job_history h ON h.job_id = j.id "
+                        f"WHERE h.what = 'interrupted' AND h.at_us >= {int(after * 1e6)} GROUP BY 1, 2")
+        for job, started, at in ((row[0], int(row[1]), int(row[2])) for row in rows):
+            if started > at:
+                begun.setdefault(job, started)
+        waiting = [row[0] for row in rows if row[0] not in begun]
     slow(0)
-    rows = site.sql(f"SELECT max(j.started_us) FROM {site.schema}.job j JOIN {site.schema}.job_history h ON h.job_id = j.id "
-                    f"WHERE h.what = 'interrupted' AND h.at_us >= {int(after * 1e6)}")
-    if not rows or not rows[0][0]:
+    if waiting:
+        common.missing(name, f"{len(waiting)} of {len(waiting) + len(begun)} had not begun after {seconds} s")
+        return
+    if not begun:
         common.missing(name, "nothing ran when it was killed")
         return
-    common.figure(name, int(rows[0][0]) / 1e6 - after, "s", goal)
+    common.figure(name, max(begun.values()) / 1e6 - after, "s", goal, jobs=len(begun))
 
 
 def run(options):
