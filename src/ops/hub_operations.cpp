@@ -195,7 +195,7 @@ struct Recent {
 jobs::JobCounts recent_counts(Guarded<Recent>& recent, Context& context) {
   const Time now = context.services.clock.now();
   {
-    const auto held = recent.lock();
+    auto held = recent.lock();
     if (held->at && *held->at <= now && now - *held->at < kCountsAge) return held->counts;
   }
   const auto counts = context.services.jobs.counts();
