@@ -47,6 +47,10 @@ constexpr P kAckedReturn[] = {{"changed", "after any change that is not the supp
 constexpr P kNoYes[] = {{"no", ""}, {"yes", ""}};
 constexpr P kAckCovers[] = {{"current", "the order as it is, also a change that was never pulled"},
                             {"pulled", "the order as last pulled; later changes come"}};
+constexpr P kPullStates[] = {{"all", ""},
+                             {"open", "none that is delivered, cancelled or returned: an end is never seen"},
+                             {"not_editing", "none that the shop is editing"}};
+constexpr P kWalletKey[] = {{"wallet_top_up", ""}, {"wallet_topup", ""}};
 constexpr P kReceiptId[] = {{"text", "\"1000001\""}, {"number", "1000001"}, {"absent", ""}};
 constexpr P kCreatedAt[] = {{"utc", "2026-11-20T10:05:48.113847Z"},
                             {"cairo", "2026-11-20T12:05:48"},
@@ -120,6 +124,8 @@ constexpr SwitchInfo kTable[] = {
     WORDS(acked_return, "changed", kAckedReturn, "when an acknowledged order is pulled again"),
     WORDS(own_changes_return, "no", kNoYes, "whether the supplier's own writes make it come again as well"),
     WORDS(ack_covers, "current", kAckCovers, "what an acknowledgement covers"),
+    NUMBER(ack_after, "0", 0, 1e6, "seconds until an acknowledgement takes effect"),
+    WORDS(pull_states, "all", kPullStates, "which orders are pulled at all"),
     NUMBER(repeat_in_page, "0", 0, 1, "share of the orders that stand twice on a page"),
     NUMBER(repeat_in_walk, "0", 0, 1, "share of the orders that stand on the next page of the walk as well"),
     NUMBER(return_after_ack, "0", 0, 1, "share of the acknowledged orders that each walk shows nevertheless"),
@@ -133,6 +139,7 @@ constexpr SwitchInfo kTable[] = {
     WORDS(delivered_by, "always", kDeliveredBy, "when the key delivered_by is there"),
     WORDS(retailer_code, "always", kRetailerCode, "when the key retailer_code is there"),
     WORDS(cancel_words, "long", kCancelWords, "words for cancelled and returned orders"),
+    WORDS(wallet_key, "wallet_top_up", kWalletKey, "how the key of the wallet's top-up is spelt"),
     WORDS(text_escapes, "utf8", kTextEscapes, "how Arabic is written in JSON"),
     WORDS(line_ids, "kept", kLineIds, "what becomes of the lines' ids when an order is edited"),
     WORDS(cancelled_lines, "removed", kCancelledLines, "what becomes of a cancelled line"),

@@ -116,7 +116,8 @@ void append_plain_order(std::string& out, const Order& order, const Switches& sw
   object.money("total_price", order.total());
   object.money("cartona_credit", order.cartona_credit);
   object.money("installment_cost", order.installment_cost);
-  object.money("wallet_top_up", order.wallet_top_up);
+  object.money(switches.is(Switch::wallet_key, "wallet_top_up") ? "wallet_top_up" : "wallet_topup",
+               order.wallet_top_up);
   object.money("applied_supplier_rebate", order.applied_supplier_rebate);
   object.maybe("distribution_route_code", order.distribution_route_code);
   object.maybe("note_message", order.note_message);

@@ -665,8 +665,12 @@ std::optional<std::vector<Order*>> World::pull(Supplier& supplier, const Pull& a
     if (asked.to && (exclusive ? moment >= *asked.to : moment > *asked.to)) return false;
     return true;
   };
+  const auto lag = static_cast<Moment>(switches.number(Switch::ack_after) * 1e6);
+  const bool open_only = switches.is(Switch::pull_states, "open");
+  const bool not_editing = switches.is(Switch::pull_states, "not_editing");
   const auto wanted = [&](const Order& order) {
-    return !order.acked || (again > 0 && share(seed_, order.seq, supplier.walks) < again);
+    if ((open_only && is_final(order.status)) || (not_editing && order.status == "editing")) return false;
+    return !order.acked || order.acked_at + lag > at || (again > 0 && share(seed_, order.seq, supplier.walks) < again);
   };
   // Mostly they stand in order already: made one after the other.
   const auto sort = [&](std::vector<Order*>& list) {

@@ -219,10 +219,13 @@ def contract_orders_are_pulled_as_written(c):
         if any(isinstance(line["selling_price"], str) or "future_flag" in line or isinstance(line["amount"], float) for line in order["order_details"]):
             raw["order_details"] = given.pop("order_details")
         raw.update({key: given.pop(key) for key in list(given) if isinstance(given[key], str) and key in (
-            "total_price", "cartona_credit", "installment_cost", "wallet_top_up")})
+            "total_price", "cartona_credit", "installment_cost", "wallet_top_up", "wallet_topup")})
         c.control("/products", {"products": [], "replace": True})
         c.set(delivered_by="cartona_only" if "delivered_by" not in order else "always")
         c.set(receipt_id="text" if "receipt_id" in order else "absent", created_at="utc" if "created_at" in order else "absent")
+        if "wallet_topup" in given:
+            c.set(wallet_key="wallet_topup")
+            given["wallet_top_up"] = given.pop("wallet_topup")
         c.order(**given, raw={**raw, **({"total_price": order["total_price"]} if "order_details" in raw else {})})
         row = c.pull()[0]
         want = {key: value for key, value in order.items() if key not in ("retailer", "created_at")}
@@ -533,6 +536,29 @@ def switch_ack_covers(c):
     assert c.ids() == []
 
 
+def switch_ack_after(c):
+    c.freeze()
+    c.set(ack_after=20)
+    order = c.order()
+    c.ack(order)
+    assert c.ids() == [order]
+    c.advance(19)
+    assert c.ids() == [order]
+    c.advance(1)
+    assert c.ids() == []
+    c.set(ack_after=0)
+    order = c.order()
+    c.ack(order)
+    assert c.ids() == []
+
+
+def switch_pull_states(c):
+    orders = {state: c.order(status=state) for state in ("pending", "editing", "approved", "delivered", "cancelled_by_retailer", "returned")}
+    for word, left_out in (("all", set()), ("open", {"delivered", "cancelled_by_retailer", "returned"}), ("not_editing", {"editing"})):
+        c.set(pull_states=word)
+        assert set(c.ids()) == {order for state, order in orders.items() if state not in left_out}, word
+
+
 def switch_repeats(c):
     orders = c.generate(40)
     c.set(repeat_in_page=1)
@@ -644,6 +670,14 @@ def switch_cancel_words(c):
         c.set(cancel_words=word)
         assert {row["hashed_id"]: row["status"] for row in c.pull()} == want
         expect_schema("pulled_orders", c.pull())
+
+
+def switch_wallet_key(c):
+    c.order(wallet_top_up=50)
+    for word, other in (("wallet_top_up", "wallet_topup"), ("wallet_topup", "wallet_top_up")):
+        c.set(wallet_key=word)
+        row = c.pull()[0]
+        assert row[word] == 50 and other not in row
 
 
 def switch_text_escapes(c):
