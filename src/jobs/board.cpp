@@ -296,10 +296,14 @@ std::string Board::explain(std::int64_t id) {
         std::string node = fmt::format("{}", job.node_id);
         session.first("SELECT name FROM node WHERE id = $1", {job.node_id},
                       [&](const Row& row) { node = row.text(0); });
+        if (!job.started) {
+          out = fmt::format("Node {} has taken it, and begins it as soon as there is room.", node);
+          return;
+        }
         out = fmt::format(
             "It runs on node {} since {}, attempt {}{}. If that node dies, another takes it over when its "
             "lease is over.",
-            node, at(job.started.value_or(job.enqueued)), job.attempt, of);
+            node, at(*job.started), job.attempt, of);
         return;
       }
       default:

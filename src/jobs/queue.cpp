@@ -37,8 +37,14 @@ constexpr std::size_t kMessageMax = 2000, kResultMax = std::size_t{1} << 20;
   "id, priority, attempt, interruptions, in_doubt, fence, payload_version, unique_scope, order_key, unique_key, " \
   "cause, payload, enqueued_us"
 
+// A node claims ahead, so what was claimed when it died need not have begun. A job's first claim counts as its
+// beginning, which costs no write; of one that was there when a process died the beginning is written down:
+// Queue::begin.
+#define DRAGOMAN_STARTED(now) "started_us = CASE WHEN interruptions = 0 THEN " now " END"
+
 constexpr std::string_view kClaimPostgres =
-    "UPDATE job SET state = 2, attempt = attempt + 1, fence = fence + 1, node_id = $3, started_us = $4 "
+    "UPDATE job SET state = 2, attempt = attempt + 1, fence = fence + 1, node_id = $3, " DRAGOMAN_STARTED(
+        "CAST($4 AS bigint)") " "
     // An array and not a join, which might run the sub-select more than once and lock more than is taken.
     "WHERE id = ANY(ARRAY(SELECT id FROM job WHERE lane_id = $1 AND state = 0 AND hold = 0 ORDER BY priority, id "
     "LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING " DRAGOMAN_CLAIMED;
@@ -46,10 +52,10 @@ constexpr std::string_view kReadySqlite =
     "SELECT " DRAGOMAN_CLAIMED " FROM job WHERE lane_id = $1 AND state = 0 AND hold = 0 ORDER BY priority, id LIMIT $2";
 // One statement for all: a third faster than one for each.
 constexpr std::string_view kBeginSqlite =
-    "UPDATE job SET state = 2, attempt = attempt + 1, fence = fence + 1, node_id = $2, started_us = $3 "
+    "UPDATE job SET state = 2, attempt = attempt + 1, fence = fence + 1, node_id = $2, " DRAGOMAN_STARTED("$3") " "
     "WHERE id IN (SELECT value FROM json_each($1))";
 constexpr std::string_view kClaimAlone =
-    "UPDATE job SET state = 2, attempt = attempt + 1, fence = fence + 1, node_id = $2, started_us = $3 "
+    "UPDATE job SET state = 2, attempt = attempt + 1, fence = fence + 1, node_id = $2, started_us = NULL "
     "WHERE id = $1 AND state = 0 AND hold = 2 RETURNING " DRAGOMAN_CLAIMED;
 
 constexpr std::string_view kLanes =
@@ -302,7 +308,7 @@ Claims Queue::claim_in(Session& session, std::int64_t node_id, const ClaimLimits
       return claims;
     }
     if (!begin_probe(open)) continue;
-    session.query(kClaimAlone, {*open.alone, node_id, to_us(now)}, [&](const Row& row) {
+    session.query(kClaimAlone, {*open.alone, node_id}, [&](const Row& row) {
       claims.jobs.push_back(read_claimed(row, open, node_id, true));
       claims.jobs.back().alone = true;
     });
@@ -794,19 +800,35 @@ std::int64_t Queue::put_back_unknown(std::int64_t node_id,
   return static_cast<std::int64_t>(lost.size());
 }
 
+std::set<std::int64_t> Queue::begin(store::Store& store, std::span<const Claimed> claimed) {
+  std::set<std::int64_t> begun;
+  store.write([&](Session& session) {
+    begun.clear();
+    const auto now = to_us(session.now());
+    for (const auto& one : claimed)
+      if (one.job.interruptions > 0 &&
+          session.execute("UPDATE job SET started_us = $3 WHERE id = $1 AND fence = $2 AND state = 2",
+                          {one.job.id, one.job.fence, now}) > 0)
+        begun.insert(one.job.id);
+  });
+  return begun;
+}
+
 std::int64_t Queue::rescue(Session& session, std::int64_t node_id, std::string_view who) {
   struct Orphan {
     std::int64_t id, lane_id, interruptions, hold, attempt, scope;
     std::string order_key, unique_key;
+    bool begun;
   };
   std::vector<Orphan> orphans;
   session.query(
-      "UPDATE job SET state = 0, fence = fence + 1, attempt = attempt - 1, interruptions = interruptions + 1, "
-      "in_doubt = 1, again = 0, node_id = 0 WHERE node_id = $1 AND state = 2 "
-      "RETURNING id, lane_id, interruptions, hold, attempt, unique_scope, order_key, unique_key",
+      "UPDATE job SET state = 0, fence = fence + 1, attempt = attempt - 1, interruptions = interruptions + CASE WHEN "
+      "started_us IS NULL THEN 0 ELSE 1 END, in_doubt = CASE WHEN started_us IS NULL THEN in_doubt ELSE 1 END, again = "
+      "0, node_id = 0 WHERE node_id = $1 AND state = 2 "
+      "RETURNING id, lane_id, interruptions, hold, attempt, unique_scope, order_key, unique_key, started_us",
       {node_id}, [&](const Row& row) {
         orphans.push_back({row.int64(0), row.int64(1), row.int64(2), row.int64(3), row.int64(4) + 1, row.int64(5),
-                           std::string(row.text(6)), std::string(row.text(7))});
+                           std::string(row.text(6)), std::string(row.text(7)), !row.is_null(8)});
       });
   if (orphans.empty()) return 0;
   std::sort(orphans.begin(), orphans.end(), [](const Orphan& a, const Orphan& b) { return a.id < b.id; });
@@ -819,7 +841,7 @@ std::int64_t Queue::rescue(Session& session, std::int64_t node_id, std::string_v
   std::map<std::int64_t, std::int64_t> connection_of;
   std::vector<DeadLetter> dead;
   for (const auto& orphan : orphans) {
-    if (orphan.hold == 2) {
+    if (orphan.hold == 2 && orphan.begun) {
       auto& kind_name = kind_of[orphan.lane_id];
       if (kind_name.empty())
         session.first("SELECT kind, connection_id FROM job_lane WHERE id = $1", {orphan.lane_id}, [&](const Row& row) {
@@ -843,13 +865,14 @@ std::int64_t Queue::rescue(Session& session, std::int64_t node_id, std::string_v
       dead.push_back({orphan.id, kind_name, print, connection_of[orphan.lane_id], "poison", texts.back()});
       continue;
     }
-    if (orphan.interruptions >= kInterruptionsMax)
+    if (orphan.interruptions >= kInterruptionsMax && orphan.hold != 2)
       session.execute("UPDATE job SET hold = 2 WHERE id = $1", {orphan.id});
     history.push_back({orphan.id,
                        "interrupted",
                        static_cast<int>(orphan.attempt),
                        {},
-                       orphan.interruptions >= kInterruptionsMax
+                       !orphan.begun ? "the process that had claimed it died before it began: that does not count"
+                       : orphan.interruptions >= kInterruptionsMax
                            ? "the process that ran it died, once more: it runs alone from now on"
                            : "the process that ran it died",
                        who});

@@ -127,6 +127,11 @@ class Queue {
   };
   Turn turn(std::span<Finished> finished, std::int64_t node_id, const ClaimLimits& limits);
 
+  /// Writes down that those of the claimed jobs begin which were there when a process died: only what had begun is to
+  /// blame for the next death. Which of them may begin; the lease of the others was lost. For a batch that has such a
+  /// job, before its handler is called.
+  static std::set<std::int64_t> begin(store::Store& store, std::span<const Claimed> claimed);
+
   /// Puts back, uncounted, what the database says this node runs and what is not among `known` (job and fence, since
   /// one call may end an attempt at a job and claim it again): its claims whose answer was lost. How many. For the one
   /// who claims, after a call that failed: otherwise nobody would ever run them, since the node lives.

@@ -453,7 +453,7 @@ TEST_P(QueueTest, ABreakerHoldsNobodyElseUp) {
 TEST_P(QueueTest, AJobThatKillsTheProcessRunsAloneAndThenDies) {
   const auto id = add(job("poison")).id;
   for (int i = 0; i < 3; ++i) {
-    ASSERT_EQ(claim().size(), 1u);
+    ASSERT_EQ(begin(claim()).size(), i == 0 ? 0u : 1u);
     store_->write([&](store::Session& session) { queue_->rescue(session, node_->id(), "test"); });
   }
   add(job("innocent"));
@@ -465,16 +465,55 @@ TEST_P(QueueTest, AJobThatKillsTheProcessRunsAloneAndThenDies) {
   ASSERT_EQ(claims.jobs.size(), 1u);
   EXPECT_TRUE(claims.jobs[0].alone);
   EXPECT_EQ(claims.jobs[0].job.attempt, 1) << "interruptions cost no try";
+  EXPECT_EQ(begin(claims.jobs).size(), 1u);
   store_->write([&](store::Session& session) { queue_->rescue(session, node_->id(), "test"); });
   EXPECT_EQ(state(id), State::discarded);
   EXPECT_EQ(board_->show(id).error_code, "poison");
   EXPECT_EQ(payloads(claim()), Strings{"innocent"});
 }
 
+TEST_P(QueueTest, AJobThatWasClaimedAheadAndNeverBeganIsNotToBlameForDeaths) {
+  const auto id = add(job("innocent")).id;
+  for (int i = 0; i < 6; ++i) {
+    const auto claimed = claim();
+    ASSERT_EQ(claimed.size(), 1u) << i;
+    EXPECT_FALSE(claimed[0].alone) << i;
+    const auto explained = board_->explain(id);
+    EXPECT_EQ(explained.find("begins it as soon as there is room") != std::string::npos, i > 0) << explained;
+    store_->write([&](store::Session& session) { queue_->rescue(session, node_->id(), "test"); });
+  }
+  EXPECT_EQ(board_->show(id).interruptions, 1) << "of the first claim it is not known whether it began";
+  EXPECT_EQ(end(claim_one(), done()), Ending::recorded);
+}
+
+TEST_P(QueueTest, AJobThatWaitsToRunAloneAndNeverBeganIsNoPoison) {
+  const auto id = add(job()).id;
+  for (int i = 0; i < 3; ++i) {
+    begin(claim());
+    store_->write([&](store::Session& session) { queue_->rescue(session, node_->id(), "test"); });
+  }
+  ASSERT_TRUE(claim_one().alone);
+  store_->write([&](store::Session& session) { queue_->rescue(session, node_->id(), "test"); });
+  const auto again = claim_one();
+  EXPECT_TRUE(again.alone);
+  EXPECT_EQ(again.job.interruptions, 3);
+  EXPECT_EQ(state(id), State::running);
+}
+
+TEST_P(QueueTest, WhatWasLostDoesNotBegin) {
+  add(job());
+  claim();
+  store_->write([&](store::Session& session) { queue_->rescue(session, node_->id(), "test"); });
+  const auto claimed = claim();
+  ASSERT_EQ(claimed.size(), 1u);
+  store_->write([&](store::Session& session) { queue_->rescue(session, node_->id(), "test"); });
+  EXPECT_TRUE(begin(claimed).empty());
+}
+
 TEST_P(QueueTest, OneThatSurvivesRunningAloneIsNoLongerSuspected) {
   add(job());
   for (int i = 0; i < 3; ++i) {
-    claim();
+    begin(claim());
     store_->write([&](store::Session& session) { queue_->rescue(session, node_->id(), "test"); });
   }
   const auto alone = claim_one();

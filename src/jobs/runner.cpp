@@ -53,9 +53,11 @@ struct OfLane {
 
 /// All that worker threads touch. Shared, because one that never came back may outlive the Runner.
 struct Pool {
-  Pool(RunnerSettings s, Clock& c, const Node& n) : settings(std::move(s)), clock(c), node(n) {}
+  Pool(RunnerSettings s, store::Store& st, Clock& c, const Node& n)
+      : settings(std::move(s)), store(st), clock(c), node(n) {}
 
   const RunnerSettings settings;
+  store::Store& store;
   Clock& clock;
   const Node& node;  // not to be asked while stopping: it may be gone
 
@@ -153,13 +155,26 @@ Concurrency::Answer answer_of(const std::vector<Outcome>& outcomes) {
 }
 
 /// Runs the handler over those jobs whose payload it can read; one outcome per job, in their order.
-std::vector<Outcome> attempt(Run& run) {
+std::vector<Outcome> attempt(store::Store& store, Run& run) {
   const Kind& kind = *run.claimed.front().lane.kind;
   std::vector<Outcome> outcomes(run.claimed.size());
   std::vector<Job> jobs;
   std::vector<std::size_t> places;
+  const auto suspect = [](const Claimed& claimed) { return claimed.job.interruptions > 0; };
+  std::set<std::int64_t> begun;
+  if (std::any_of(run.claimed.begin(), run.claimed.end(), suspect)) {
+    try {
+      begun = Queue::begin(store, run.claimed);
+    } catch (const Error& error) {
+      ignore_error("what can't be written down as begun does not begin", error);
+    }
+  }
   for (std::size_t i = 0; i < run.claimed.size(); ++i) {
     Job job = run.claimed[i].job;
+    if (suspect(run.claimed[i]) && !begun.contains(job.id)) {
+      outcomes[i] = snooze(Micros::zero());
+      continue;
+    }
     if (job.payload_version > kind.payload_version) {
       outcomes[i] = snooze(kNewerProgram);
       outcomes[i].message = fmt::format("its payload is of version {}, which a newer program wrote; this one reads {}",
@@ -201,7 +216,7 @@ std::vector<Outcome> attempt(Run& run) {
 void work_on(const std::shared_ptr<Pool>& pool, const std::shared_ptr<Run>& run) {
   std::vector<Outcome> outcomes;
   try {
-    outcomes = attempt(*run);
+    outcomes = attempt(pool->store, *run);
   } catch (const std::exception& error) {
     outcomes.assign(run->claimed.size(), failed(Error(Error::Kind::bug, "a job could not be run", error.what())));
   }
@@ -261,7 +276,7 @@ class Runner::Impl {
         node_(queue_, clock, settings.node),
         leader_(store, node_, "upkeep"),
         retention_(store, settings.retention),
-        pool_(std::make_shared<Pool>(std::move(settings), clock, node_)) {}
+        pool_(std::make_shared<Pool>(std::move(settings), store, clock, node_)) {}
 
   void start() {
     node_.start();

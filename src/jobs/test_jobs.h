@@ -74,6 +74,8 @@ class JobsTest : public testing::TestWithParam<const char*> {
   std::vector<Claimed> claim(int most = 100) {
     return queue_->claim(node_->id(), {.jobs_max = most, .idle = true}).jobs;
   }
+  /// As the runner does before it calls a handler.
+  std::set<std::int64_t> begin(const std::vector<Claimed>& claimed) { return Queue::begin(*store_, claimed); }
   /// The one job that can be claimed.
   Claimed claim_one() {
     auto claimed = claim();

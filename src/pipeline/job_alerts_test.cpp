@@ -87,7 +87,9 @@ TEST_F(JobAlertsTest, DeadLettersOfOneKindAreOneProblem) {
 TEST_F(JobAlertsTest, AJobThatKillsItsProcessIsTold) {
   enqueue(1);
   for (int deaths = 0; deaths < 4; ++deaths) {
-    ASSERT_EQ(queue_->claim(node_->id(), {.idle = true}).jobs.size(), 1u);
+    const auto claims = queue_->claim(node_->id(), {.idle = true});
+    ASSERT_EQ(claims.jobs.size(), 1u);
+    jobs::Queue::begin(*store_, claims.jobs);
     store_->write([&](Session& session) { queue_->rescue(session, node_->id(), "test"); });
   }
   ASSERT_EQ(problems().size(), 1u);

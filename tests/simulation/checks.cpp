@@ -76,7 +76,8 @@ void Checks::look_at_jobs(const Deed& deed, const std::shared_ptr<Life>& life) {
   store_.read([&](Session& session) {
     session.query(
         "SELECT j.id, j.state, j.hold, j.fence, j.node_id, j.attempt, j.interruptions, j.order_key, j.error_code, "
-        "l.kind, l.flow, CAST(l.connection_id AS TEXT) FROM job j JOIN job_lane l ON l.id = j.lane_id ORDER BY j.id",
+        "l.kind, l.flow, CAST(l.connection_id AS TEXT), j.started_us FROM job j JOIN job_lane l ON l.id = j.lane_id "
+        "ORDER BY j.id",
         {}, [&](const Row& row) {
           now.emplace_hint(now.end(), row.int64(0),
                            JobRow{.state = row.int64(1),
@@ -89,7 +90,8 @@ void Checks::look_at_jobs(const Deed& deed, const std::shared_ptr<Life>& life) {
                                   .error_code = std::string(row.text(8)),
                                   .kind = std::string(row.text(9)),
                                   .flow = std::string(row.text(10)),
-                                  .connection = std::string(row.text(11))});
+                                  .connection = std::string(row.text(11)),
+                                  .started = !row.is_null(12)});
         });
     session.query("SELECT COALESCE(sum(done + cancelled), 0) FROM job_tally", {},
                   [&](const Row& row) { ended = row.int64(0); });
@@ -133,7 +135,10 @@ void Checks::look_at_job(const Deed& deed, const std::shared_ptr<Life>& life, st
     const jobs::Finished* by = nullptr;
     for (const auto& one : deed.finished)
       if (one.claimed.job.id == id && (!by || one.claimed.job.fence == before.fence)) by = &one;
-    const bool rescued = now.interruptions == before.interruptions + 1 || (now.state == kDead && !by);
+    const bool counted = now.interruptions == before.interruptions + 1;
+    const auto owner = nodes_.find(before.node_id);
+    const bool orphan = owner != nodes_.end() && owner->second.state != "running";
+    const bool rescued = counted || (!by && (now.state == kDead || (orphan && deed.what != "put back")));
     if (by && !rescued) {
       if (by->claimed.job.fence != before.fence)
         world_.violate("I3", fmt::format("job {} runs with fence {}, and was ended with fence {}", id, before.fence,
@@ -142,9 +147,13 @@ void Checks::look_at_job(const Deed& deed, const std::shared_ptr<Life>& life, st
       // Also where it has to run once more, because its payload was replaced.
       if (by->outcome.what == jobs::Outcome::What::done && on_done) on_done(id, before.fence);
     } else if (rescued) {
-      const auto owner = nodes_.find(before.node_id);
-      if (owner == nodes_.end() || owner->second.state == "running")
-        world_.violate("I2", fmt::format("job {} was taken from node {}, which lives", id, before.node_id));
+      if (!orphan) world_.violate("I2", fmt::format("job {} was taken from node {}, which lives", id, before.node_id));
+      if (counted != before.started)
+        world_.violate("I2", fmt::format("job {} had {}begun when node {} died, and that was {}counted", id,
+                                         before.started ? "" : "not ", before.node_id, counted ? "" : "not "));
+      if (counted && before.interruptions > 0 && !begun_.count({id, before.fence}))
+        world_.violate("I2",
+                       fmt::format("job {} never began, and is blamed for the death of node {}", id, before.node_id));
       if (now.state == kDead && (now.error_code != "poison" || now.interruptions < 4))
         world_.violate("I2", fmt::format("job {} died of {} interruptions", id, now.interruptions));
       if (now.fence == before.fence)

@@ -30,6 +30,8 @@ class Checks {
   std::function<void(std::int64_t job_id, std::int64_t fence)> on_done;
   /// A claim's answer has arrived at a process.
   void claimed(const jobs::Claimed& claimed);
+  /// A process is about to begin it, or to write down that it does.
+  void begins(const jobs::Claimed& claimed) { begun_.emplace(claimed.job.id, claimed.job.fence); }
   /// A process is about to send these.
   void about_to_send(const Remote& remote, std::span<const pipeline::Outgoing> records);
   /// A process was told that it ended this attempt.
@@ -59,6 +61,7 @@ class Checks {
   struct JobRow {
     std::int64_t state = 0, hold = 0, fence = 0, node_id = 0, attempt = 0, interruptions = 0;
     std::string order_key, error_code, kind, flow, connection;
+    bool started = false;
   };
   struct NodeRow {
     std::string name, state;
@@ -87,7 +90,7 @@ class Checks {
   std::map<std::pair<std::int64_t, std::string>, std::string> means_;  ///< connection, external id -> entity and ours
   std::map<std::pair<std::string, std::int64_t>, std::int64_t> leaders_;  ///< name, term -> node
   std::map<std::string, std::int64_t> terms_;
-  std::set<std::pair<std::int64_t, std::int64_t>> claims_, ended_;  ///< job, fence
+  std::set<std::pair<std::int64_t, std::int64_t>> claims_, begun_, ended_;  ///< job, fence
   std::string paused_what_, paused_name_;
   std::int64_t accepted_ = 0;
   std::int64_t audited_ = 0;

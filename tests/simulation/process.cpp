@@ -311,15 +311,33 @@ std::vector<Outcome> Process::attempt(const std::vector<jobs::Job>& jobs, const 
 }
 
 void Process::work_on(const std::shared_ptr<Run>& run) {
+  std::vector<Outcome> outcomes(run->claimed.size());
   std::vector<jobs::Job> all;
-  for (const auto& claimed : run->claimed) all.push_back(claimed.job);
-  auto outcomes = attempt(all, *run->claimed.front().lane.kind, run->stop.get_token());
-  if (outcomes.size() != all.size()) return world_.violate("errors", "not an outcome for each job");
+  std::vector<std::size_t> places;
+  const auto suspect = [](const Claimed& claimed) { return claimed.job.interruptions > 0; };
+  std::set<std::int64_t> begun;
+  if (std::any_of(run->claimed.begin(), run->claimed.end(), suspect)) {
+    for (const auto& claimed : run->claimed) around_.checks.begins(claimed);
+    tried("begin", [&] { begun = jobs::Queue::begin(store_, run->claimed); });
+  }
+  for (std::size_t i = 0; i < run->claimed.size(); ++i) {
+    if (suspect(run->claimed[i]) && !begun.contains(run->claimed[i].job.id)) {
+      outcomes[i] = jobs::snooze(Micros::zero());
+      continue;
+    }
+    all.push_back(run->claimed[i].job);
+    places.push_back(i);
+  }
+  if (!all.empty()) {
+    auto answers = attempt(all, *run->claimed.front().lane.kind, run->stop.get_token());
+    if (answers.size() != all.size()) return world_.violate("errors", "not an outcome for each job");
+    for (std::size_t i = 0; i < answers.size(); ++i) outcomes[places[i]] = std::move(answers[i]);
+  }
   for (std::size_t i = 0; i < outcomes.size(); ++i) {
     if (outcomes[i].kind == Error::Kind::bug && outcomes[i].what != Outcome::What::done &&
         outcomes[i].what != Outcome::What::snooze)
-      world_.violate("errors",
-                     fmt::format("job {} ended in a bug: {} ({})", all[i].id, outcomes[i].message, outcomes[i].detail));
+      world_.violate("errors", fmt::format("job {} ended in a bug: {} ({})", run->claimed[i].job.id,
+                                           outcomes[i].message, outcomes[i].detail));
     finished_.push_back({std::move(run->claimed[i]), std::move(outcomes[i])});
   }
   if (!run->abandoned) {
