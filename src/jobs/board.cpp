@@ -54,6 +54,8 @@ JobView read_view(const Row& row) {
   view.error_kind = row.text(16);
   view.error_code = row.text(17);
   view.error_message = row.text(18);
+  // What went wrong before it went well is in its history.
+  if (view.state == State::completed) view.error_kind = view.error_code = view.error_message = {};
   view.fingerprint = row.text(19);
   view.enqueued = row.time(20);
   view.run_at = row.time(21);
@@ -652,9 +654,15 @@ JobCounts Board::counts() {
 
 std::int64_t Board::pause(const std::string& what, const std::string& name, const Act& act) {
   store_.write([&](Session& session) {
+    // Who comes second adds his reason; the first one's still holds.
     session.execute(
         "INSERT INTO job_pause (what, name, reason, paused_by, since_us) VALUES ($1, $2, $3, $4, $5) "
-        "ON CONFLICT (what, name) DO UPDATE SET reason = excluded.reason, paused_by = excluded.paused_by",
+        "ON CONFLICT (what, name) DO UPDATE SET reason = CASE "
+        "WHEN excluded.reason = '' OR job_pause.reason = excluded.reason OR length(job_pause.reason) > 1000 "
+        "THEN job_pause.reason "
+        "ELSE job_pause.reason || CASE WHEN job_pause.reason = '' THEN '' ELSE '; ' END || excluded.paused_by || ': ' "
+        "|| "
+        "excluded.reason END",
         {what, name, act.why, act.who, to_us(session.now())});
   });
   std::int64_t waiting = 0;

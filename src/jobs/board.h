@@ -21,7 +21,8 @@ struct JobView {
   std::int64_t folded = 0;
   bool in_doubt = false;
   std::string order_key, unique_key, cause, result;
-  std::string error_kind, error_code, error_message, fingerprint;
+  std::string error_kind, error_code, error_message;  ///< of the last failure; empty once it is completed
+  std::string fingerprint;
   Time enqueued{}, run_at{};
   std::optional<Time> started, finished;
   std::string payload;  ///< of `show` only
@@ -107,6 +108,7 @@ class Board {
   std::vector<LaneView> lanes();
   JobCounts counts();
   /// `what` is `connection`, `flow` or `kind`; of a connection `name` is its id. What waits because of it from now on.
+  /// One that is paused already keeps its reason, and gets this one in addition.
   std::int64_t pause(const std::string& what, const std::string& name, const Act& act);
   /// The connection is removed: its jobs that wait, and its dead letters, end as cancelled. What runs ends by itself. How
   /// many; in many small commits.

@@ -61,6 +61,31 @@ TEST_P(BoardTest, WhatWasJsonStaysJson) {
   EXPECT_EQ(board_->show(id).payload, "{}");
 }
 
+TEST_P(BoardTest, AJobThatWentWellInTheEndShowsNoErrorAndItsHistoryDoes) {
+  const auto id = add(job()).id;
+  end(claim_one(), error(Error::Kind::in_doubt, "no answer came"));
+  EXPECT_EQ(board_->show(id).error_message, "no answer came");
+  time_passes();
+  end(claim_one(), done());
+  const auto view = board_->show(id);
+  EXPECT_EQ(view.error_message + view.error_code + view.error_kind, "");
+  EXPECT_EQ(board_->list({}).at(0).error_message, "");
+  EXPECT_EQ(board_->history(id).at(0).message, "no answer came");
+}
+
+TEST_P(BoardTest, ASecondPauseKeepsTheReasonOfTheFirst) {
+  add(job());
+  const auto closed = [&] { return board_->lanes().at(0).closed; };
+  board_->pause("flow", "flow", {.who = "ann", .why = "stocktaking"});
+  board_->pause("flow", "flow", {.who = "bob"});
+  board_->pause("flow", "flow", {.who = "ann", .why = "stocktaking"});
+  EXPECT_EQ(closed(), "flow paused by ann: stocktaking");
+  board_->pause("flow", "flow", {.who = "bob", .why = "new prices"});
+  EXPECT_EQ(closed(), "flow paused by ann: stocktaking; bob: new prices");
+  board_->resume("flow", "flow");
+  EXPECT_EQ(closed(), "");
+}
+
 TEST_P(BoardTest, WhatAStateDoesNotAllowIsRefusedWithWhatDoes) {
   const auto id = add(job()).id;
   EXPECT_EQ(refused([&] { board_->discard(id, {.who = "ann"}); }).code, "job_state");
