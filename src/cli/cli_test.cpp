@@ -109,6 +109,14 @@ TEST(Render, TablesLineUpAndLeaveOutEmptyColumns) {
   EXPECT_EQ(render(kSample, R"({"total":0,"rows":[]})"), "total   0\n\n(none)\n");
 }
 
+TEST(Render, MomentsInAListAreShownAsOthersAre) {
+  EXPECT_EQ(render(kSample, R"({"total":1,"errors":["2026-11-20T10:05:48.113847Z","at 2026-11-20T10:05:48.113847Z"]})"),
+            "total   1\n"
+            "errors  2026-11-20 10:05:48\n"
+            "errors  at 2026-11-20T10:05:48.113847Z\n"
+            "\n(none)\n");
+}
+
 TEST(Render, NoControlCharacterReachesTheTerminal) {
   const std::string out = render(kSample, R"({"total":1,"rows":[{"name":"a\u001b[2Jb\nc\u0007","count":1}]})");
   EXPECT_EQ(out.find('\x1b'), std::string::npos);

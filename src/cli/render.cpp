@@ -51,13 +51,21 @@ std::string harmless(std::string text) {
   return text;
 }
 
+// As the API writes every moment: a list doesn't say of what it is.
+bool is_moment(std::string_view text) {
+  constexpr std::string_view kShape = "0000-00-00T00:00:00.000000Z";
+  return text.size() == kShape.size() && std::equal(text.begin(), text.end(), kShape.begin(), [](char c, char shape) {
+           return shape == '0' ? c >= '0' && c <= '9' : c == shape;
+         });
+}
+
 // A value in the way a person reads it.
 std::string cell(std::string_view value, ops::Type type) {
   if (value.empty() || value == "null") return {};
   if (value.front() == '"') {
     std::string text = harmless(json::unquote(value));
     // `2026-11-20T10:05:48.113847Z` → `2026-11-20 10:05:48`
-    if (type == ops::Type::time && text.size() >= 19) {
+    if ((type == ops::Type::time && text.size() >= 19) || (type == ops::Type::list && is_moment(text))) {
       text.resize(19);
       text[10] = ' ';
     }

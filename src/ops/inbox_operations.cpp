@@ -105,7 +105,8 @@ std::vector<Operation> inbox_operations() {
           "One record (`model`, `key`, `values` …), or several in `records`, each with those names; `model` beside "
           "`records` is for all of them. `key` is yours: the record at the remote is found again by it, and a second "
           "record with the same model and key changes the first. With a `version` (whole numbers that grow; always or "
-          "never for one key) an older one that comes late is left alone. Records of one key are delivered in the "
+          "never for one key, what mixes them is refused) an older one that comes late is left alone. Records of one "
+          "key are delivered in the "
           "order in which they came.\n\n"
           "The same idempotency key with the same body gets the same answer, and nothing is done twice; with another "
           "body it is refused (422, `idempotency_key_reused`), and while the first is being stored it is told to ask "
@@ -200,6 +201,7 @@ std::vector<Operation> inbox_operations() {
                        {.name = "finished", .type = Type::time}}},
       .run =
           [](Context& context, const json& input) {
+            context.services.connections.get(input.at("connection"));
             const auto entry = context.services.inbox.show(input.at("connection"), input.at("id"));
             json answer = shape(entry);
             answer["items"] = json::array();

@@ -500,6 +500,26 @@ TEST_F(OperationsTest, ASchedulesInputIsRefusedByNameWithWhatItTakes) {
             }),
             "The payload has `heal`; it takes models, full.");
   EXPECT_THROW(ask("schedule show", {{"name", "x"}}), Error);
+  const std::string no_zone =
+      "A time zone belongs to a cron expression: an interval is counted in elapsed time. Leave `zone` out.";
+  EXPECT_EQ(add({{"every_seconds", 60}, {"zone", "Europe/Berlin"}}), no_zone);
+  EXPECT_EQ(add({{"every_seconds", 60}, {"zone", "UTC"}}), no_zone);
+  EXPECT_EQ(refusal([&] { ask("schedule update", {{"name", "y"}, {"every_seconds", 60}, {"zone", "UTC"}}); }), no_zone);
+}
+
+TEST_F(OperationsTest, AConnectionThatIsNotThereIsSaidToBeTheReason) {
+  connect();
+  for (const auto& [operation, input] :
+       {std::pair<const char*, json>{"inbox show", {{"connection", "nope"}, {"id", 1}}},
+        {"sync log", {{"connection", "nope"}}}}) {
+    try {
+      ask(operation, input);
+      ADD_FAILURE() << operation << " was accepted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind, Error::Kind::not_found) << operation;
+      EXPECT_EQ(error.message, "There is no connection `nope`. There are: main.") << operation;
+    }
+  }
 }
 
 TEST_F(OperationsTest, PeopleAreToldWhenAConnectionStopsForItsCredentials) {

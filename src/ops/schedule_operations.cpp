@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/error.h"
 #include "jobs/scheduler.h"
 #include "ops/catalog.h"
 #include "ops/shapes.h"
@@ -130,7 +131,7 @@ std::vector<Field> spec_fields(bool adding) {
        .required = adding},
       {.name = "cron",
        .doc = "when: minute, hour, day of the month, month, day of the week, such as `0 3 * * mon-fri`, or `@daily`"},
-      {.name = "zone", .doc = "time zone of the expression, such as Europe/Berlin", .fallback = fallback(R"("UTC")")},
+      {.name = "zone", .doc = "time zone of the expression, such as Europe/Berlin; UTC unless it is given"},
       {.name = "every_seconds",
        .type = Type::integer,
        .doc = "when: every so many seconds, instead of a cron expression",
@@ -186,6 +187,12 @@ void apply(jobs::ScheduleSpec& spec, const json& input, std::int64_t connection_
   if (given("every_seconds")) {
     spec.interval = std::chrono::seconds(input.at("every_seconds").get<std::int64_t>());
     if (!given("cron")) spec.cron.clear();
+  }
+  if (given("zone") && spec.cron.empty() && spec.interval > Micros(0)) {
+    Error error(Error::Kind::invalid,
+                "A time zone belongs to a cron expression: an interval is counted in elapsed time. Leave `zone` out.");
+    error.code = "schedule";
+    throw error;
   }
   if (given("jitter_seconds")) spec.jitter = std::chrono::seconds(input.at("jitter_seconds").get<std::int64_t>());
   if (given("connection")) spec.connection_id = connection_id;

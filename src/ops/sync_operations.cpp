@@ -212,7 +212,9 @@ std::vector<Operation> sync_operations() {
       .run =
           [](Context& context, const json& input) {
             json rows = json::array();
-            for (const auto& run : context.services.records.runs(input.value("connection", ""), input.at("limit")))
+            const std::string connection = input.value("connection", "");
+            if (!connection.empty()) context.services.connections.get(connection);
+            for (const auto& run : context.services.records.runs(connection, input.at("limit")))
               rows.push_back({{"started", format_iso(run.started)},
                               {"finished", format_iso(run.finished)},
                               {"connection", run.connection},

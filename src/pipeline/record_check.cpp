@@ -30,6 +30,32 @@ bool plain(const std::string& text) {
   });
 }
 
+// Whether there is anything in it that a person could see.
+bool blank(std::string_view text) {
+  static constexpr std::string_view kSpaces[] = {" ", "\u00a0", "\u200b", "\u2060", "\u3000", "\ufeff"};
+  while (!text.empty()) {
+    const auto space = std::find_if(std::begin(kSpaces), std::end(kSpaces),
+                                    [&](std::string_view one) { return text.starts_with(one); });
+    if (space == std::end(kSpaces)) return false;
+    text.remove_prefix(space->size());
+  }
+  return true;
+}
+
+// Where in it there is a text with a NUL, which no database behind an Odoo stores; empty: nowhere.
+std::string place_of_nul(const json& value, const std::string& path) {
+  if (value.is_string()) return value.get_ref<const std::string&>().find('\0') == std::string::npos ? "" : path;
+  if (value.is_array())
+    for (const auto& item : value)
+      if (const auto place = place_of_nul(item, path); !place.empty()) return place;
+  if (value.is_object())
+    for (const auto& [name, item] : value.items()) {
+      if (name.find('\0') != std::string::npos) return path + ".?";
+      if (const auto place = place_of_nul(item, path + "." + name); !place.empty()) return place;
+    }
+  return {};
+}
+
 void check_names(const json& object, const std::string& where, const std::vector<std::string>& known) {
   for (const auto& [name, value] : object.items()) {
     if (std::find(known.begin(), known.end(), name) != known.end()) continue;
@@ -49,6 +75,12 @@ std::string text_in(const json& object, const char* name, const std::string& whe
   return found->get<std::string>();
 }
 
+std::string key_in(const json& object, const std::string& where) {
+  std::string key = text_in(object, "key", where);
+  if (blank(key)) refuse(fmt::format("`key` of {} is blank: it takes something to find the record again by.", where));
+  return key;
+}
+
 // What goes to the target of a record: `values`, and where there are `children` and `call`.
 json content_of(const json& record, const std::string& where) {
   json content = json::object();
@@ -66,7 +98,7 @@ json content_of(const json& record, const std::string& where) {
         const std::string what = fmt::format("a record in `children.{}` of {}", field, where);
         if (!child.is_object()) refuse(fmt::format("{} is no JSON object.", what));
         check_names(child, what, {"key", "values"});
-        const std::string key = text_in(child, "key", what);
+        const std::string key = key_in(child, what);
         if (!keys.insert(key).second)
           refuse(fmt::format("The key `{}` is there twice in `children.{}` of {}.", key, field, where));
         if (!child.contains("values") || !child["values"].is_object())
@@ -95,16 +127,24 @@ json content_of(const json& record, const std::string& where) {
 }  // namespace
 
 void check_model(const std::string& model, const std::string& where) {
-  if (!plain(model))
-    refuse(fmt::format("`model` of {} is a text of 1 to {} bytes, without control characters.", where, kNameBytesMax));
+  const bool fine =
+      !model.empty() && model.size() <= kNameBytesMax && std::all_of(model.begin(), model.end(), [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '.';
+      });
+  if (!fine)
+    refuse(
+        fmt::format("`model` of {} is a model's name, such as res.partner: 1 to {} small letters, digits, `_` and "
+                    "`.`.",
+                    where, kNameBytesMax));
 }
 
 InboxPut::Record checked_record(const json& record, const std::string& where, const std::string& model) {
   check_names(record, where, {"model", "key", "version", "values", "children", "call", "recreate"});
   InboxPut::Record out;
   out.model = record.contains("model") ? text_in(record, "model", where) : model;
+  if (record.contains("model")) check_model(out.model, where);
   if (out.model.empty()) refuse(fmt::format("{} needs `model`, or the body one for all of its records.", where));
-  out.key = text_in(record, "key", where);
+  out.key = key_in(record, where);
   if (const auto version = record.find("version"); version != record.end()) {
     if (!version->is_number_integer() || version->get<std::int64_t>() < 1 ||
         (version->is_number_unsigned() && version->get<std::uint64_t>() > INT64_MAX))
@@ -112,6 +152,11 @@ InboxPut::Record checked_record(const json& record, const std::string& where, co
     out.version = version->get<std::int64_t>();
   }
   out.content = content_of(record, where).dump(-1, ' ', false, json::error_handler_t::replace);
+  // Looked for in detail only where there may be one, which is hardly ever.
+  if (out.content.find("\\u0000") != std::string::npos)
+    if (const auto place = place_of_nul(record, ""); !place.empty())
+      refuse(fmt::format("`{}` of {} has a NUL character in it, which can't be stored: leave it out.", place.substr(1),
+                         where));
   return out;
 }
 

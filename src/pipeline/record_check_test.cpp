@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "pipeline/deliver.h"
 
@@ -23,6 +25,48 @@ std::string said(const std::string& payload, const std::string* before = nullptr
 }
 
 const std::string kFine = R"({"model":"order","key":"A","values":{"name":"x"}})";
+
+// Why a record that is handed in is refused, or nothing.
+std::string refusal(const std::string& record) {
+  try {
+    checked_record(nlohmann::json::parse(record), "record 3", "");
+    return {};
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code, "record");
+    return error.message;
+  }
+}
+
+TEST(RecordCheck, ANulInATextIsRefusedWithItsPlace) {
+  EXPECT_EQ(refusal("{\"model\":\"order\",\"key\":\"A\",\"values\":{\"name\":\"x\\\\u0000y\"}}"), "")
+      << "that is a backslash, and no NUL";
+  EXPECT_EQ(refusal("{\"model\":\"order\",\"key\":\"A\",\"values\":{\"name\":\"x\\u0000y\"}}"),
+            "`values.name` of record 3 has a NUL character in it, which can't be stored: leave it out.");
+  EXPECT_EQ(refusal("{\"model\":\"order\",\"key\":\"A\",\"values\":{},\"children\":{\"lines\":[{\"key\":\"1\","
+                    "\"values\":{\"a\":[\"\\u0000\"]}}]}}"),
+            "`children.lines.values.a` of record 3 has a NUL character in it, which can't be stored: leave it out.");
+}
+
+TEST(RecordCheck, ABlankKeyIsRefused) {
+  for (const char* key : {" ", "   ", "\u00a0", " \u3000\u200b "}) {
+    const nlohmann::json record{{"model", "order"}, {"key", key}, {"values", nlohmann::json::object()}};
+    EXPECT_EQ(refusal(record.dump()), "`key` of record 3 is blank: it takes something to find the record again by.");
+  }
+  EXPECT_NE(refusal(R"({"model":"order","key":"A","values":{},"children":{"lines":[{"key":" ","values":{}}]}})")
+                .find("is blank"),
+            std::string::npos);
+  EXPECT_EQ(refusal(R"({"model":"order","key":" A ","values":{}})"), "");
+}
+
+TEST(RecordCheck, AModelsNameThatCanBeNoneIsRefused) {
+  for (const char* model : {"Res.Partner", "res partner", "res.partner;", "res/partner", "ordr\u00e9", ""}) {
+    const nlohmann::json record{{"model", model}, {"key", "A"}, {"values", nlohmann::json::object()}};
+    EXPECT_NE(refusal(record.dump()), "") << model;
+  }
+  EXPECT_NE(refusal(R"({"model":"Res.Partner","key":"A","values":{}})").find("small letters, digits, `_` and `.`"),
+            std::string::npos);
+  EXPECT_EQ(refusal(R"({"model":"x_my.model_2","key":"A","values":{}})"), "");
+}
 
 TEST(DeliveryCheck, APayloadThatCanOnlyFailIsRefusedWithWhatIsWrong) {
   EXPECT_EQ(said(kFine), "");
