@@ -5,6 +5,7 @@
 #include "access/sealed.h"
 #include "base/random.h"
 #include "connectors/catalog.h"
+#include "fakes/hand_clock.h"
 #include "jobs/queue.h"
 #include "jobs/test_jobs.h"
 #include "store/test_store.h"
@@ -23,15 +24,16 @@ class FollowingPostgres : public testing::Test {
 
   /// A hub, as far as it matters here.
   struct Hub {
-    Hub(const std::string& url, const std::string& name, const std::string& folder)
-        : store(store::open({.url = url, .readers = 2}, clock)),
+    Hub(const std::string& url, const std::string& name, const std::string& folder, Clock& time)
+        : clock(time),
+          store(store::open({.url = url, .readers = 2}, clock)),
           keys(access::KeyRing::open_file(folder + "/secret.key", random)),
           queue(*store, kinds, random, name),
           node(queue, clock, {.name = name, .lease = 200ms}),
           following(*store, node, connections, sync, clock) {
       node.start();
     }
-    SystemClock clock;
+    Clock& clock;
     SystemRandom random;
     std::unique_ptr<store::Store> store;
     access::KeyRing keys;
@@ -45,11 +47,12 @@ class FollowingPostgres : public testing::Test {
   };
 
   store::TemporaryFolder folder_;
+  tests::HandClock clock_;  // a slow machine must not let the lease run out
   std::optional<store::PostgresDatabase> database_;
 };
 
 TEST_F(FollowingPostgres, OneHubOfTwoFollowsAndTheOtherTakesOverWhenItIsDead) {
-  Hub one(database_->url(), "one", folder_.path()), two(database_->url(), "two", folder_.path());
+  Hub one(database_->url(), "one", folder_.path(), clock_), two(database_->url(), "two", folder_.path(), clock_);
   one.following.step();
   two.following.step();
   EXPECT_TRUE(one.following.follows());
@@ -58,7 +61,7 @@ TEST_F(FollowingPostgres, OneHubOfTwoFollowsAndTheOtherTakesOverWhenItIsDead) {
   // It stands still for a lease: its beat does not move while the other looks on.
   while (two.node.watch(), two.following.step(), !two.following.follows()) {
     ASSERT_TRUE(two.node.beat());
-    two.clock.wait(20ms, {});
+    clock_.advance(20ms);
   }
   one.following.step();
   EXPECT_FALSE(one.following.follows()) << "it woke up and found that it no longer leads";
@@ -66,7 +69,7 @@ TEST_F(FollowingPostgres, OneHubOfTwoFollowsAndTheOtherTakesOverWhenItIsDead) {
 }
 
 TEST_F(FollowingPostgres, WhoLeavesLetsTheOtherTakeOverAtOnce) {
-  Hub one(database_->url(), "one", folder_.path()), two(database_->url(), "two", folder_.path());
+  Hub one(database_->url(), "one", folder_.path(), clock_), two(database_->url(), "two", folder_.path(), clock_);
   std::stop_source stopped;
   stopped.request_stop();
   one.following.run(stopped.get_token());
