@@ -74,8 +74,9 @@ access::KeyRing open_keys(const Config& config, store::Store& store, Random& ran
 
 // Of all that the hub does as jobs.
 std::vector<jobs::Kind> job_kinds(pipeline::SyncJobs& sync, const pipeline::ConnectorList& connectors,
-                                  jobs::Handler& delivery) {
+                                  jobs::Handler& delivery, pipeline::MarketJobs& market) {
   std::vector<jobs::Kind> kinds = sync.kinds();
+  for (auto& kind : market.kinds()) kinds.push_back(std::move(kind));
   for (const auto& connector : connectors.all())
     for (jobs::Kind kind : connector.kinds) {
       kind.handler = &delivery;
@@ -179,7 +180,13 @@ Core::Core(const Config& config, Clock& clock, Random& random, pipeline::Connect
       delivery_(
           *store_, [this](std::int64_t connection_id) { return targets_.get(connection_id); },
           "node " + runner_settings_.node.name),
-      job_kinds_(job_kinds(sync_jobs_, connectors_, delivery_), pipeline::tell_of_dead_letters),
+      market_(*store_, clock),
+      market_products_(*store_),
+      marketplaces_(connections_, connectors_, clock),
+      market_jobs_(
+          market_, marketplaces_, [this](std::int64_t connection_id) { return targets_.get(connection_id); },
+          "node " + runner_settings_.node.name),
+      job_kinds_(job_kinds(sync_jobs_, connectors_, delivery_, market_jobs_), pipeline::tell_of_dead_letters),
       jobs_(*store_, job_kinds_),
       runner_(*store_, job_kinds_, clock, random, runner_settings_),
       schedules_(job_kinds_),
@@ -199,6 +206,8 @@ Core::Core(const Config& config, Clock& clock, Random& random, pipeline::Connect
                 .scheduler = scheduler_,
                 .inbox = inbox_,
                 .mapping = mapping_,
+                .market = market_,
+                .market_products = market_products_,
                 .clock = clock,
                 .config = [lines = config.lines] { return lines; },
                 .rotate_key = [this] { return rotate_key(); },

@@ -19,6 +19,9 @@
 #include "pipeline/deliver.h"
 #include "pipeline/inbox.h"
 #include "pipeline/mapping.h"
+#include "pipeline/market_jobs.h"
+#include "pipeline/market_orders.h"
+#include "pipeline/market_products.h"
 #include "pipeline/records.h"
 #include "pipeline/sync.h"
 #include "pipeline/sync_jobs.h"
@@ -70,6 +73,8 @@ class Core {
   jobs::Runner& runner() { return runner_; }
   const jobs::Schedules& schedules() const { return schedules_; }
   jobs::Scheduler& scheduler() { return scheduler_; }
+  pipeline::MarketOrders& market() { return market_; }
+  pipeline::Marketplaces& marketplaces() { return marketplaces_; }
 
  private:
   std::int64_t rotate_key();
@@ -86,6 +91,10 @@ class Core {
   const jobs::RunnerSettings runner_settings_;
   pipeline::Targets targets_;
   pipeline::DeliveryHandler delivery_;
+  pipeline::MarketOrders market_;
+  pipeline::MarketProducts market_products_;
+  pipeline::Marketplaces marketplaces_;
+  pipeline::MarketJobs market_jobs_;
   const jobs::Kinds job_kinds_;
   jobs::Board jobs_;
   jobs::Runner runner_;

@@ -16,6 +16,7 @@
 #include "api/metrics.h"
 #include "app/core.h"
 #include "app/following.h"
+#include "app/marketing.h"
 #include "app/progress.h"
 #include "app/scheduling.h"
 #include "app/upkeep.h"
@@ -299,6 +300,8 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
   Scheduling scheduling(core.store(), core.schedules(), core.scheduler(), core.runner().node(), clock);
   scheduling.begin(pipeline::sync_schedules());
   std::jthread scheduler([&](std::stop_token stop) { scheduling.run(stop); });
+  Marketing marketing(core.store(), core.market(), core.marketplaces(), core.runner().node(), clock);
+  std::jthread market([&](std::stop_token stop) { marketing.run(stop); });
   Following following(core.store(), core.runner().node(), core.connections(), core.sync(), clock);
   following.step();  // a hub that is alone follows from here
   std::jthread follower([&](std::stop_token stop) { following.run(stop); });
@@ -338,7 +341,9 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
   provision_check.request_stop();
   server.stop(config.stop_grace);
   scheduler.request_stop();
+  market.request_stop();
   scheduler.join();
+  market.join();
   follower.request_stop();
   follower.join();
   const int stuck = core.runner().stop();

@@ -1,11 +1,12 @@
 #include "connectors/catalog.h"
 
+#include "connectors/cartona/cartona.h"
 #include "connectors/odoo/odoo_source.h"
 
 namespace dragoman::connectors {
 
 pipeline::ConnectorList catalog() {
-  return pipeline::ConnectorList({odoo::connector()});
+  return pipeline::ConnectorList({odoo::connector(), cartona::connector()});
 }
 
 }  // namespace dragoman::connectors

@@ -31,6 +31,8 @@ class Connections;
 class ConnectorList;
 class Inbox;
 class Mapping;
+class MarketOrders;
+class MarketProducts;
 class Records;
 class SyncService;
 }  // namespace dragoman::pipeline
@@ -86,6 +88,8 @@ struct Services {
   jobs::Scheduler& scheduler;
   pipeline::Inbox& inbox;
   pipeline::Mapping& mapping;
+  pipeline::MarketOrders& market;
+  pipeline::MarketProducts& market_products;
   const Clock& clock;
   std::function<std::vector<ConfigLine>()> config;
   /// Seals all secrets anew under a fresh key; how many.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -242,6 +243,8 @@ Outcome MarketJobs::pull(const Job& job, std::stop_token stop) {
     for (bool again = true; again && walks < kWalksMax;) {
       ++walks;
       MarketOrders::Stored walk;
+      std::set<std::string> seen;
+      int full_pages = 0;
       unusable.clear();
       for (asked.page = 1; asked.page < kPagesMax; ++asked.page) {
         if (stop.stop_requested()) return jobs::snooze(Micros(0));
@@ -251,6 +254,11 @@ Outcome MarketJobs::pull(const Job& job, std::stop_token stop) {
         step("market.pulled");
         ++pages;
         unusable.insert(unusable.end(), page->unusable.begin(), page->unusable.end());
+        // Some lists end with their last page again and again.
+        bool unseen = false;
+        for (const auto& order : page->orders) unseen |= seen.insert(order.id).second;
+        if (!unseen) break;
+        ++full_pages;
         walk += orders_.store_page(
             owner, page->orders, [&](std::string_view body) { return open.marketplace->parse(body); }, begun);
         step("market.stored");
@@ -261,7 +269,7 @@ Outcome MarketJobs::pull(const Job& job, std::stop_token stop) {
       all.acknowledge_again += walk.acknowledge_again;
       all.unchanged = walk.unchanged;
       // What is acknowledged leaves the list, and what was on the next page moves up past the reader.
-      again = asked.page > 1 && walk.created + walk.changed > 0;
+      again = full_pages > 1 && walk.created + walk.changed > 0;
     }
   } catch (const Error& error) {
     failure = error.message;
@@ -317,8 +325,8 @@ void note_products(Session& session, const Ending& ending) {
          line.unit_count.str(), now});
 }
 
-void end_held(Session& session, const Ending& ending, const Error& why) {
-  MarketOrders::hold(session, ending.row, why, ending.hold_retry);
+void end_held(Session& session, const Ending& ending, const Error& why, std::int64_t job_id) {
+  MarketOrders::hold(session, ending.row, why, ending.hold_retry, job_id);
   note_products(session, ending);
 }
 
@@ -328,7 +336,7 @@ void acknowledge(Session& session, const MarketOrderRow& row, const std::string&
     MarketOrders::enqueue_ack(session, row.connection_id, row.id, false, cause);
 }
 
-void end_recorded(Session& session, const Ending& ending) {
+void end_recorded(Session& session, const Ending& ending, std::int64_t job_id) {
   const auto& row = ending.row;
   const std::string_view state = row.odoo_id > 0                   ? "imported"
                                  : ending.plan.code == "cancelled" ? "cancelled"
@@ -338,6 +346,7 @@ void end_recorded(Session& session, const Ending& ending) {
       "hold_tries = 0, applied_revision = $3, done_version = $4, flag = CASE WHEN $5 <> '' THEN $5 ELSE flag END, "
       "flag_message = CASE WHEN $5 <> '' THEN $6 ELSE flag_message END WHERE id = $1",
       {row.id, state, row.revision, row.version, ending.plan.flag, ending.plan.message});
+  MarketOrders::tell(session, row.id, "recorded", ending.plan.message, job_id);
   acknowledge(session, row, ending.plan.code);
 }
 
@@ -367,6 +376,10 @@ void end_imported(Session& session, const Ending& ending, const Delivered& deliv
         "connection_id = $1 AND external_id = $2 AND state = 'proposed'",
         {row.connection_id, product->second, Decimal::parse(link.id).value_or(Decimal()).floor(), link.how, now});
   }
+  MarketOrders::tell(session, row.id, "imported",
+                     fmt::format("{} as odoo:sale.order:{}, version {}: {}{}", name(delivered.what), delivered.id,
+                                 row.version, row.status, message.empty() ? "" : ". " + message),
+                     job_id);
   acknowledge(session, row, fmt::format("job {}", job_id));
 }
 
@@ -446,20 +459,27 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
         case MarketPlan::What::hold: {
           Error why(Error::Kind::invalid, plan.message);
           why.code = plan.code;
-          outcome =
-              jobs::done([ending, why](Session& session) { end_held(session, *ending, why); }, result_of("held", plan));
+          outcome = jobs::done([ending, why, id = job.id](Session& session) { end_held(session, *ending, why, id); },
+                               result_of("held", plan));
           break;
         }
         case MarketPlan::What::record:
-          outcome =
-              jobs::done([ending](Session& session) { end_recorded(session, *ending); }, result_of("recorded", plan));
+          outcome = jobs::done([ending, id = job.id](Session& session) { end_recorded(session, *ending, id); },
+                               result_of("recorded", plan));
           break;
       }
     } catch (const Error& error) {
-      if (const auto stop_outcome = stopped(error))
+      if (const auto stop_outcome = stopped(error)) {
         outcome = *stop_outcome;
-      else
+      } else if (error.code == "decimal") {
+        // Amounts that nobody can have meant.
+        auto ending = std::make_shared<Ending>();
+        ending->row = row;
+        outcome = jobs::done([ending, error, id = job.id](Session& session) { end_held(session, *ending, error, id); },
+                             dumped({{"outcome", "held"}, {"code", error.code}, {"note", error.message}}));
+      } else {
         outcome = jobs::failed(error);
+      }
     }
   }
   if (deliveries.empty()) return outcomes;
@@ -469,7 +489,7 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
                           [endings](Session& session, std::int64_t job_id, const Delivered& delivered) {
                             const Ending& ending = *endings.at(job_id);
                             if (delivered.error)
-                              end_held(session, ending, *delivered.error);
+                              end_held(session, ending, *delivered.error, job_id);
                             else
                               end_imported(session, ending, delivered, job_id);
                           });
@@ -528,9 +548,10 @@ std::vector<Outcome> MarketJobs::Ack::run(std::span<const Job> jobs, std::stop_t
   const auto sent = [](const MarketOrderRow& row) {
     return jobs::done(
         [id = row.id, version = row.done_version](Session& session) {
-          session.execute(
-              "UPDATE market_order SET ack = 'sent', acked_us = $2 WHERE id = $1 AND ack = 'due' AND done_version = $3",
-              {id, to_us(session.now()), version});
+          if (session.execute("UPDATE market_order SET ack = 'sent', acked_us = $2 WHERE id = $1 AND ack = 'due' AND "
+                              "done_version = $3",
+                              {id, to_us(session.now()), version}) == 1)
+            MarketOrders::tell(session, id, "acknowledged", fmt::format("version {}", version));
         },
         dumped({{"outcome", "acknowledged"}, {"order", row.external_id}}));
   };

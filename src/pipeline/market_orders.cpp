@@ -9,6 +9,7 @@
 
 #include "jobs/queue.h"
 #include "json/records.h"
+#include "notify/alert.h"
 
 namespace dragoman::pipeline {
 namespace {
@@ -236,6 +237,8 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
       session.first("SELECT revision FROM market_order WHERE id = $1", {one.id},
                     [&](const Row& row) { revision = row.int64(0); });
       const std::string key = customer_key(order.customer);
+      tell(session, one.id, "version",
+           fmt::format("Version {}: {}, {} {}", one.version, order.status, order.total.str(), owner.currency));
       session.execute(
           "UPDATE market_order SET number = $2, customer = $3, customer_key = $4, status = $5, market_state = $6, "
           "delivered_by = $7, payment = $8, total = $9, currency = $10, ordered_us = COALESCE($11, "
@@ -249,6 +252,8 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
       if (owner.odoo_connection_id == 0) {
         MarketOrderRow row;
         row.id = one.id;
+        row.connection = owner.connection;
+        row.number = order.number;
         hold(session, row,
              Error(Error::Kind::conflict,
                    fmt::format("There is no connection `{}`, which the setting `odoo` of `{}` names.", owner.odoo,
@@ -312,15 +317,49 @@ std::map<std::string, MarketLink> MarketOrders::links(std::int64_t connection_id
   return out;
 }
 
-void MarketOrders::hold(Session& session, const MarketOrderRow& row, const Error& why, Micros retry) {
+void MarketOrders::tell(Session& session, std::int64_t id, std::string_view what, std::string_view message,
+                        std::int64_t job_id) {
+  session.execute("INSERT INTO market_event (order_id, at_us, what, message, job_id) VALUES ($1, $2, $3, $4, $5)",
+                  {id, to_us(session.now()), what, message, job_id});
+}
+
+std::vector<MarketOrders::Event> MarketOrders::story(std::int64_t id, std::int64_t limit) {
+  std::vector<Event> out;
+  store_.read([&](Session& session) {
+    out.clear();
+    session.query("SELECT at_us, what, message, job_id FROM market_event WHERE order_id = $1 ORDER BY id DESC LIMIT $2",
+                  {id, limit}, [&](const Row& row) {
+                    out.push_back({row.time(0), std::string(row.text(1)), std::string(row.text(2)), row.int64(3)});
+                  });
+  });
+  std::reverse(out.begin(), out.end());
+  return out;
+}
+
+void MarketOrders::hold(Session& session, const MarketOrderRow& row, const Error& why, Micros retry,
+                        std::int64_t job_id) {
   const Time now = session.now();
   const Micros pause =
       std::min<Micros>(kHoldMax, retry * (std::int64_t{1} << std::min<std::int64_t>(row.hold_tries, 10)));
+  // That it is held still, for the same reason, is no news.
+  const std::string code(why.code.empty() ? policy(why.kind).name : std::string_view(why.code));
+  if ((row.state != "held" || row.hold_code != code) && retry > Micros(0) && !row.connection.empty())
+    notify::raise(
+        session,
+        {.fingerprint = fmt::format("market:{}:{}", row.connection, code),
+         .severity = notify::Severity::warning,
+         .title = fmt::format("Orders of {} are held: {}", row.connection, code),
+         .text = fmt::format("Order {}: {}\n\nIt is not in Odoo as it is now, and the marketplace is not told that it "
+                             "was taken in. It is tried again by itself once the cause may be gone.",
+                             row.number.empty() ? row.external_id : row.number, why.message),
+         .subject = row.connection,
+         .link = fmt::format("dragoman market holds --connection {}", row.connection)});
+  if (row.state != "held" || row.hold_code != code || row.hold_message != why.message)
+    tell(session, row.id, "held", fmt::format("{}: {}", code, why.message), job_id);
   session.execute(
       "UPDATE market_order SET state = 'held', hold_code = $2, hold_message = $3, hold_us = CASE WHEN state = 'held' "
       "THEN hold_us ELSE $4 END, hold_tries = hold_tries + 1, hold_next_us = $5 WHERE id = $1",
-      {row.id, why.code.empty() ? std::string_view(policy(why.kind).name) : std::string_view(why.code), why.message,
-       to_us(now), retry > Micros(0) ? Param(to_us(now + pause)) : Param(nullptr)});
+      {row.id, code, why.message, to_us(now), retry > Micros(0) ? Param(to_us(now + pause)) : Param(nullptr)});
 }
 
 void MarketOrders::enqueue_ack(Session& session, std::int64_t connection_id, std::int64_t id, bool single,
@@ -341,7 +380,7 @@ void MarketOrders::enqueue_import(Session& session, std::int64_t odoo_connection
                           .connection_id = odoo_connection_id,
                           .payload = fmt::format(R"({{"order":{}}})", id),
                           .order_key = fmt::format("market/{}/{}", connection_id, id),
-                          .unique_key = fmt::format("market.import/{}", id),
+                          .unique_key = fmt::format("market.import/{}/{}", odoo_connection_id, id),
                           .cause = cause});
 }
 
@@ -428,6 +467,56 @@ MarketOrderRow MarketOrders::get(const std::string& connection, const std::strin
       fmt::format("Several orders of `{}` have the number `{}`: give the marketplace's id.", connection, which));
 }
 
+std::vector<MarketOrders::Standing> MarketOrders::standings() {
+  std::map<std::int64_t, Standing> all;
+  store_.read([&](Session& session) {
+    all.clear();
+    session.query(
+        "SELECT c.id, c.name, c.state, c.reason, k.value FROM market_cursor k JOIN connection c ON c.id = "
+        "k.connection_id "
+        "WHERE k.name = 'orders' ORDER BY c.name",
+        {}, [&](const Row& row) {
+          Standing one;
+          one.connection_id = row.int64(0);
+          one.connection = row.text(1);
+          one.connection_state = row.text(2);
+          one.reason = row.text(3);
+          if (const auto at = Decimal::parse(row.text(4))) one.pulled = from_us(at->floor());
+          all[one.connection_id] = one;
+        });
+    // Each by an index that holds only what is still to be done: the many that are done are not counted.
+    session.query(
+        "SELECT o.connection_id, c.name, c.state, c.reason, o.state, COUNT(*), MIN(o.changed_us), MIN(o.hold_us) FROM "
+        "market_order o JOIN connection c ON c.id = o.connection_id WHERE o.state IN ('new', 'held') AND o.version > 0 "
+        "GROUP BY 1, 2, 3, 4, 5",
+        {}, [&](const Row& row) {
+          Standing& one = all[row.int64(0)];
+          one.connection_id = row.int64(0);
+          one.connection = row.text(1);
+          one.connection_state = row.text(2);
+          one.reason = row.text(3);
+          if (row.text(4) == "held") {
+            one.held = row.int64(5);
+            one.oldest_held = row.maybe_time(7);
+          } else {
+            one.waiting = row.int64(5);
+            one.oldest_waiting = row.maybe_time(6);
+          }
+        });
+    session.query("SELECT connection_id, COUNT(*) FROM market_order WHERE ack = 'due' GROUP BY 1", {},
+                  [&](const Row& row) {
+                    if (const auto one = all.find(row.int64(0)); one != all.end()) one->second.due_acks = row.int64(1);
+                  });
+    session.query("SELECT connection_id, COUNT(*) FROM market_order WHERE flag <> '' GROUP BY 1", {},
+                  [&](const Row& row) {
+                    if (const auto one = all.find(row.int64(0)); one != all.end()) one->second.flagged = row.int64(1);
+                  });
+  });
+  std::vector<Standing> out;
+  for (auto& [id, one] : all) out.push_back(std::move(one));
+  return out;
+}
+
 std::vector<MarketOrders::HoldGroup> MarketOrders::holds(const std::string& connection) {
   std::vector<HoldGroup> out;
   const auto read = [&](Session& session, std::string_view where, std::initializer_list<Param> params) {
@@ -457,13 +546,16 @@ struct Due {
   std::int64_t id, connection_id, odoo_connection_id, revision;
 };
 
-// New revisions for these, and jobs that import them.
-std::int64_t again(Session& session, const std::vector<Due>& due, const std::string& cause) {
+// New revisions for these, and jobs that import them. `by`: who wanted it; empty: nobody did.
+std::int64_t again(Session& session, const std::vector<Due>& due, const std::string& cause,
+                   const std::string& by = {}) {
   for (const auto& one : due)
     MarketOrders::enqueue_import(session, one.odoo_connection_id, one.connection_id, one.id, cause);
-  for (const auto& one : due)
+  for (const auto& one : due) {
+    if (!by.empty()) MarketOrders::tell(session, one.id, "retry", by);
     session.execute("UPDATE market_order SET revision = $2, hold_next_us = NULL WHERE id = $1",
                     {one.id, MarketOrders::next_revision(session, one.revision)});
+  }
   return static_cast<std::int64_t>(due.size());
 }
 
@@ -498,7 +590,7 @@ std::int64_t MarketOrders::retry(const std::string& connection, const std::strin
       sql += " ORDER BY o.id LIMIT 500";
       session.query(sql, params, [&](const Row& row) { due.push_back(due_of(row)); });
       more = due.size() == 500;
-      again(session, due, cause);
+      again(session, due, cause, cause);
       count += static_cast<std::int64_t>(due.size());
       if (!due.empty()) after = due.back().id;
     });
@@ -513,9 +605,10 @@ std::int64_t MarketOrders::adopt(const Owner& owner) {
   const auto look = [&](Session& session) {
     due.clear();
     session.query(
-        "SELECT id, connection_id, odoo_connection_id, revision FROM market_order WHERE connection_id = $1 AND "
-        "odoo_connection_id = 0 AND version > 0 ORDER BY id",
-        {owner.connection_id}, [&](const Row& row) { due.push_back(due_of(row)); });
+        "SELECT id, connection_id, odoo_connection_id, revision FROM market_order WHERE connection_id = $1 AND state "
+        "IN "
+        "('new', 'held') AND odoo_id = 0 AND odoo_connection_id <> $2 AND version > 0 ORDER BY id",
+        {owner.connection_id, owner.odoo_connection_id}, [&](const Row& row) { due.push_back(due_of(row)); });
   };
   store_.read(look);
   if (due.empty()) return 0;
@@ -523,9 +616,9 @@ std::int64_t MarketOrders::adopt(const Owner& owner) {
     look(session);
     for (auto& one : due) one.odoo_connection_id = owner.odoo_connection_id;
     count = again(session, due, "its Odoo is there now");
-    session.execute(
-        "UPDATE market_order SET odoo_connection_id = $2 WHERE connection_id = $1 AND odoo_connection_id = 0",
-        {owner.connection_id, owner.odoo_connection_id});
+    for (const auto& one : due)
+      session.execute("UPDATE market_order SET odoo_connection_id = $2 WHERE id = $1",
+                      {one.id, one.odoo_connection_id});
   });
   return count;
 }

@@ -93,6 +93,17 @@ class MarketOrders {
   /// By the hub's own number, the marketplace's id or its number. Throws not_found, or conflict if several are meant.
   MarketOrderRow get(const std::string& connection, const std::string& which);
 
+  /// How a connection's orders stand.
+  struct Standing {
+    std::int64_t connection_id = 0;
+    std::string connection, connection_state, reason;
+    std::int64_t waiting = 0, held = 0, due_acks = 0, flagged = 0;
+    std::optional<Time> oldest_waiting, oldest_held;
+    std::optional<Time> pulled;  ///< when the last pull that came to its end began
+  };
+  /// Of the connections that have orders or were pulled.
+  std::vector<Standing> standings();
+
   struct HoldGroup {
     std::string connection, code, message;
     std::int64_t orders = 0;
@@ -103,14 +114,25 @@ class MarketOrders {
   std::vector<HoldGroup> holds(const std::string& connection);
   /// Lets these be tried again now. How many.
   std::int64_t retry(const std::string& connection, const std::string& code, std::int64_t id, const std::string& cause);
-  /// Enqueues the orders that came while the Odoo they go to was not there. How many.
+  /// Enqueues the orders that came while the Odoo they go to was not there, or another one. How many.
   std::int64_t adopt(const Owner& owner);
   /// Enqueues what is held and whose time has come. How many.
   std::int64_t try_again(std::int64_t limit);
 
+  struct Event {
+    Time at{};
+    std::string what, message;
+    std::int64_t job_id = 0;  ///< 0: none
+  };
+  /// What happened to it, oldest first; of very many the newest.
+  std::vector<Event> story(std::int64_t id, std::int64_t limit = 500);
+  static void tell(store::Session& session, std::int64_t id, std::string_view what, std::string_view message,
+                   std::int64_t job_id = 0);
+
   /// Why an order is not imported, in the transaction that ends its job. `retry`: how soon it is tried again by itself,
   /// twice as long with each time; 0: not before something happens.
-  static void hold(store::Session& session, const MarketOrderRow& row, const Error& why, Micros retry);
+  static void hold(store::Session& session, const MarketOrderRow& row, const Error& why, Micros retry,
+                   std::int64_t job_id = 0);
   /// Enqueues the acknowledgement of an order whose newest version has been dealt with.
   static void enqueue_ack(store::Session& session, std::int64_t connection_id, std::int64_t id, bool single,
                           const std::string& cause);

@@ -60,7 +60,7 @@ MarketplaceSettings MarketplaceSettings::parse(const json& settings) {
       !std::all_of(out.currency.begin(), out.currency.end(), [](char c) { return c >= 'A' && c <= 'Z'; }))
     wrong(fmt::format("`{}` is no currency: it has three letters, such as EGP.", out.currency));
   out.poll = std::chrono::seconds(number(settings, "poll_seconds", 60, 1, 86'400));
-  out.lookback = std::chrono::hours(number(settings, "lookback_hours", 72, 0, 24 * 365));
+  out.lookback = std::chrono::hours(number(settings, "lookback_hours", 168, 0, 24 * 365));
   out.batch = static_cast<int>(number(settings, "batch_size", 100, 1, 1000));
   out.product_rules = rules(settings, "product_rules", kProductRules);
   out.customer_rules = rules(settings, "customer_rules", kCustomerRules);
@@ -92,7 +92,7 @@ std::vector<Connector::Setting> marketplace_settings() {
           {"salesperson", "number", false, 0, "id of the user that orders belong to; 0: nobody"},
           {"currency", "text", false, "EGP", "what amounts are in; an order that Odoo would make in another is held"},
           {"poll_seconds", "number", false, 60, "how often new orders are asked for"},
-          {"lookback_hours", "number", false, 72,
+          {"lookback_hours", "number", false, 168,
            "orders are asked for from so long before the last complete pull; 0: without any range"},
           {"batch_size", "number", false, 100, "orders, acknowledgements or products in one call, up to 1000"},
           {"product_rules", "list", false, json(kProductRules),

@@ -19,7 +19,7 @@ struct MarketplaceSettings {
   std::int64_t company = 0, warehouse = 0, pricelist = 0, salesperson = 0;  ///< ids in Odoo; 0: Odoo's own choice
   std::string currency = "EGP";
   Micros poll = std::chrono::seconds(60);
-  Micros lookback = std::chrono::hours(72);  ///< 0: no range is asked for
+  Micros lookback = std::chrono::hours(168);  ///< 0: no range is asked for
   int batch = 100;
   std::vector<std::string>
       product_rules;  ///< in order: `mapping`, `cartona_id`, `internal_id`, `barcode`, `default_code`

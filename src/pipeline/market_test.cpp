@@ -13,6 +13,7 @@
 #include "jobs/node.h"
 #include "jobs/queue.h"
 #include "pipeline/market_jobs.h"
+#include "pipeline/market_products.h"
 
 namespace dragoman::pipeline {
 namespace {
@@ -44,11 +45,7 @@ class Market : public tests::DeliveryStore {
     marketplaces_.emplace(*connections_, *connectors_, clock_);
     orders_.emplace(*store_, clock_);
     market_.emplace(
-        *orders_, *marketplaces_,
-        [this](std::int64_t id) {
-          return Destination{id, "main", odoo_};
-        },
-        "node test");
+        *orders_, *marketplaces_, [this](std::int64_t id) { return Destination{id, "main", odoo_}; }, "node test");
     kinds_.emplace(market_->kinds());
     queue_.emplace(*store_, *kinds_, random_, "test");
     node_.emplace(*queue_, clock_, jobs::NodeSettings{.name = "test"});
@@ -195,6 +192,7 @@ TEST_P(Market, AnOrderWithoutItsProductIsHeldWithAReasonAndNotAcknowledged) {
   EXPECT_TRUE(odoo_->orders.empty());
   EXPECT_TRUE(odoo_->partners.empty());
   EXPECT_EQ(shop_->all["A"].acknowledged, 0);
+  EXPECT_EQ(rows("SELECT fingerprint FROM alert", 1), "market:shop:import_notmatched");
   // No dead letter: the order waits, its job does not.
   EXPECT_EQ(rows("SELECT CAST(COUNT(*) AS TEXT) FROM job WHERE state = 6", 1), "0");
   EXPECT_EQ(rows("SELECT external_id, state FROM market_product", 2), "700|proposed");
@@ -253,6 +251,17 @@ TEST_P(Market, ABadAmountAndAnUnknownStateHoldTheOrder) {
   pull();
   EXPECT_EQ(order("A").hold_code, "unknown_state");
   EXPECT_NE(order("A").hold_message.find("teleported"), std::string::npos);
+}
+
+TEST_P(Market, AmountsThatNobodyCanReckonWithHoldTheOrder) {
+  add_shop();
+  shop_->change("A", [](auto& order) {
+    order.total = "1";
+    order.lines[0].quantity = order.lines[0].price = "999999999999999999999999";
+  });
+  pull();
+  EXPECT_EQ(order("A").hold_code, "decimal");
+  EXPECT_EQ(all(), "A|held|no");
 }
 
 TEST_P(Market, AChangeMakesItComeBackAndUpdatesTheLines) {
@@ -524,6 +533,62 @@ TEST_P(Market, ALinkByAPersonComesBeforeTheRulesAndBringsItsFactor) {
   store_->write([](store::Session& session) { session.execute("UPDATE market_product SET odoo_product_id = 61"); });
   pull();
   EXPECT_EQ(order("B").hold_code, "import_notmatched");
+}
+
+TEST_P(Market, LinkingAProductLetsHeldOrdersGo) {
+  add_shop();
+  odoo_->products = {{60, {.default_code = "other", .barcode = "", .cartona_id = ""}}};
+  shop_->change("A");
+  pull();
+  EXPECT_EQ(all(), "A|held|no");
+  MarketProducts products(*store_);
+  EXPECT_EQ(products.list({}).at(0).state, "proposed");
+  products.link(shop_id_, {.product = "700", .odoo_product_id = 60, .factor = 1}, "anna");
+  EXPECT_EQ(orders_->retry("shop", "import_notmatched", 0, "linked"), 1);
+  work();
+  EXPECT_EQ(all(), "A|imported|sent");
+  EXPECT_EQ(there("A").lines.at("1").product, 60);
+  EXPECT_EQ(products.get(shop_id_, "700").how, "person:anna");
+
+  // None of ours: what has it is held.
+  products.unlink(shop_id_, "700", true, "anna");
+  shop_->change("B");
+  pull();
+  EXPECT_EQ(order("B").hold_code, "product");
+  EXPECT_THROW(products.link(shop_id_, {.product = "700", .odoo_product_id = 60, .factor = 0}, "anna"), Error);
+  EXPECT_THROW(products.unlink(shop_id_, "none", false, "anna"), Error);
+}
+
+TEST_P(Market, AnOrderHasItsStoryAndAConnectionItsStanding) {
+  add_shop();
+  odoo_->products.clear();
+  shop_->change("A");
+  shop_->change("B", [](auto& order) { order.status = "returned"; });
+  pull();
+  try_again();
+  auto standing = orders_->standings().at(0);
+  EXPECT_EQ(standing.held, 1);
+  EXPECT_EQ(standing.flagged, 1);
+  EXPECT_TRUE(standing.pulled);
+  odoo_->products[51] = {.default_code = "T-1", .barcode = "", .cartona_id = ""};
+  orders_->retry("shop", "", order("A").id, "by anna");
+  work();
+  std::vector<std::string> told;
+  for (const auto& event : orders_->story(order("A").id)) told.push_back(event.what);
+  EXPECT_EQ(told, (std::vector<std::string>{"version", "held", "retry", "imported", "acknowledged"}));
+  standing = orders_->standings().at(0);
+  EXPECT_EQ(standing.held, 0);
+  EXPECT_EQ(standing.due_acks, 0);
+}
+
+TEST_P(Market, RemovingTheConnectionForgetsItsOrders) {
+  add_shop();
+  shop_->change("A");
+  pull();
+  connections_->remove("shop");
+  EXPECT_EQ(rows("SELECT external_id FROM market_order", 1), "");
+  EXPECT_EQ(rows("SELECT what FROM market_event", 1), "");
+  EXPECT_EQ(rows("SELECT external_id FROM market_product", 1), "");
 }
 
 TEST_P(Market, TwoShopsWithOnePhoneAreTwoCustomers) {

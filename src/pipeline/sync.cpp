@@ -513,8 +513,8 @@ class Worker {
 
   // Polls the models, kPollers at once. Returns the time that this took callers, all together.
   Micros poll_round(const Models& due, bool wide, std::map<std::string, Applied>& since_log,
-                    std::map<std::string, Micros>& lively_until, std::map<std::string, Micros>& parked, std::map<std::string, Micros>& schema_due,
-                    std::stop_token stop) {
+                    std::map<std::string, Micros>& lively_until, std::map<std::string, Micros>& parked,
+                    std::map<std::string, Micros>& schema_due, std::stop_token stop) {
     std::mutex results;  // guards the maps, and what follows
     std::vector<std::pair<std::int64_t, Time>> cursors;
     std::optional<Error> failure;
@@ -802,10 +802,11 @@ bool SyncService::captures(const Connection& connection) const {
 void SyncService::refuse_paused(const std::string& connection) {
   const Connection now = impl_->connections_.get(connection);
   if (!captures(now))
-    throw Error(Error::Kind::conflict,
-                fmt::format("Nothing is captured from `{}`, a connection of kind `{}`: `dragoman market pull {}` asks it "
-                            "for its orders.",
-                            connection, now.kind, connection));
+    throw Error(
+        Error::Kind::conflict,
+        fmt::format("Nothing is captured from `{}`, a connection of kind `{}`: `dragoman market pull {}` asks it "
+                    "for its orders.",
+                    connection, now.kind, connection));
   if (now.state == "paused")
     throw Error(Error::Kind::conflict, fmt::format("The connection `{}` is paused, so nothing is read through it. "
                                                    "`dragoman connection resume {}` goes on.",

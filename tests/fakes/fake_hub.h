@@ -14,6 +14,8 @@
 #include "pipeline/connections.h"
 #include "pipeline/inbox.h"
 #include "pipeline/mapping.h"
+#include "pipeline/market_orders.h"
+#include "pipeline/market_products.h"
 #include "pipeline/records.h"
 #include "pipeline/sync.h"
 #include "pipeline/sync_jobs.h"
@@ -77,6 +79,8 @@ struct FakeHub {
   jobs::Scheduler scheduler{*store, schedules};
   pipeline::Inbox inbox{*store, connectors};
   pipeline::Mapping mapping{*store};
+  pipeline::MarketOrders market{*store, clock};
+  pipeline::MarketProducts market_products{*store};
   ops::Services services{
       .store = *store,
       .tokens = tokens,
@@ -91,6 +95,8 @@ struct FakeHub {
       .scheduler = scheduler,
       .inbox = inbox,
       .mapping = mapping,
+      .market = market,
+      .market_products = market_products,
       .clock = clock,
       .config = [] { return std::vector<ops::ConfigLine>{{"store.url", "postgres://hub:***@db", "flag", "where"}}; },
       .rotate_key = [] { return std::int64_t{0}; },

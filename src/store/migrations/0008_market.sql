@@ -60,6 +60,18 @@ CREATE INDEX market_order_number ON market_order (number);
 CREATE INDEX market_order_odoo ON market_order (odoo_connection_id, odoo_id);
 CREATE INDEX market_order_again ON market_order (hold_next_us) WHERE state = 'held';
 CREATE INDEX market_order_ack ON market_order (connection_id) WHERE ack = 'due';
+CREATE INDEX market_order_flag ON market_order (connection_id) WHERE flag <> '';
+
+-- What happened to an order, for the people who ask: a line each.
+CREATE TABLE market_event (
+  id {{id}},
+  order_id {{int}} NOT NULL,
+  at_us {{int}} NOT NULL,
+  what TEXT NOT NULL,                 -- `version`, `held`, `imported`, `recorded`, `acknowledged`, `retry`, …
+  message TEXT NOT NULL,
+  job_id {{int}} NOT NULL DEFAULT 0   -- 0: none
+){{strict}};
+CREATE INDEX market_event_order ON market_event (order_id, id);
 
 -- Something that a marketplace offers of this supplier, and which product of Odoo it is.
 CREATE TABLE market_product (

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "base/clock.h"
+#include "base/secret.h"
+#include "http/client.h"
+#include "pipeline/connections.h"
+#include "pipeline/marketplace.h"
+
+namespace dragoman::connectors::cartona {
+
+struct CartonaSettings {
+  std::string url;  ///< without a slash at its end
+  Secret token;
+  std::string orders_path = "order/pull-orders", status_path = "order/update-order-status",
+              products_path = "supplier-product", update_path = "supplier-product/bulk-update";
+  std::map<std::string, pipeline::MarketState> states;
+  http::ClientSettings http;
+
+  /// Throws invalid, naming what is wrong: the address has to be https, but for this very machine.
+  static CartonaSettings parse(const nlohmann::json& settings, const Secret& token);
+};
+
+/// A supplier's account at Cartona.
+///
+/// Source  docs/reference/marketplace.md; what its API leaves open is taken in every form that is known.
+class Cartona final : public pipeline::Marketplace {
+ public:
+  Cartona(CartonaSettings settings, Clock& clock, std::unique_ptr<http::Client> http = nullptr);
+
+  std::string kind() const override { return "cartona"; }
+  std::unique_ptr<OrderPage> orders(const OrdersAsked& asked, std::stop_token stop) override;
+  pipeline::MarketOrder parse(std::string_view body) const override;
+  void acknowledge(std::span<const std::string> ids, std::stop_token stop) override;
+  void acknowledge_one(const std::string& id, std::stop_token stop) override;
+  void set_status(std::span<const StatusChange> changes, std::stop_token stop) override;
+  void set_status_one(const StatusChange& change, std::stop_token stop) override;
+  ProductPage products(int page, int per_page, std::stop_token stop) override;
+  void update_products(std::span<const pipeline::MarketProduct> changes, std::stop_token stop) override;
+  std::string test(std::stop_token stop) override;
+
+ private:
+  http::Response get(const std::string& path, const std::string& query, std::stop_token stop);
+  void post(const std::string& path, std::string body, std::stop_token stop);
+  http::Response call(http::Request request, std::stop_token stop);
+
+  const CartonaSettings settings_;
+  Clock& clock_;
+  const std::unique_ptr<http::Client> http_;
+};
+
+pipeline::Connector connector();
+
+}  // namespace dragoman::connectors::cartona

@@ -1,0 +1,486 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "jobs/board.h"
+#include "ops/catalog.h"
+#include "ops/shapes.h"
+#include "pipeline/connections.h"
+#include "pipeline/market_jobs.h"
+#include "pipeline/market_orders.h"
+#include "pipeline/market_products.h"
+#include "store/store.h"
+
+namespace dragoman::ops {
+namespace {
+
+using access::Role;
+using nlohmann::json;
+using pipeline::MarketOrderRow;
+using pipeline::MarketOrders;
+
+std::vector<Field> order_columns() {
+  return {
+      {.name = "id", .type = Type::integer, .doc = "the hub's number of it", .required = true},
+      {.name = "connection", .required = true},
+      {.name = "order", .doc = "the marketplace's own id", .required = true},
+      {.name = "number", .doc = "what people call it"},
+      {.name = "customer"},
+      {.name = "total", .doc = "decimal, as text", .required = true},
+      {.name = "currency", .hidden = true},
+      {.name = "status", .doc = "the marketplace's word"},
+      {.name = "state",
+       .doc = "`new`, `held`, `imported`, `cancelled` (nothing of it is left to do), or `ignored` (it never came to "
+              "Odoo)",
+       .required = true},
+      {.name = "odoo", .doc = "Odoo's name or id of it"},
+      {.name = "odoo_state", .doc = "what Odoo says, where that is known"},
+      {.name = "delivered_by"},
+      {.name = "sync_status", .doc = "`not_synced`, `syncing`, `synced` or `error`", .required = true},
+      {.name = "hold", .doc = "why it is held, in a word"},
+      {.name = "reason", .doc = "why it is held"},
+      {.name = "flag", .doc = "what a person should see to, in a word"},
+      {.name = "flag_reason", .doc = "what a person should see to", .hidden = true},
+      {.name = "means", .doc = "what the marketplace's word means: `pending`, `approved`, …", .hidden = true},
+      {.name = "acknowledged", .type = Type::time, .doc = "when the marketplace was told", .hidden = true},
+      {.name = "payment", .hidden = true},
+      {.name = "needs_otp",
+       .type = Type::boolean,
+       .doc = "to call it delivered takes a code that the shop has",
+       .hidden = true},
+      {.name = "version", .type = Type::integer, .doc = "how often it changed", .hidden = true},
+      {.name = "odoo_id", .type = Type::integer, .hidden = true},
+      {.name = "odoo_total", .hidden = true},
+      {.name = "sync_message", .hidden = true},
+      {.name = "ordered", .type = Type::time, .hidden = true},
+      {.name = "seen", .type = Type::time, .doc = "first", .required = true},
+      {.name = "changed", .type = Type::time, .hidden = true},
+      {.name = "held_since", .type = Type::time, .hidden = true},
+      {.name = "next_try", .type = Type::time, .doc = "of one that is held", .hidden = true},
+      {.name = "imported", .type = Type::time, .hidden = true}};
+}
+
+json shape(const MarketOrderRow& row) {
+  const bool held = row.state == "held";
+  return {{"id", row.id},
+          {"connection", row.connection},
+          {"order", row.external_id},
+          {"number", row.number},
+          {"customer", row.customer},
+          {"total", row.total},
+          {"currency", row.currency},
+          {"status", row.status},
+          {"state", row.state},
+          {"odoo", !row.odoo_name.empty() ? row.odoo_name
+                   : row.odoo_id > 0      ? fmt::format("sale.order:{}", row.odoo_id)
+                                          : std::string()},
+          {"odoo_state", row.odoo_state},
+          {"delivered_by", row.delivered_by},
+          {"sync_status", row.sync_status},
+          {"hold", held ? row.hold_code : ""},
+          {"reason", held ? row.hold_message : ""},
+          {"flag", row.flag},
+          {"flag_reason", row.flag_message},
+          {"means", row.market_state},
+          {"acknowledged", row.ack == "sent" ? time_or_null(row.acked) : json(nullptr)},
+          {"payment", row.payment},
+          {"needs_otp", row.needs_otp},
+          {"version", row.version},
+          {"odoo_id", row.odoo_id > 0 ? json(row.odoo_id) : json(nullptr)},
+          {"odoo_total", row.odoo_total},
+          {"sync_message", row.sync_message},
+          {"ordered", time_or_null(row.ordered)},
+          {"seen", format_iso(row.seen)},
+          {"changed", format_iso(row.changed)},
+          {"held_since", held ? time_or_null(row.held_since) : json(nullptr)},
+          {"next_try", held ? time_or_null(row.hold_next) : json(nullptr)},
+          {"imported", time_or_null(row.imported)}};
+}
+
+Field market_field() {
+  return {
+      .name = "connection", .doc = "name of the connection to the marketplace", .required = true, .positional = true};
+}
+
+// The connection, which has to be a marketplace's.
+pipeline::Connection market_of(Context& context, const std::string& name) {
+  auto connection = context.services.connections.get(name);
+  if (!context.services.connectors.get(connection.kind).make_marketplace)
+    throw Error(Error::Kind::invalid,
+                fmt::format("`{}` is a connection of kind `{}`, which is no marketplace.", name, connection.kind));
+  return connection;
+}
+
+std::string who(const Context& context) {
+  return context.actor.empty() ? context.caller : context.actor;
+}
+
+std::vector<Field> product_columns() {
+  return {{.name = "id", .type = Type::integer, .doc = "the hub's number of it", .required = true},
+          {.name = "connection", .required = true},
+          {.name = "product", .doc = "the marketplace's own id", .required = true},
+          {.name = "code", .doc = "the supplier's own code of it, as the marketplace has it"},
+          {.name = "name"},
+          {.name = "unit"},
+          {.name = "unit_count", .doc = "pieces in the unit", .hidden = true},
+          {.name = "state",
+           .doc = "`proposed` (the rules find it, or nobody has linked it), `linked`, or `ignored`",
+           .required = true},
+          {.name = "odoo_product", .type = Type::integer, .doc = "id of the variant in Odoo"},
+          {.name = "factor", .doc = "Odoo's units in one of the marketplace's, decimal, as text", .required = true},
+          {.name = "how", .doc = "the rule that found it, or `person:` and who linked it"},
+          {.name = "changed", .type = Type::time, .hidden = true}};
+}
+
+json shape(const pipeline::MarketProductRow& row) {
+  return {{"id", row.id},
+          {"connection", row.connection},
+          {"product", row.external_id},
+          {"code", row.internal_code},
+          {"name", row.name},
+          {"unit", row.unit},
+          {"unit_count", row.unit_count},
+          {"state", row.state},
+          {"odoo_product", row.odoo_product_id > 0 ? json(row.odoo_product_id) : json(nullptr)},
+          {"factor", row.factor},
+          {"how", row.how},
+          {"changed", format_iso(row.changed)}};
+}
+
+Field product_field() {
+  return {.name = "product", .doc = "the marketplace's id of it", .required = true, .positional = true};
+}
+
+// What may be mended by another link is tried again at once.
+std::int64_t retry_products(Context& context, const std::string& connection, const std::string& why) {
+  std::int64_t count = 0;
+  for (const char* code : {"import_notmatched", "import_ambiguous", "import_total", "product"})
+    count += context.services.market.retry(connection, code, 0, why);
+  return count;
+}
+
+std::vector<Operation> product_operations() {
+  std::vector<Operation> all;
+  all.push_back({
+      .name = "market products",
+      .summary = "Lists the products of marketplaces, and which of Odoo's each is",
+      .description =
+          "Those that were on orders so far. Page with `after`: the `next` of the answer before. `next` is null "
+          "on the last page.",
+      .method = "GET",
+      .path = "/market/products",
+      .permission = Role::viewer,
+      .inputs = {{.name = "connection", .doc = "only of this connection"},
+                 {.name = "state", .doc = "only these", .choices = {"proposed", "linked", "ignored"}},
+                 {.name = "text", .doc = "only with this id, code or name, exactly"},
+                 {.name = "after", .type = Type::integer, .doc = "numbers above it"},
+                 limit_field(100, 1000)},
+      .output = {.fields = {{.name = "next", .type = Type::integer, .doc = "`after` of the next page"}},
+                 .rows = "products",
+                 .columns = product_columns()},
+      .run =
+          [](Context& context, const json& input) {
+            pipeline::MarketProducts::Filter filter;
+            filter.connection = input.value("connection", "");
+            if (!filter.connection.empty()) market_of(context, filter.connection);
+            filter.state = input.value("state", "");
+            filter.text = input.value("text", "");
+            filter.after = maybe_integer(input, "after").value_or(0);
+            filter.limit = input.at("limit");
+            const auto found = context.services.market_products.list(filter);
+            json rows = json::array();
+            for (const auto& row : found) rows.push_back(shape(row));
+            const bool more = static_cast<std::int64_t>(found.size()) == filter.limit;
+            return dump({{"products", rows}, {"next", more ? json(found.back().id) : json(nullptr)}});
+          },
+  });
+  auto linked = product_columns();
+  linked.push_back({.name = "retried", .type = Type::integer, .doc = "orders that were held and are tried again"});
+  all.push_back({
+      .name = "market link",
+      .summary = "Says which product of Odoo a marketplace's product is",
+      .description = "It goes before every rule. Orders that are held for want of it are tried again at once.",
+      .method = "POST",
+      .path = "/connections/{connection}/market/products/{product}/link",
+      .permission = Role::user,
+      .inputs = {market_field(),
+                 product_field(),
+                 {.name = "odoo_product",
+                  .type = Type::integer,
+                  .doc = "id of the variant in Odoo",
+                  .required = true,
+                  .min = 1,
+                  .positional = true},
+                 {.name = "factor",
+                  .doc = "Odoo's units in one of the marketplace's: quantities are multiplied by it, prices divided",
+                  .fallback = R"("1")"}},
+      .output = {.fields = linked},
+      .run =
+          [](Context& context, const json& input) {
+            const auto connection = market_of(context, input.at("connection"));
+            pipeline::MarketProducts::Link link;
+            link.product = input.at("product");
+            link.odoo_product_id = input.at("odoo_product");
+            link.factor = Decimal::of(input.at("factor").get<std::string>());
+            const auto row = context.services.market_products.link(connection.id, link, context.caller);
+            json answer = shape(row);
+            answer["retried"] = retry_products(context, connection.name,
+                                               fmt::format("`{}` was linked by {}", link.product, who(context)));
+            return dump(answer);
+          },
+      .slow = true,
+  });
+  all.push_back({
+      .name = "market unlink",
+      .summary = "Leaves a marketplace's product to the rules again, or marks it as none of ours",
+      .description = "Orders that are in Odoo stay as they are.",
+      .method = "POST",
+      .path = "/connections/{connection}/market/products/{product}/unlink",
+      .permission = Role::user,
+      .inputs = {market_field(),
+                 product_field(),
+                 {.name = "ignore",
+                  .type = Type::boolean,
+                  .doc = "it is none of ours: an order that has it is held",
+                  .fallback = "false"}},
+      .output = {.fields = linked},
+      .run =
+          [](Context& context, const json& input) {
+            const auto connection = market_of(context, input.at("connection"));
+            const std::string product = input.at("product");
+            const bool ignore = input.at("ignore");
+            const auto row = context.services.market_products.unlink(connection.id, product, ignore, context.caller);
+            json answer = shape(row);
+            answer["retried"] = ignore ? 0
+                                       : retry_products(context, connection.name,
+                                                        fmt::format("`{}` was unlinked by {}", product, who(context)));
+            return dump(answer);
+          },
+      .slow = true,
+  });
+  return all;
+}
+
+}  // namespace
+
+std::vector<Operation> market_operations() {
+  std::vector<Operation> all;
+  all.push_back({
+      .name = "market orders",
+      .summary = "Lists the orders of marketplaces, the newest first",
+      .description = "Page with `before`: the `next` of the answer before. `next` is null on the last page.",
+      .method = "GET",
+      .path = "/market/orders",
+      .permission = Role::viewer,
+      .inputs =
+          {{.name = "connection", .doc = "only of this connection"},
+           {.name = "state", .doc = "only these", .choices = {"new", "held", "imported", "cancelled", "ignored"}},
+           {.name = "means",
+            .doc = "only where the marketplace's state means this",
+            .choices = {"pending", "editing", "approved", "assigned", "delivered", "cancelled", "returned", "unknown"}},
+           {.name = "delivered_by", .doc = "only these, such as `delivered_by_supplier`"},
+           {.name = "sync_status", .doc = "only these", .choices = {"not_synced", "syncing", "synced", "error"}},
+           {.name = "hold", .doc = "only what is held for this reason, as `market holds` names it"},
+           {.name = "text", .doc = "only with this number, id, customer or name in Odoo, exactly"},
+           {.name = "flagged", .type = Type::boolean, .doc = "only what a person should see to", .fallback = "false"},
+           {.name = "before", .type = Type::integer, .doc = "numbers below it"},
+           limit_field(100, 1000)},
+      .output = {.fields = {{.name = "next", .type = Type::integer, .doc = "`before` of the next page"}},
+                 .rows = "orders",
+                 .columns = order_columns()},
+      .run =
+          [](Context& context, const json& input) {
+            MarketOrders::Filter filter;
+            filter.connection = input.value("connection", "");
+            if (!filter.connection.empty()) market_of(context, filter.connection);
+            filter.state = input.value("state", "");
+            filter.market_state = input.value("means", "");
+            filter.delivered_by = input.value("delivered_by", "");
+            filter.sync_status = input.value("sync_status", "");
+            filter.hold_code = input.value("hold", "");
+            if (!filter.hold_code.empty()) filter.state = "held";
+            filter.text = input.value("text", "");
+            filter.flagged = input.at("flagged");
+            filter.before = maybe_integer(input, "before").value_or(0);
+            filter.limit = input.at("limit");
+            const auto found = context.services.market.list(filter);
+            json rows = json::array();
+            for (const auto& row : found) rows.push_back(shape(row));
+            const bool more = static_cast<std::int64_t>(found.size()) == filter.limit;
+            return dump({{"orders", rows}, {"next", more ? json(found.back().id) : json(nullptr)}});
+          },
+  });
+  auto columns = order_columns();
+  for (auto& column : columns) column.hidden = false;
+  all.push_back({
+      .name = "market order",
+      .summary = "Shows an order of a marketplace, and what happened to it",
+      .description = "Its versions, byte for byte, are the records of the model `order`: `dragoman record history "
+                     "CONNECTION order ID`, with the hub's number of it.",
+      .method = "GET",
+      .path = "/connections/{connection}/orders/{order}",
+      .permission = Role::viewer,
+      .inputs = {market_field(),
+                 {.name = "order",
+                  .doc = "the marketplace's id or number of it, or the hub's own",
+                  .required = true,
+                  .positional = true}},
+      .output = {.fields = columns,
+                 .rows = "story",
+                 .columns = {{.name = "at", .type = Type::time, .required = true},
+                             {.name = "what",
+                              .doc = "`version`, `held`, `imported`, `recorded`, `acknowledged`, `retry`",
+                              .required = true},
+                             {.name = "message", .required = true},
+                             {.name = "job", .type = Type::integer, .doc = "which did it"}}},
+      .run =
+          [](Context& context, const json& input) {
+            market_of(context, input.at("connection"));
+            const auto row = context.services.market.get(input.at("connection"), input.at("order"));
+            json story = json::array();
+            for (const auto& event : context.services.market.story(row.id))
+              story.push_back({{"at", format_iso(event.at)},
+                               {"what", event.what},
+                               {"message", event.message},
+                               {"job", event.job_id > 0 ? json(event.job_id) : json(nullptr)}});
+            json answer = shape(row);
+            answer["story"] = std::move(story);
+            return dump(answer);
+          },
+  });
+  all.push_back({
+      .name = "market pull",
+      .summary = "Asks a marketplace for its orders now, not only when it is time",
+      .description =
+          "Enqueues the job that does it, and answers at once. Where one waits or runs already, that one serves.",
+      .method = "POST",
+      .path = "/connections/{connection}/market/pull",
+      .permission = Role::user,
+      .inputs = {market_field()},
+      .output =
+          {.fields = {{.name = "job", .type = Type::integer, .doc = "number of the job", .required = true},
+                      {.name = "folded", .type = Type::boolean, .doc = "one was there already", .required = true}}},
+      .run =
+          [](Context& context, const json& input) {
+            const auto connection = market_of(context, input.at("connection"));
+            if (connection.state != "active")
+              throw Error(Error::Kind::conflict,
+                          fmt::format("The connection `{0}` is {1}{2} `dragoman connection resume {0}` goes on.",
+                                      connection.name, connection.state == "error" ? "in error" : connection.state,
+                                      connection.reason.empty() ? "." : ": " + connection.reason + "."));
+            jobs::Enqueued enqueued;
+            context.services.store.write([&](store::Session& session) {
+              enqueued = pipeline::MarketJobs::enqueue_pull(session, connection.id, "asked for by " + who(context));
+            });
+            return dump({{"job", enqueued.id}, {"folded", enqueued.folded}});
+          },
+      .status = 202,
+  });
+  all.push_back({
+      .name = "market holds",
+      .summary = "Lists what holds orders back, like with like, and how many each",
+      .description =
+          "Mend the cause once, then `market retry --hold` tries all of a kind again. They are tried again by "
+          "themselves, too, ever more seldom, up to once an hour.",
+      .method = "GET",
+      .path = "/market/holds",
+      .permission = Role::viewer,
+      .inputs = {{.name = "connection", .doc = "only of this connection"}},
+      .output = {.rows = "holds",
+                 .columns = {{.name = "connection", .required = true},
+                             {.name = "hold", .doc = "the reason, in a word", .required = true},
+                             {.name = "orders", .type = Type::integer, .doc = "how many", .required = true},
+                             {.name = "oldest", .type = Type::time, .doc = "since when the first of them"},
+                             {.name = "example", .doc = "one of them", .required = true},
+                             {.name = "reason", .doc = "of one of them", .required = true}}},
+      .run =
+          [](Context& context, const json& input) {
+            const std::string connection = input.value("connection", "");
+            if (!connection.empty()) market_of(context, connection);
+            json rows = json::array();
+            for (const auto& group : context.services.market.holds(connection))
+              rows.push_back({{"connection", group.connection},
+                              {"hold", group.code},
+                              {"orders", group.orders},
+                              {"oldest", time_or_null(group.oldest)},
+                              {"example", group.example},
+                              {"reason", group.message}});
+            return dump({{"holds", rows}});
+          },
+  });
+  all.push_back({
+      .name = "market retry",
+      .summary = "Tries orders again that are held: one, all of a kind, or all of a marketplace",
+      .description =
+          "An order that is named is brought into Odoo anew, held or not: what Odoo has of it already is left "
+          "as it is.",
+      .method = "POST",
+      .path = "/connections/{connection}/market/retry",
+      .permission = Role::user,
+      .inputs = {market_field(),
+                 {.name = "order", .doc = "only this one: its id or number"},
+                 {.name = "hold", .doc = "only what is held for this reason, as `market holds` names it"},
+                 {.name = "reason", .doc = "why, for those who wonder later", .fallback = R"("")"}},
+      .output = {.fields = {{.name = "orders", .type = Type::integer, .doc = "how many", .required = true}}},
+      .run =
+          [](Context& context, const json& input) {
+            const auto connection = market_of(context, input.at("connection"));
+            const std::string order = input.value("order", ""), hold = input.value("hold", "");
+            if (!order.empty() && !hold.empty()) throw Error(Error::Kind::invalid, "Give `order` or `hold`, not both.");
+            const std::int64_t id = order.empty() ? 0 : context.services.market.get(connection.name, order).id;
+            const std::string why = input.value("reason", "");
+            const auto count = context.services.market.retry(connection.name, hold, id,
+                                                             "by " + who(context) + (why.empty() ? "" : ": " + why));
+            return dump({{"orders", count}});
+          },
+      .slow = true,
+  });
+  all.push_back({
+      .name = "market status",
+      .summary = "Shows how the orders of each marketplace stand",
+      .method = "GET",
+      .path = "/market/status",
+      .permission = Role::viewer,
+      .output = {.rows = "connections",
+                 .columns = {{.name = "connection", .required = true},
+                             {.name = "state", .doc = "of the connection", .required = true},
+                             {.name = "pulled", .type = Type::time, .doc = "when the last complete pull began"},
+                             {.name = "waiting",
+                              .type = Type::integer,
+                              .doc = "orders on their way to Odoo",
+                              .required = true},
+                             {.name = "held", .type = Type::integer, .doc = "orders that are held", .required = true},
+                             {.name = "acknowledgements",
+                              .type = Type::integer,
+                              .doc = "that the marketplace has not had yet",
+                              .required = true},
+                             {.name = "flagged",
+                              .type = Type::integer,
+                              .doc = "orders with something that a person should see to",
+                              .required = true},
+                             {.name = "oldest_waiting", .type = Type::time},
+                             {.name = "oldest_held", .type = Type::time},
+                             {.name = "reason", .doc = "why the connection is not active"}}},
+      .run =
+          [](Context& context, const json&) {
+            json rows = json::array();
+            for (const auto& one : context.services.market.standings())
+              rows.push_back({{"connection", one.connection},
+                              {"state", one.connection_state},
+                              {"pulled", time_or_null(one.pulled)},
+                              {"waiting", one.waiting},
+                              {"held", one.held},
+                              {"acknowledgements", one.due_acks},
+                              {"flagged", one.flagged},
+                              {"oldest_waiting", time_or_null(one.oldest_waiting)},
+                              {"oldest_held", time_or_null(one.oldest_held)},
+                              {"reason", one.reason}});
+            return dump({{"connections", rows}});
+          },
+  });
+  for (auto& operation : product_operations()) all.push_back(std::move(operation));
+  return all;
+}
+
+}  // namespace dragoman::ops
