@@ -1,30 +1,43 @@
 # Dragoman procedure: import
-# Version: 1
-# Summary: creates and updates records with their children, once per external key
+# Version: 2
+# Summary: creates and updates records with their children, once per external key, and takes orders through their steps
 #
 # Runs as a server action on Odoo 14 to 19. Their checkers of such code decide how it is written: no import, no `with`,
 # no class, no closure, no f-string, no `del d[k]`, and `try` inside functions only.
 #
 # Takes from the context:
-#   {"dragoman": {"items": [ITEM…], "atomic": false}}  or  {"dragoman": {"find": [{"model", "key"}…]}}
+#   {"dragoman": {"items": [ITEM…], "atomic": false, "names": NAMES}}  or  {"dragoman": {"find": [{"model", "key"}…]}}
 #   ITEM: {"key", "model", "values": {field: value},
 #          "children": {one2many field: [{"key", "values"}…]},
 #          "version": n,        optional: what is applied never goes back to a smaller one
 #          "digest": "…",       optional: of values and children; made here if it is not given
 #          "call": "method",    optional: called on the record afterwards, once and never again; one of CALLS
-#          "recreate": false}   true: make anew what somebody has deleted in Odoo
-# A value that refers to another record is its id, {"key": "…"} (of the field's model; in one batch in any order), or
-# {"ref": "base.eg"}. A list of such values replaces the links; Odoo's own commands are taken, too.
+#          "recreate": false,   true: make anew what somebody has deleted in Odoo
+#          "names": NAMES,      optional: {model: {a name in values or domains: the field where there is none such}}
+#          "replace": [field…]  optional: children of ours that are not in the list any more go, too
+#   and of a sale.order, all optional:
+#          "currency": "EGP",   the order's, or it is refused (dragoman.Currency)
+#          "expect": {"amount_total": "530.00", "amount_untaxed": "…"}, rounded to the currency (dragoman.Total)
+#          "steps": [word…],    one of STEPS each, done in their order; a step that is done already does nothing
+#          "partial": false}    true: the step `deliver` delivers what there is and leaves the rest to a backorder
+# A value that refers to another record is its id, {"key": "…"} (of the field's model; in one batch in any order),
+# {"ref": "base.eg"}, or {"key", "model", "match": [[rule, domain]…], "values": {…}, "own": false}: the record that the key
+# stands for; else the one record that the first rule with any hit finds, which the key stands for from now on; else, if
+# there are `values`, a new one. `own`: a record that another key stands for is no hit. A list of such values replaces
+# the links; Odoo's own commands are taken, too. A field whose name ends in `?` is left out where the model has none such
+# (in a domain: finds nothing); numbers may be text; taxes and unit of order lines may have their name of any version.
 #
-# Answers {"procedure", "version", "items": [{"key", "model", "outcome", "id", "children": {key: id}, "error": {"name",
-# "message"}}…]} in the order of the items. outcome is created, updated, unchanged (that digest was applied before),
-# skipped (a later version was applied before) or error; of `find`: found, missing, deleted.
+# Answers {"procedure", "version", "items": [{"key", "model", "outcome", "id", "children": {key: id}, "links": {key:
+# {"model", "id", "how"}}, "flag": {"name", "message"}, "error": {"name", "message"}}…]} in the order of the items.
+# outcome is created, updated, unchanged (that digest was applied before), skipped (a later version was applied before) or
+# error; of `find`: found, missing, deleted. links: the references by match; how is `key`, the rule, or `created`. flag:
+# all was done but for what it says.
 #
 # The keys are rows of dragoman_key. A caller claims them before anything else; of two callers with one key the later
 # waits for the earlier, gets a serialization failure, and is run again by Odoo itself with the other's rows in sight.
 
 PROCEDURE = 'import'
-VERSION = 1
+VERSION = 2
 
 # What may be called afterwards: each takes no argument and is what a button of Odoo's own forms does.
 CALLS = {
@@ -50,6 +63,17 @@ CALLS = {
     'button_cancel': lambda r: r.button_cancel(),
     'button_draft': lambda r: r.button_draft(),
 }
+
+# What may be done to an order after its values; each looks first whether it is done already.
+STEPS = ('confirm', 'reserve', 'deliver', 'no_delivery', 'cancel')
+
+# What the marketplace says of an order is written down whatever became of the order; all else of a closed one stays.
+NOTES = ('cartona_id', 'delivered_by', 'is_marketplace_order')
+
+# What one version calls otherwise than another.
+OTHER_NAMES = {('sale.order.line', 'tax_ids'): 'tax_id', ('sale.order.line', 'tax_id'): 'tax_ids',
+               ('sale.order.line', 'product_uom_id'): 'product_uom',
+               ('sale.order.line', 'product_uom'): 'product_uom_id'}
 
 # Whoever could write these would own the database: they are not for importing.
 REFUSED = ('ir.', 'base.', 'base_', 'res.users', 'res.groups', 'res.config', 'mail.template', 'fetchmail.', 'auth')
@@ -112,6 +136,11 @@ def is_about_the_item(error):
     return state is None or state[:2] in ('22', '23', 'P0')
 
 
+def is_only_the_items(error):
+    # After an error of the database nothing goes on before the savepoint.
+    return sql_state(error) is None and is_about_the_item(error)
+
+
 def sql_message(error, message):
     # Odoo's own words where this version has them (17 and later).
     try:
@@ -151,35 +180,80 @@ def check_model(model):
             raise problem('Refused', 'Records of %s are not imported: they decide who may do what.' % model)
 
 
-def gather_one(comodel, value, found):
+def field_name(names, model, name):
+    # The field in this Odoo, or None if it is left out.
+    optional = name.endswith('?')
+    if optional:
+        name = name[:-1]
+    fields = SUDO[model]._fields
+    if name not in fields:
+        name = names.get(model, {}).get(name, OTHER_NAMES.get((model, name), name))
+    return None if optional and name not in fields else name
+
+
+def gather_one(comodel, value, found, depth):
     # What is no text is no key, and is refused when it is resolved.
     if isinstance(value, dict) and isinstance(value.get('key'), str):
         model = value.get('model') or comodel
-        if isinstance(model, str):
-            found.append((model, value['key']))
+        if not isinstance(model, str):
+            return
+        pair = (model, value['key'])
+        found['refs'].append(pair)
+        if 'match' not in value and 'values' not in value:
+            return
+        check_wanted(model, value)
+        found['top'].append(pair)
+        if pair not in found['wanted']:
+            inner = {'refs': [], 'wanted': {}, 'top': [], 'names': found['names']}
+            gather(model, value.get('values') or {}, inner, depth + 1)
+            found['refs'].extend(inner['refs'])
+            found['wanted'].update(inner['wanted'])
+            found['wanted'][pair] = {'match': value.get('match') or [], 'values': value.get('values'),
+                                     'own': bool(value.get('own')), 'depth': depth, 'inner': inner['top']}
 
 
-def gather(model, values, found):
+def check_wanted(model, value):
+    check_model(model)
+    check_key(value['key'])
+    if '\n' in value['key'] or '\t' in value['key']:
+        raise problem('Item', 'A key that is looked for holds no line ends and no tabs.')
+    if value.get('values') is not None and not isinstance(value['values'], dict):
+        raise problem('Item', '`values` of a reference is an object.')
+    match = value.get('match') or []
+    if not isinstance(match, list):
+        raise problem('Item', '`match` is a list of rules, each its name and its domain.')
+    for rule in match:
+        if not isinstance(rule, list) or len(rule) != 2 or not isinstance(rule[0], str) \
+                or not isinstance(rule[1], list) or not rule[1]:
+            raise problem('Item', '`match` is a list of rules, each its name and its domain.')
+
+
+def gather(model, values, found, depth=0):
     # The keys that values refer to.
+    if depth > 4:
+        raise problem('Item', 'References lie more than four deep in each other.')
     fields = SUDO[model]._fields
-    for name in values:
-        value = values[name]
-        if not isinstance(value, (dict, list)) or name not in fields:
+    for given in values:
+        value = values[given]
+        if not isinstance(value, (dict, list)):
+            continue
+        name = field_name(found['names'], model, given)
+        if name not in fields:
             continue
         comodel = fields[name].comodel_name
         if isinstance(value, dict):
-            gather_one(comodel, value, found)
+            gather_one(comodel, value, found, depth)
             continue
         for part in value:
             if not isinstance(part, list):
-                gather_one(comodel, part, found)
+                gather_one(comodel, part, found, depth)
             elif len(part) > 2 and isinstance(part[2], dict):
-                gather(comodel, part[2], found)
+                gather(comodel, part[2], found, depth + 1)
             elif len(part) > 2 and isinstance(part[2], list):
                 for one in part[2]:
-                    gather_one(comodel, one, found)
+                    gather_one(comodel, one, found, depth)
             elif len(part) > 1:
-                gather_one(comodel, part[1], found)
+                gather_one(comodel, part[1], found, depth)
 
 
 def check_key(key):
@@ -188,7 +262,56 @@ def check_key(key):
         raise problem('Item', 'An external key is a text of 1 to 500 bytes.')
 
 
-def normalise(raw):
+def check_names(names):
+    if not isinstance(names, dict):
+        raise problem('Item', '`names` is an object of models, each an object of names.')
+    for model in names:
+        if not isinstance(names[model], dict):
+            raise problem('Item', '`names` is an object of models, each an object of names.')
+        for name in names[model]:
+            if not isinstance(names[model][name], str):
+                raise problem('Item', 'A name in `names` is a text.')
+    return names
+
+
+def read_number(text, what):
+    try:
+        return float(text)
+    except Exception:
+        raise problem('Item', '`%s` is no number: %s.' % (what, text))
+
+
+def check_order(raw, model, item):
+    # What only orders have.
+    for name in ('steps', 'expect', 'currency'):
+        if raw.get(name) and model != 'sale.order':
+            raise problem('Item', '`%s` is for sale.order, not for %s.' % (name, model))
+    steps = raw.get('steps') or []
+    if not isinstance(steps, list):
+        raise problem('Item', '`steps` is a list.')
+    for step in steps:
+        if step not in STEPS:
+            raise problem('Item', '`%s` is none of the steps: %s.' % (step, ', '.join(STEPS)))
+    expect = raw.get('expect') or {}
+    if not isinstance(expect, dict):
+        raise problem('Item', '`expect` is an object.')
+    for name in expect:
+        if name not in ('amount_total', 'amount_untaxed', 'amount_tax'):
+            raise problem('Item', '`%s` is none of the amounts of an order.' % name)
+        read_number(expect[name], name)
+    if steps or expect:
+        for name in item['children']:
+            for child in item['children'][name]:
+                quantity = (child.get('values') or {}).get('product_uom_qty')
+                if quantity is not None and not read_number(quantity, 'product_uom_qty') >= 0:
+                    raise problem('Quantity', 'The line `%s` has the quantity %s.' % (child['key'], quantity))
+    item['steps'] = steps
+    item['expect'] = expect
+    item['currency'] = raw.get('currency') or ''
+    item['partial'] = bool(raw.get('partial'))
+
+
+def normalise(raw, names):
     if not isinstance(raw, dict):
         raise problem('Item', 'An item is an object with `key`, `model` and `values`.')
     check_key(raw.get('key'))
@@ -207,8 +330,17 @@ def normalise(raw):
     if call and call not in CALLS:
         raise problem('Item', '`%s` is none of the methods that are called after an import: %s.'
                       % (call, ', '.join(sorted(CALLS))))
-    refs = []
-    gather(model, values, refs)
+    if raw.get('names'):
+        names = dict(names)
+        names.update(check_names(raw['names']))
+    found = {'refs': [], 'wanted': {}, 'top': [], 'names': names}
+    gather(model, values, found)
+    replace = raw.get('replace') or []
+    if not isinstance(replace, list):
+        raise problem('Item', '`replace` is a list of lists of children.')
+    for name in replace:
+        if name not in children:
+            raise problem('Item', '`%s` is to be replaced, and no children are given for it.' % name)
     pairs = [(model, raw['key'])]
     fields = SUDO[model]._fields
     for name in children:
@@ -226,15 +358,17 @@ def normalise(raw):
             if pair in pairs:
                 raise problem('Children', 'The key `%s` is given to two children.' % child['key'])
             pairs.append(pair)
-            gather(comodel, child.get('values') or {}, refs)
-    return {'key': raw['key'], 'model': model, 'values': values, 'children': children, 'version': version,
+            gather(comodel, child.get('values') or {}, found)
+    item = {'key': raw['key'], 'model': model, 'values': values, 'children': children, 'version': version,
             'digest': raw.get('digest'), 'call': call, 'recreate': bool(raw.get('recreate')), 'pairs': pairs,
-            'refs': refs, 'wave': 0}
+            'refs': found['refs'], 'wanted': found['wanted'], 'top': found['top'], 'names': names, 'replace': replace, 'wave': 0}
+    check_order(raw, model, item)
+    return item
 
 
-def try_normalise(raw):
+def try_normalise(raw, names):
     try:
-        return normalise(raw)
+        return normalise(raw, names)
     except Exception as error:
         if not is_about_the_item(error):
             raise
@@ -303,13 +437,13 @@ def in_waves(items):
 
 # ---------------------------------------------------------------- keys
 
-COLUMNS = 'k.model, k.key, k.res_id, k.version, k.digest, k.called, k.parent_model, k.parent_key'
+COLUMNS = 'k.model, k.key, k.res_id, k.version, k.digest, k.called, k.parent_model, k.parent_key, k.links'
 
 
 def put_rows(keys, rows):
     for row in rows:
         keys[(row[0], row[1])] = {'res_id': row[2], 'version': row[3], 'digest': row[4], 'called': row[5] or '',
-                                  'parent': (row[6], row[7]), 'there': False}
+                                  'parent': (row[6], row[7]), 'links': row[8] or '', 'there': False, 'how': 'key'}
 
 
 def select(pairs, tail):
@@ -343,14 +477,24 @@ def add_children(keys, parents):
 
 
 def claim(items):
-    # Rows of all keys that these items write, locked; new keys become rows before anything else is done.
+    # Rows of all keys that these items write, locked; new keys become rows before anything else is done. Of the keys
+    # that are looked for only those that stand for nothing yet: all orders would wait for each other at a product.
     own = set()
     refs = set()
+    looked_for = set()
     parents = []
     for item in items:
         own.update(item['pairs'])
         refs.update(item['refs'])
+        looked_for.update(item['wanted'])
         parents.append((item['model'], item['key']))
+    known = {}
+    if looked_for:
+        put_rows(known, select(sorted(looked_for), ''))
+        see_which_are_there(known)
+    for pair in looked_for:
+        if pair not in known or not known[pair]['there']:
+            own.add(pair)
     keys = {}
     wanted = sorted(own)
     put_rows(keys, select(wanted, 'ORDER BY k.model, k.key FOR UPDATE OF k'))
@@ -364,7 +508,7 @@ def claim(items):
         env.cr.execute('INSERT INTO dragoman_key (model, key) SELECT m, n FROM unnest(%s::text[], %s::text[]) AS w(m, n)'
                        ' ON CONFLICT (model, key) DO NOTHING',
                        ([pair[0] for pair in missing], [pair[1] for pair in missing]), log_exceptions=False)
-        put_rows(keys, [(pair[0], pair[1], None, None, None, '', None, None) for pair in missing])
+        put_rows(keys, [(pair[0], pair[1], None, None, None, '', None, None, '') for pair in missing])
     others = sorted(refs - own)
     if others:
         put_rows(keys, select(others, ''))
@@ -375,12 +519,12 @@ def claim(items):
 
 def keep(keys, changed):
     # Writes back the rows of `changed`, and Odoo's own external ids of what is new.
-    columns = ([], [], [], [], [], [], [], [])
+    columns = ([], [], [], [], [], [], [], [], [])
     names = ([], [], [])
     for pair in sorted(changed):
         row = keys[pair]
         for column, value in zip(columns, (pair[0], pair[1], row['res_id'], row['version'], row['digest'],
-                                           row['called'], row['parent'][0], row['parent'][1])):
+                                           row['called'], row['parent'][0], row['parent'][1], row['links'])):
             column.append(value)
         if row.get('made'):
             # No space may be in such a name.
@@ -391,8 +535,9 @@ def keep(keys, changed):
         return
     env.cr.execute(
         'UPDATE dragoman_key k SET res_id = u.r, version = u.v, digest = u.d, called = u.c, parent_model = u.pm,'
-        " parent_key = u.pn, applied = now() AT TIME ZONE 'UTC' FROM unnest(%s::text[], %s::text[], %s::bigint[],"
-        ' %s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[]) AS u(m, n, r, v, d, c, pm, pn)'
+        " parent_key = u.pn, links = u.l, applied = now() AT TIME ZONE 'UTC' FROM unnest(%s::text[], %s::text[],"
+        ' %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])'
+        ' AS u(m, n, r, v, d, c, pm, pn, l)'
         ' WHERE k.model = u.m AND k.key = u.n', columns)
     if names[0]:
         env.cr.execute(
@@ -424,7 +569,7 @@ def resolve(keys, comodel, value):
     raise problem('Reference', 'A reference is an id, {"key": …} or {"ref": …}.')
 
 
-def resolve_many(keys, field, value):
+def resolve_many(keys, field, value, names):
     comodel = field.comodel_name
     commands = []
     plain = []
@@ -436,7 +581,7 @@ def resolve_many(keys, field, value):
         if field.type == 'one2many' or command[:1] in ([0], [1], [2]):
             check_model(comodel)
         if len(command) > 2 and isinstance(command[2], dict):
-            command[2] = convert(keys, comodel, command[2])
+            command[2] = convert(keys, comodel, command[2], names)
         elif len(command) > 2 and isinstance(command[2], list):
             ids = []
             for one in command[2]:
@@ -452,16 +597,23 @@ def resolve_many(keys, field, value):
     return commands
 
 
-def convert(keys, model, values):
+def convert(keys, model, values, names):
     fields = SUDO[model]._fields
     out = {}
-    for name in values:
-        value = values[name]
+    for given in values:
+        value = values[given]
+        name = field_name(names, model, given)
+        if name is None:
+            continue
         field = fields.get(name)
+        if field is None and given in names.get(model, {}):
+            raise problem('Field', 'The field %s of %s is not in this Odoo, where `%s` belongs.' % (name, model, given))
         if field is not None and isinstance(value, dict) and field.type == 'many2one':
             value = resolve(keys, field.comodel_name, value)
         elif field is not None and isinstance(value, list) and field.type in ('one2many', 'many2many'):
-            value = resolve_many(keys, field, value)
+            value = resolve_many(keys, field, value, names)
+        elif field is not None and isinstance(value, str) and field.type in ('float', 'monetary'):
+            value = read_number(value, name)
         out[name] = value
     return out
 
@@ -477,7 +629,7 @@ def takes_commands(model):
 def with_children(keys, item, fresh):
     # The item's values with commands for its children; per list the keys that are made new, in order; and the children
     # that are to be written one by one afterwards.
-    values = convert(keys, item['model'], item['values'])
+    values = convert(keys, item['model'], item['values'], item['names'])
     made = {}
     apart = []
     fields = SUDO[item['model']]._fields
@@ -489,7 +641,7 @@ def with_children(keys, item, fresh):
         for child in item['children'][name]:
             pair = (comodel, child['key'])
             row = keys[pair]
-            theirs = convert(keys, comodel, child.get('values') or {})
+            theirs = convert(keys, comodel, child.get('values') or {}, item['names'])
             if row['res_id'] and row['parent'] != (item['model'], item['key']):
                 raise problem('Children', 'The key `%s` belongs to a child of another record (%s `%s`).'
                               % (child['key'], row['parent'][0], row['parent'][1]))
@@ -503,9 +655,27 @@ def with_children(keys, item, fresh):
             else:
                 commands.append((0, 0, theirs))
                 made[name].append(pair)
+        if name in item['replace'] and not fresh:
+            commands.extend(removals(keys, item, comodel))
         if commands:
             values[name] = commands
     return values, made, apart
+
+
+def removals(keys, item, comodel):
+    # Commands that take away children of ours that the item has no more. A line of a confirmed order stays, of nothing.
+    commands = []
+    parent = (item['model'], item['key'])
+    for pair in sorted(keys):
+        row = keys[pair]
+        if row['parent'] != parent or pair[0] != comodel or not row['there'] or pair in item['pairs']:
+            continue
+        if comodel == 'sale.order.line' and SUDO[comodel].browse(row['res_id']).order_id.state not in ('draft', 'sent'):
+            commands.append((1, row['res_id'], {'product_uom_qty': 0}))
+        else:
+            commands.append((2, row['res_id'], 0))
+            item['removed'].append(pair)
+    return commands
 
 
 def deleted(pair, row):
@@ -551,6 +721,492 @@ def name_children(keys, changed, item, record, made, before):
             name_child(keys, changed, item, pair, child)
 
 
+# ---------------------------------------------------------------- records that are looked for
+
+def company_of(item):
+    company = item['values'].get('company_id')
+    return company if isinstance(company, int) and company else env.company.id
+
+
+def translate(names, model, domain):
+    out = []
+    for leaf in domain:
+        if not isinstance(leaf, list) or len(leaf) != 3 or not isinstance(leaf[0], str):
+            out.append(leaf)
+            continue
+        path = leaf[0].split('.')
+        if path[-1].endswith('?'):
+            path[-1] = path[-1][:-1]
+            path[0] += '?'
+        if path[0] in names.get(model, {}):
+            # One of the marketplace's own, which nobody has been marked with where there is no such field.
+            path[0] += '?'
+        path[0] = field_name(names, model, path[0])
+        out.append((0, '=', 1) if path[0] is None else ('.'.join(path), leaf[1], leaf[2]))
+    return out
+
+
+def shown(domain):
+    # The values of a rule, for people.
+    parts = []
+    for leaf in domain:
+        if isinstance(leaf, (list, tuple)) and len(leaf) == 3 and leaf[0] != 0:
+            value = leaf[2]
+            if isinstance(value, list):
+                value = ' or '.join([str(one) for one in value])
+            parts.append('%s %s' % (leaf[0], value))
+    return ', '.join(parts)
+
+
+def titles(records):
+    return ' and '.join(['%s (%s)' % (record.display_name, record.id) for record in records])
+
+
+def taken_by_others(pair, ids, plans):
+    # Which of these records another key stands for.
+    env.cr.execute('SELECT res_id FROM dragoman_key WHERE model = %s AND res_id = ANY(%s::bigint[]) AND key <> %s',
+                   (pair[0], list(ids), pair[1]))
+    taken = set()
+    for row in env.cr.fetchall():
+        taken.add(row[0])
+    for other in plans:
+        if other != pair and other[0] == pair[0] and plans[other].get('id'):
+            taken.add(plans[other]['id'])
+    return taken
+
+
+def look_for(pair, wanted, item, plans):
+    # What becomes of one reference: {'id', 'how'}, {'values'} or {'error'}.
+    model = SUDO[pair[0]].with_context(allowed_company_ids=[company_of(item)])
+    tail = []
+    if 'company_id' in model._fields:
+        tail = [('company_id', 'in', [False, company_of(item)])]
+    tried = []
+    for rule in wanted['match']:
+        domain = translate(item['names'], pair[0], rule[1])
+        hits = model.search(domain + tail, limit=20 if wanted['own'] else 2, order='id')
+        if wanted['own'] and hits:
+            taken = taken_by_others(pair, hits.ids, plans)
+            hits = model.browse(without(hits.ids, taken))
+        if len(hits) > 1:
+            return {'error': {'name': 'dragoman.Ambiguous', 'message': 'More than one %s is found by %s (%s): %s.' % (
+                pair[0], rule[0], shown(domain), titles(hits[:2]))}}
+        if hits:
+            return {'id': hits.id, 'how': rule[0]}
+        tried.append((rule[0], domain))
+    if wanted['values'] is not None:
+        return {'values': wanted['values']}
+    archived = ''
+    if 'active' in model._fields:
+        for rule, domain in tried:
+            hits = model.with_context(active_test=False).search(domain + tail, limit=2, order='id')
+            if hits:
+                archived = ' Archived: %s.' % titles(hits)
+                break
+    return {'error': {'name': 'dragoman.NotMatched', 'message': 'No %s is found for `%s`, tried: %s.%s' % (
+        pair[0], pair[1], '; '.join(['%s (%s)' % (one[0], shown(one[1])) for one in tried]) or 'nothing', archived)}}
+
+
+def try_look_for(pair, wanted, item, plans):
+    try:
+        return look_for(pair, wanted, item, plans)
+    except Exception as error:
+        if not is_only_the_items(error):
+            raise
+        return {'error': describe(error)}
+
+
+def without(ids, taken):
+    left = []
+    for one in ids:
+        if one not in taken:
+            left.append(one)
+    return left
+
+
+def plan_links(keys, items):
+    # Says for each reference by match what it is, and takes out the items of which one is nothing. Nothing is written.
+    plans = {}
+    for item in items:
+        failed = None
+        waiting = list(item['top'])
+        while waiting and failed is None:
+            pair = waiting.pop()
+            if pair in item['needs']:
+                continue
+            item['needs'].append(pair)
+            wanted = item['wanted'][pair]
+            if keys[pair]['there']:
+                continue
+            if pair not in plans:
+                plan = try_look_for(pair, wanted, item, plans)
+                plan.update({'company': company_of(item), 'depth': wanted['depth'], 'own': wanted['own'],
+                             'names': item['names']})
+                plans[pair] = plan
+            failed = plans[pair].get('error')
+            if plans[pair].get('values') is not None:
+                waiting.extend(wanted['inner'])
+        item['failed'] = failed
+    return plans
+
+
+def make_links(keys, changed, items, plans):
+    # What the remaining items need: found records are bound to their keys, all that are to be made are made together.
+    needed = []
+    for item in items:
+        for pair in item['needs']:
+            if pair in plans and pair not in needed:
+                needed.append(pair)
+    bound = []
+    groups = {}
+    for pair in needed:
+        plan = plans[pair]
+        if plan.get('id'):
+            if plan['own']:
+                bound.append(('own ' + pair[0], str(plan['id'])))
+            bind(keys, changed, pair, plan['id'], plan['how'])
+        else:
+            groups.setdefault((-plan['depth'], pair[0], plan['company']), []).append(pair)
+    if bound:
+        # Of two callers that found one record for two keys of their own, the later is run again and sees that.
+        bound = sorted(set(bound))
+        env.cr.execute('INSERT INTO dragoman_key (model, key) SELECT m, n FROM unnest(%s::text[], %s::text[]) AS w(m, n)'
+                       ' ON CONFLICT (model, key) DO NOTHING',
+                       ([one[0] for one in bound], [one[1] for one in bound]), log_exceptions=False)
+    for group in sorted(groups):
+        prepared = []
+        for pair in groups[group]:
+            prepared.append(convert(keys, pair[0], plans[pair]['values'], plans[pair]['names']))
+        records = SUDO[group[1]].with_context(allowed_company_ids=[group[2]]).create(prepared)
+        for pair, record in zip(groups[group], records):
+            bind(keys, changed, pair, record.id, 'created')
+
+
+def bind(keys, changed, pair, res_id, how):
+    row = keys[pair]
+    row['res_id'] = res_id
+    row['there'] = True
+    row['how'] = how
+    row['made'] = True
+    changed.add(pair)
+
+
+# ---------------------------------------------------------------- orders
+
+def delivered_from(order):
+    for picking in order.picking_ids:
+        if picking.state == 'done' and picking.picking_type_id.code == 'outgoing':
+            return True
+    for line in order.order_line:
+        if line.qty_delivered > 0:
+            return True
+    return False
+
+
+def is_locked(order):
+    return order.state == 'done' or ('locked' in order._fields and order.locked)
+
+
+def why_closed(order):
+    if order.state == 'cancel':
+        return 'is cancelled'
+    if is_locked(order):
+        return 'is locked'
+    if order.state == 'sale' and delivered_from(order):
+        return 'has been delivered from'
+    return ''
+
+
+def same(record, name, value):
+    # Whether a field holds that value already, as this field writes it down.
+    field = record._fields.get(name)
+    if field is None:
+        return False
+    try:
+        if field.type == 'many2many':
+            ids = set()
+            for command in value or []:
+                if command[0] != 6:
+                    return False
+                ids.update(command[2])
+            return ids == set(record[name].ids)
+        there = field.convert_to_cache(record[name], record)
+        new = field.convert_to_cache(value, record)
+        if field.type in ('float', 'monetary'):
+            return abs((there or 0.0) - (new or 0.0)) < 0.0000005
+        return (there or None) == (new or None)
+    except Exception as error:
+        if sql_state(error) is not None:
+            raise
+        return False
+
+
+def line_changes(line, values):
+    # Nothing, or what has to be given again with what differs: a price that is left out would be made anew for another
+    # quantity.
+    differs = False
+    out = {}
+    for name in values:
+        equal = same(line, name, values[name])
+        differs = differs or not equal
+        if name != 'product_id' or not equal:
+            out[name] = values[name]
+    return out if differs else {}
+
+
+def is_note(name):
+    return name.startswith('x_') or name.startswith('marketplace_') or name in NOTES
+
+
+def only_changes(order, item, values):
+    # Of an order only what is different is written: that neither calls for new deliveries nor opens what is closed.
+    out = {}
+    content = []
+    for name in values:
+        if name in item['children']:
+            commands = []
+            for command in values[name]:
+                if command[0] == 1:
+                    theirs = line_changes(SUDO[order._fields[name].comodel_name].browse(command[1]), command[2])
+                    if theirs:
+                        commands.append((1, command[1], theirs))
+                else:
+                    commands.append(command)
+            if commands:
+                out[name] = commands
+                content.append(name)
+        elif name == 'date_order' and order.state not in ('draft', 'sent'):
+            # Odoo's own since it was confirmed.
+            pass
+        elif not same(order, name, values[name]):
+            out[name] = values[name]
+            if not is_note(name):
+                content.append(name)
+        elif name in ('pricelist_id', 'payment_term_id', 'fiscal_position_id', 'user_id', 'team_id', 'warehouse_id'):
+            # Made anew for another customer where they are not given.
+            out[name] = values[name]
+    closed = why_closed(order) if content else ''
+    if closed:
+        raise problem('Closed', '%s %s in Odoo, and what changed is left as it is there: %s.'
+                      % (order.name, closed, ', '.join(content)))
+    if not content:
+        notes = {}
+        for name in out:
+            if is_note(name):
+                notes[name] = out[name]
+        return notes, False
+    return out, True
+
+
+def lower_moves(order):
+    # Where less is ordered than before, 14 leaves the transfer as it was.
+    for line in order.order_line:
+        moves = []
+        demand = 0.0
+        for move in line.move_ids:
+            if move.state not in ('done', 'cancel') and move.location_dest_id.usage == 'customer' \
+                    and move.product_id == line.product_id:
+                moves.append(move)
+                demand += move.product_qty
+        wanted = line.product_uom_qty - line.qty_delivered
+        for unit in ('product_uom_id', 'product_uom'):
+            if moves and unit in line._fields:
+                wanted = line[unit]._compute_quantity(wanted, line.product_id.uom_id)
+                break
+        for move in moves[::-1]:
+            over = demand - max(wanted, 0.0)
+            if over < 0.000001:
+                break
+            demand -= min(over, move.product_qty)
+            if over > move.product_qty - 0.000001:
+                move._action_cancel()
+            else:
+                assigned = move.state in ('assigned', 'partially_available')
+                move.write({'product_uom_qty': move.product_id.uom_id._compute_quantity(
+                    move.product_qty - over, move.product_uom)})
+                if assigned:
+                    move._action_assign()
+
+
+def check_amounts(items):
+    # What does not add up, of each that does not.
+    wrong = []
+    asking = []
+    for item in items:
+        # What an order that is to be cancelled adds up to is of no interest.
+        if item['written'] and (item['expect'] or item['currency']) and 'cancel' not in item['steps']:
+            asking.append(item)
+    orders = SUDO['sale.order'].browse([item['written'] for item in asking])
+    for item, order in zip(asking, orders):
+        if item['currency'] and order.currency_id.name != item['currency']:
+            wrong.append((item, {'name': 'dragoman.Currency', 'message': 'The order would be in %s, and its amounts are in'
+                                 ' %s.' % (order.currency_id.name, item['currency'])}))
+            continue
+        for name in sorted(item['expect']):
+            expected = read_number(item['expect'][name], name)
+            if order.currency_id.compare_amounts(expected, order[name]) != 0:
+                places = order.currency_id.decimal_places
+                wrong.append((item, {'name': 'dragoman.Total', 'message': '%s is %s, and the order adds up to %s in Odoo.'
+                                     % (name, item['expect'][name], ('%.' + str(places) + 'f') % order[name])}))
+                break
+    return wrong
+
+
+def open_pickings(order):
+    out = []
+    for picking in order.picking_ids.sorted('id'):
+        if picking.state not in ('done', 'cancel') and picking.picking_type_id.code in ('outgoing', 'internal'):
+            out.append(picking)
+    return out
+
+
+def reserved_of(move):
+    # In the unit of the move.
+    if 'quantity' in move._fields:
+        return move.quantity
+    return move.reserved_availability
+
+
+def moves_of(picking):
+    out = []
+    for move in (picking.move_ids if 'move_ids' in picking._fields else picking.move_lines):
+        if move.state not in ('done', 'cancel'):
+            out.append(move)
+    return out
+
+
+def deliver_picking(picking, partial):
+    # Delivers what is reserved, or says what is missing. False: nothing of it is reserved.
+    if picking.state == 'draft':
+        picking.action_confirm()
+    for move in moves_of(picking):
+        if move.state not in ('assigned', 'draft'):
+            move._action_assign()
+    missing = []
+    there = False
+    for move in moves_of(picking):
+        short = move.product_uom_qty - reserved_of(move)
+        if short > 0.000001:
+            missing.append('%s: %s %s missing' % (move.product_id.display_name, '%g' % short, move.product_uom.name))
+        if reserved_of(move) > 0.000001:
+            there = True
+    if missing and not partial:
+        raise problem('Stock', 'Not enough in stock to deliver %s: %s.' % (picking.name, '; '.join(missing)))
+    if not there:
+        return False
+    for move in moves_of(picking):
+        if 'picked' in move._fields:
+            move.write({'picked': reserved_of(move) > 0.000001})
+        else:
+            for line in move.move_line_ids:
+                line.write({'qty_done': line.product_uom_qty})
+    result = picking.with_context(skip_backorder=True, skip_immediate=True, skip_sms=True, skip_expired=True,
+                                  cancel_backorder=False).button_validate()
+    if picking.state != 'done':
+        asked = result.get('res_model') if isinstance(result, dict) else ''
+        raise problem('Stock', '%s could not be completed%s.' % (picking.name, ': Odoo asks by %s' % asked if asked else ''))
+    return True
+
+
+def deliver_order(order, partial):
+    # Each transfer in turn: of a route with several steps the next one opens when the one before is done.
+    did = False
+    for step in range(20):
+        forward = False
+        for picking in open_pickings(order):
+            if picking.state == 'waiting':
+                continue
+            forward = deliver_picking(picking, partial) or forward
+        did = did or forward
+        if not forward:
+            break
+        order.invalidate_recordset(['picking_ids']) if NEW_CURSOR else order.invalidate_cache(['picking_ids'])
+    left = open_pickings(order)
+    if left and not did and not (partial and delivered_from(order)):
+        raise problem('Stock', 'Nothing of %s is in stock: %s stays open.' % (order.name, left[0].name))
+    if left and not partial:
+        raise problem('Stock', '%s could not be delivered in full: %s stays open.' % (order.name, left[0].name))
+    return did
+
+
+def cancel_order(item, order):
+    if order.state == 'cancel':
+        return False
+    if delivered_from(order):
+        item['flag'] = {'name': 'dragoman.Delivered', 'message': '%s was to be cancelled, and has been delivered from:'
+                        ' it is left as it is.' % order.name}
+        return False
+    if is_locked(order) and 'locked' in order._fields:
+        order.action_unlock()
+    order.with_context(disable_cancel_warning=True).action_cancel()
+    return True
+
+
+def step_one(item, order, step):
+    # True if it did anything.
+    if step == 'cancel':
+        return cancel_order(item, order)
+    if order.state not in ('sale', 'done'):
+        return False
+    if step == 'deliver':
+        return deliver_order(order, item['partial'])
+    did = False
+    for picking in open_pickings(order):
+        if step == 'no_delivery':
+            picking.action_cancel()
+            did = True
+        elif picking.state in ('confirmed', 'waiting'):
+            for move in moves_of(picking):
+                if move.state in ('confirmed', 'waiting', 'partially_available'):
+                    move._action_assign()
+    return did
+
+
+def try_step(item, order, step):
+    try:
+        return step_one(item, order, step), None
+    except Exception as error:
+        if not is_only_the_items(error):
+            raise
+        return False, describe(error)
+
+
+def do_steps(items, ids):
+    # Step by step for all of them; orders are confirmed together. Answers whom it did anything for.
+    acted = set()
+    longest = max([len(item['steps']) for item in items])
+    culprits = []
+    for at in range(longest):
+        to_confirm = []
+        rest = []
+        for item in items:
+            if at < len(item['steps']):
+                if item['steps'][at] == 'confirm':
+                    to_confirm.append(ids[item['key']])
+                else:
+                    rest.append(item)
+        orders = SUDO['sale.order'].browse(to_confirm)
+        waiting = orders.filtered(lambda order: order.state in ('draft', 'sent'))
+        if waiting:
+            waiting.action_confirm()
+            acted.update(waiting.ids)
+        for item in rest:
+            order = SUDO['sale.order'].browse(ids[item['key']])
+            did, failed = try_step(item, order, item['steps'][at])
+            if did:
+                acted.add(order.id)
+            if failed is not None:
+                culprits.append((item, failed))
+    blame(culprits)
+    return acted
+
+
+def blame(culprits):
+    # Ends an attempt: these items are at fault, and by themselves.
+    if culprits:
+        raise Exception('dragoman.Culprits', culprits)
+
+
 # ---------------------------------------------------------------- doing it
 
 def decide(row, item):
@@ -565,6 +1221,13 @@ def decide(row, item):
     return 'created'
 
 
+def try_decide(row, item):
+    try:
+        return decide(row, item), None
+    except Exception as error:
+        return None, describe(error)
+
+
 def answer(keys, item, outcome):
     row = keys[(item['model'], item['key'])]
     out = {'key': item['key'], 'model': item['model'], 'outcome': outcome, 'id': row['res_id'] or False}
@@ -574,44 +1237,69 @@ def answer(keys, item, outcome):
             children[pair[1]] = keys[pair]['res_id']
     if children:
         out['children'] = children
+    links = {}
+    for line in (row['links'] or '').split('\n'):
+        pair = tuple(line.split('\t'))
+        if pair in keys and keys[pair]['there']:
+            links[pair[1]] = {'model': pair[0], 'id': keys[pair]['res_id'], 'how': keys[pair]['how']}
+    if links:
+        out['links'] = links
+    if item.get('flag'):
+        out['flag'] = item['flag']
     return out
 
 
 def apply_wave(keys, changed, items):
+    outcomes = {}
+    writing = []
+    for item in items:
+        item['needs'] = []
+        item['written'] = None
+        item['flag'] = None
+        outcome, item['failed'] = try_decide(keys[(item['model'], item['key'])], item)
+        outcomes[item['key'], item['model']] = outcome
+        if outcome in ('created', 'updated') and item['wanted']:
+            writing.append(item)
+    if writing:
+        plans = plan_links(keys, writing)
+        make_links(keys, changed, [item for item in writing if item['failed'] is None], plans)
+    items = [item for item in items if item['failed'] is None]
     groups = {}
     updates = []
-    outcomes = []
     for item in items:
-        row = keys[(item['model'], item['key'])]
-        outcome = decide(row, item)
-        outcomes.append(outcome)
+        outcome = outcomes[item['key'], item['model']]
         if outcome == 'created':
-            groups.setdefault(item['model'], []).append(item)
+            company = company_of(item) if 'company_id' in SUDO[item['model']]._fields else env.company.id
+            groups.setdefault((item['model'], company), []).append(item)
         elif outcome == 'updated':
             updates.append(item)
-    for model in groups:
+    for model, company in groups:
         prepared = []
-        for item in groups[model]:
+        for item in groups[(model, company)]:
             prepared.append(with_children(keys, item, True))
-        records = SUDO[model].create([one[0] for one in prepared])
-        for item, record, one in zip(groups[model], records, prepared):
+        into = SUDO[model]
+        if company != env.company.id:
+            into = into.with_context(allowed_company_ids=[company])
+        records = into.create([one[0] for one in prepared])
+        for item, record, one in zip(groups[(model, company)], records, prepared):
             row = keys[(model, item['key'])]
             row['res_id'] = record.id
             row['there'] = True
             row['made'] = True
             row['called'] = ''
+            item['written'] = record.id
             name_children(keys, changed, item, record, one[1], {})
             write_apart(keys, changed, item, record, one[2])
+    culprits = []
     for item in updates:
-        record = SUDO[item['model']].browse(keys[(item['model'], item['key'])]['res_id'])
-        values, made, apart = with_children(keys, item, False)
-        before = lists_of(record, item)
-        if values:
-            record.write(values)
-        name_children(keys, changed, item, record, made, before)
-        write_apart(keys, changed, item, record, apart)
+        failed = try_update(keys, changed, item)
+        if failed is not None:
+            culprits.append((item, failed))
+    blame(culprits + check_amounts(items))
     calls = {}
-    for item, outcome in zip(items, outcomes):
+    stepping = []
+    for item in items:
+        outcome = outcomes[item['key'], item['model']]
         pair = (item['model'], item['key'])
         row = keys[pair]
         item['out'] = outcome
@@ -622,6 +1310,8 @@ def apply_wave(keys, changed, items):
             changed.add(pair)
         if outcome != 'unchanged':
             row['digest'] = item['digest']
+            if item['wanted']:
+                row['links'] = '\n'.join(['\t'.join(one) for one in item['needs']])
             changed.add(pair)
         if item['call'] and item['call'] not in row['called'].split(','):
             calls.setdefault((item['model'], item['call']), []).append(row['res_id'])
@@ -629,8 +1319,50 @@ def apply_wave(keys, changed, items):
             changed.add(pair)
             if outcome == 'unchanged':
                 item['out'] = 'updated'
+        if item['steps']:
+            stepping.append(item)
     for call in calls:
         CALLS[call[1]](SUDO[call[0]].browse(calls[call]))
+    if stepping:
+        ids = {}
+        for item in stepping:
+            ids[item['key']] = keys[(item['model'], item['key'])]['res_id']
+        acted = do_steps(stepping, ids)
+        for item in stepping:
+            if ids[item['key']] in acted and item['out'] == 'unchanged':
+                item['out'] = 'updated'
+        blame(check_amounts(stepping))
+
+
+def update(keys, changed, item):
+    item['removed'] = []
+    record = SUDO[item['model']].browse(keys[(item['model'], item['key'])]['res_id'])
+    values, made, apart = with_children(keys, item, False)
+    before = lists_of(record, item)
+    if item['model'] == 'sale.order':
+        values, content = only_changes(record, item, values)
+        if content:
+            item['written'] = record.id
+    if values:
+        record.write(values)
+    name_children(keys, changed, item, record, made, before)
+    write_apart(keys, changed, item, record, apart)
+    for pair in item['removed']:
+        # It may come back, and is none that somebody else deleted.
+        keys[pair].update({'res_id': None, 'there': False, 'parent': (None, None)})
+        changed.add(pair)
+    if item['model'] == 'sale.order' and item['written'] and record.state == 'sale':
+        lower_moves(record)
+
+
+def try_update(keys, changed, item):
+    try:
+        update(keys, changed, item)
+    except Exception as error:
+        if not is_only_the_items(error):
+            raise
+        return describe(error)
+    return None
 
 
 def apply_all(items):
@@ -646,11 +1378,18 @@ def apply_all(items):
     keep(keys, changed)
     flush()
     for item in items:
-        item['answer'] = answer(keys, item, item['out'])
+        if item['failed'] is None:
+            item['answer'] = answer(keys, item, item['out'])
+        else:
+            refuse(item, item['failed'])
 
 
-def attempt(items):
-    # All of the items or none of them: None, or what is wrong.
+def refuse(item, error):
+    item['answer'] = {'key': item['key'], 'model': item['model'], 'outcome': 'error', 'error': error}
+
+
+def try_all(items):
+    # None, or the error after which nothing of it is left.
     env.cr.execute('SAVEPOINT dragoman')
     try:
         apply_all(items)
@@ -660,8 +1399,29 @@ def attempt(items):
         forget()
         env.cr.execute('ROLLBACK TO SAVEPOINT dragoman')
         env.cr.execute('RELEASE SAVEPOINT dragoman')
-        return describe(error)
+        return error
     env.cr.execute('RELEASE SAVEPOINT dragoman')
+    return None
+
+
+def attempt(items):
+    # All of the items but those that are at fault by themselves, or none of them: None, or what is wrong.
+    for item in items:
+        item['at_fault'] = False
+    while items:
+        wrong = try_all(items)
+        if wrong is None:
+            return None
+        if len(wrong.args) != 2 or str(wrong.args[0]) != 'dragoman.Culprits':
+            return describe(wrong)
+        for item, error in wrong.args[1]:
+            refuse(item, error)
+            item['at_fault'] = True
+        left = []
+        for item in items:
+            if not item['at_fault']:
+                left.append(item)
+        items = left
     return None
 
 
@@ -669,23 +1429,25 @@ def apply_in_parts(items):
     # The whole, which is cheapest; where something in it is wrong, halves, down to single items.
     wrong = attempt(items) if items else None
     if wrong is None:
-        return 0
+        return
     if len(items) == 1:
-        items[0]['answer'] = {'key': items[0]['key'], 'model': items[0]['model'], 'outcome': 'error', 'error': wrong}
-        return 1
+        refuse(items[0], wrong)
+        return
     half = len(items) // 2
-    return apply_in_parts(items[:half]) + apply_in_parts(items[half:])
+    apply_in_parts(items[:half])
+    apply_in_parts(items[half:])
 
 
 def import_items(payload):
     env.companies  # refuses companies that are not the caller's
     items = []
     good = []
+    names = check_names(payload.get('names') or {})
     for raw in payload['items']:
-        item = try_normalise(raw)
+        item = try_normalise(raw, names)
         items.append(item)
         if 'error' in item:
-            item['answer'] = {'key': item['key'], 'model': item['model'], 'outcome': 'error', 'error': item['error']}
+            refuse(item, item['error'])
         else:
             good.append(item)
     add_digests(good)
@@ -695,14 +1457,16 @@ def import_items(payload):
         env.cr.execute('SAVEPOINT dragoman_atomic')
     bad = len(items) - len(good)
     if not (atomic and bad):
-        bad += apply_in_parts(in_waves(good))
+        apply_in_parts(in_waves(good))
+        for item in good:
+            bad += item['answer']['outcome'] == 'error'
     if atomic and bad:
         forget()
         env.cr.execute('ROLLBACK TO SAVEPOINT dragoman_atomic')
         for item in good:
             if item.get('answer', {}).get('outcome') != 'error':
-                item['answer'] = {'key': item['key'], 'model': item['model'], 'outcome': 'error', 'error': {
-                    'name': 'dragoman.Atomic', 'message': 'Another item of this batch failed, and it is all or none.'}}
+                refuse(item, {'name': 'dragoman.Atomic', 'message': 'Another item of this batch failed, and it is all or'
+                              ' none.'})
     if atomic:
         env.cr.execute('RELEASE SAVEPOINT dragoman_atomic')
     return [item['answer'] for item in items]
@@ -715,6 +1479,14 @@ def find(wanted):
     keys = {}
     put_rows(keys, select(sorted(set(pairs)), ''))
     add_children(keys, sorted(set(pairs)))
+    linked = set()
+    for pair in keys:
+        for line in keys[pair]['links'].split('\n'):
+            link = tuple(line.split('\t'))
+            if len(link) == 2 and link not in keys:
+                linked.add(link)
+    if linked:
+        put_rows(keys, select(sorted(linked), ''))
     see_which_are_there(keys)
     answers = []
     for pair in pairs:

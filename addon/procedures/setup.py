@@ -1,15 +1,15 @@
 # Dragoman procedure: setup
-# Version: 1
+# Version: 2
 # Summary: makes and removes the tables and unique indexes of Dragoman in Odoo's database
 #
 # Runs as a server action that an administrator makes for one call and deletes again. Takes from the context
-# {"dragoman": {"unique": [{"index", "model", "field"}…]}} or {"dragoman": {"remove": true, "fields": [name…]}}, the names
+# {"dragoman": {"unique": [{"index", "model", "field"}…], "indexes": [the same]}} or {"dragoman": {"remove": true, "fields": [name…]}}, the names
 # of fields of ours that were deleted; answers {"procedure", "version", "left": n}, how many tables and indexes of Dragoman
 # there are now. All of them have names that begin with
 # dragoman_. What is there already stays. Written as import.py is, for the same checkers.
 
 PROCEDURE = 'setup'
-VERSION = 1
+VERSION = 2
 
 # The external key of each imported record, and what was applied under it. Odoo's own external ids (ir.model.data) go
 # when their record goes, and have no room for a version; this tells a deleted record from one that never came.
@@ -25,6 +25,10 @@ TABLES = (
     ' parent_key text,'
     " applied timestamp NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),"
     ' PRIMARY KEY (model, key))',
+    # What came with the second version of `import`: the keys that an order refers to, a line each.
+    "ALTER TABLE dragoman_key ADD COLUMN IF NOT EXISTS links text NOT NULL DEFAULT ''",
+    # To see whether a record that was found has a key already.
+    'CREATE INDEX IF NOT EXISTS dragoman_key_record ON dragoman_key (model, res_id) WHERE res_id IS NOT NULL',
     'CREATE INDEX IF NOT EXISTS dragoman_key_parent ON dragoman_key (parent_model, parent_key)'
     ' WHERE parent_key IS NOT NULL',
 )
@@ -43,6 +47,9 @@ def make(payload):
     for one in payload.get('unique') or []:
         env.cr.execute('CREATE UNIQUE INDEX IF NOT EXISTS "%s" ON "%s" ("%s") WHERE "%s" IS NOT NULL'
                        % (word(one['index']), env[one['model']]._table, word(one['field']), word(one['field'])))
+    for one in payload.get('indexes') or []:
+        env.cr.execute('CREATE INDEX IF NOT EXISTS "%s" ON "%s" ("%s")'
+                       % (word(one['index']), env[one['model']]._table, word(one['field'])))
 
 
 def remove(payload):

@@ -290,7 +290,7 @@ class Procedures:
         self.user = server.admin("res.users", "create", {
             "name": "Contract Procedures", "login": self.user_login, "password": self.user_password, "company_ids": [[6, 0, companies]],
             self.groups_of_action: [[6, 0, [self.internal, self.group]]]})
-        self.actions = {name: self.action(name, "contract_" + name, self.group) for name in ("import", "inspect")}
+        self.actions = {name: self.action(name, "contract_" + name, self.group) for name in ("import", "inspect", "market") if name in PROCEDURES}
         self.setup({})
 
     def action(self, name, xml_id, group):

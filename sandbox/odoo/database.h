@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "sandbox/odoo/schema.h"
@@ -71,6 +72,7 @@ struct ImportKey {
   std::string digest = {};
   std::string called = {};
   ImportKeyName parent = {};
+  std::vector<ImportKeyName> links = {};  // keys that it refers to, looked for by rules
 };
 
 struct ApiKey {
@@ -113,9 +115,37 @@ class Database {
   std::map<ImportKeyName, ImportKey> import_keys;
   std::map<ImportKeyName, std::set<ImportKeyName>> import_children;  // of some it is only thought that they are
   std::set<std::string> own_indexes;
+  // What of a stock move is reserved.
+  std::map<Id, double> reserved;
 
   /// Raised whenever users, groups or access rights change, so that what was derived from them is redone.
   std::uint64_t rights_version = 0;
+
+  /// A transaction that runs: as long as it lives, `oldest_start_us` is not after its start. Threads: any.
+  class Running {
+   public:
+    Running(Database& database, std::int64_t start_us) : database_(&database), start_us_(start_us) {
+      const std::lock_guard lock(database.running_mutex_);
+      database.running_.insert(start_us);
+    }
+    Running(Running&& other) noexcept
+        : database_(std::exchange(other.database_, nullptr)), start_us_(other.start_us_) {}
+    Running& operator=(Running&&) = delete;
+    ~Running() {
+      if (database_ == nullptr) return;
+      const std::lock_guard lock(database_->running_mutex_);
+      database_->running_.erase(database_->running_.find(start_us_));
+    }
+
+   private:
+    Database* database_;
+    std::int64_t start_us_;
+  };
+  /// When the longest running transaction began; now if none runs.
+  std::int64_t oldest_start_us() const {
+    const std::lock_guard lock(running_mutex_);
+    return running_.empty() ? now_us() : *running_.begin();
+  }
 
   mutable std::shared_mutex mutex;
 
@@ -124,6 +154,8 @@ class Database {
   std::unique_ptr<Schema> schema_;
   std::unordered_map<std::string_view, std::unique_ptr<Table>> tables_;
   std::atomic<std::int64_t> clock_offset_us_{0};
+  mutable std::mutex running_mutex_;
+  std::multiset<std::int64_t> running_;
 };
 
 }  // namespace sandbox::odoo

@@ -1,10 +1,14 @@
 #include "sandbox/odoo/procedures.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <map>
 #include <set>
 
 #include "sandbox/odoo/errors.h"
+#include "sandbox/odoo/market.h"
+#include "sandbox/odoo/orders.h"
 #include "sandbox/odoo/values.h"
 
 namespace sandbox::odoo {
@@ -56,6 +60,13 @@ struct Child {
   Json values;
 };
 
+// A record that is looked for by rules, and made where none is found.
+struct Wanted {
+  Json match, values;  // values null: not made
+  bool own = false;
+  std::vector<Key> inner;
+};
+
 struct Item {
   Key key;  // model, key
   Json values;
@@ -64,6 +75,13 @@ struct Item {
   std::string digest, call;
   bool recreate = false;
   std::vector<Key> own, refs;
+  Json names = Json::object(), expect = Json::object(), flag;
+  std::map<Key, Wanted> wanted;
+  std::vector<Key> top, needs;
+  std::set<std::string> replace;
+  std::vector<std::string> steps;
+  std::string currency;
+  bool partial = false, content = false;
   std::string outcome;
   Json answer;
 };
@@ -80,6 +98,7 @@ class Importer {
     for (const Json& raw : payload.at("items")) {
       items.push_back(std::make_unique<Item>());
       Item& item = *items.back();
+      item.names = payload.value("names", Json::object());
       if (raw.is_object()) item.key = {text_of(raw, "model"), text_of(raw, "key")};
       try {
         read(raw, item);
@@ -146,29 +165,118 @@ class Importer {
       throw problem("Item", "An external key is a text of 1 to 500 bytes.");
   }
 
-  void gather_one(const std::string& model, const Json& value, std::vector<Key>& refs) {
-    if (!value.is_object() || text_of(value, "key").empty()) return;
-    const std::string named = text_of(value, "model");
-    refs.emplace_back(named.empty() ? model : named, text_of(value, "key"));
+  static bool translated(const Json& names, const Model& model, const std::string& name) {
+    const auto of = names.find(model.name);
+    return of != names.end() && of->contains(name);
   }
 
-  void gather(const Model& model, const Json& values, std::vector<Key>& refs) {
-    for (const auto& [name, value] : values.items()) {
-      const Field* field = model.find(name);
+  // The field in this Odoo; empty: left out.
+  static std::string field_name(const Json& names, const Model& model, std::string name) {
+    const bool optional = name.ends_with('?');
+    if (optional) name.pop_back();
+    if (model.find(name) == nullptr) {
+      static const std::map<std::string, std::string> kOthers = {{"tax_ids", "tax_id"},
+                                                                 {"tax_id", "tax_ids"},
+                                                                 {"product_uom_id", "product_uom"},
+                                                                 {"product_uom", "product_uom_id"}};
+      if (translated(names, model, name))
+        name = names.at(model.name).at(name);
+      else if (const auto other = kOthers.find(name); other != kOthers.end() && model.name == "sale.order.line")
+        name = other->second;
+    }
+    return optional && model.find(name) == nullptr ? "" : name;
+  }
+
+  void gather_one(const std::string& comodel, const Json& value, Item& item, std::vector<Key>& top, int depth) {
+    if (!value.is_object() || text_of(value, "key").empty()) return;
+    const std::string named = text_of(value, "model");
+    const Key key{named.empty() ? comodel : named, text_of(value, "key")};
+    item.refs.push_back(key);
+    if (!value.contains("match") && !value.contains("values")) return;
+    const Model& model = table(key.first).model();
+    check_key(value);
+    const Json match = value.value("match", Json::array());
+    if (!match.is_array()) throw problem("Item", "`match` is a list of rules, each its name and its domain.");
+    for (const Json& rule : match) {
+      if (!rule.is_array() || rule.size() != 2 || !rule[0].is_string() || !rule[1].is_array() || rule[1].empty())
+        throw problem("Item", "`match` is a list of rules, each its name and its domain.");
+    }
+    top.push_back(key);
+    if (item.wanted.count(key) > 0) return;
+    Wanted wanted{match, value.value("values", Json()), value.value("own", false), {}};
+    if (wanted.values.is_object()) gather(model, wanted.values, item, wanted.inner, depth + 1);
+    item.wanted.emplace(key, std::move(wanted));
+  }
+
+  void gather(const Model& model, const Json& values, Item& item, std::vector<Key>& top, int depth = 0) {
+    if (depth > 4) throw problem("Item", "References lie more than four deep in each other.");
+    for (const auto& [given, value] : values.items()) {
+      const Field* field = model.find(field_name(item.names, model, given));
       if (field == nullptr || field->relation.empty()) continue;
-      gather_one(field->relation, value, refs);
+      gather_one(field->relation, value, item, top, depth);
       if (!value.is_array()) continue;
       for (const Json& part : value) {
         if (!part.is_array()) {
-          gather_one(field->relation, part, refs);
+          gather_one(field->relation, part, item, top, depth);
         } else if (part.size() > 2 && part[2].is_object()) {
-          if (const Model* other = database_.schema().find(field->relation)) gather(*other, part[2], refs);
+          if (const Model* other = database_.schema().find(field->relation))
+            gather(*other, part[2], item, top, depth + 1);
         } else if (part.size() > 2 && part[2].is_array()) {
-          for (const Json& one : part[2]) gather_one(field->relation, one, refs);
+          for (const Json& one : part[2]) gather_one(field->relation, one, item, top, depth);
         } else if (part.size() > 1) {
-          gather_one(field->relation, part[1], refs);
+          gather_one(field->relation, part[1], item, top, depth);
         }
       }
+    }
+  }
+
+  static double number_of(const Json& value, const std::string& what) {
+    if (value.is_number()) return value.get<double>();
+    if (value.is_string()) {
+      const std::string text = value.get<std::string>();
+      double number = 0;
+      const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
+      if (code == std::errc() && end == text.data() + text.size()) return number;
+    }
+    throw problem("Item", "`" + what + "` is no number: " + shown(value) + ".");
+  }
+
+  static std::string shown(const Json& value) {
+    return value.is_string() ? value.get<std::string>() : python_repr(value);
+  }
+
+  // What only orders have.
+  void read_order(const Json& raw, Item& item) {
+    static const std::vector<std::string> kSteps = {"confirm", "reserve", "deliver", "no_delivery", "cancel"};
+    const auto given = [&](const char* name) {
+      const auto found = raw.find(name);
+      return found != raw.end() && !found->is_null() && !found->empty() && *found != false && *found != "";
+    };
+    for (const char* name : {"steps", "expect", "currency"}) {
+      if (given(name) && item.key.first != "sale.order")
+        throw problem("Item", std::string("`") + name + "` is for sale.order, not for " + item.key.first + ".");
+    }
+    if (given("steps")) {
+      for (const Json& step : raw.at("steps")) {
+        if (!step.is_string() || std::find(kSteps.begin(), kSteps.end(), step.get<std::string>()) == kSteps.end())
+          throw problem("Item",
+                        "`" + shown(step) + "` is none of the steps: confirm, reserve, deliver, no_delivery, cancel.");
+        item.steps.push_back(step.get<std::string>());
+      }
+    }
+    if (given("expect")) item.expect = raw.at("expect");
+    for (const auto& [name, amount] : item.expect.items()) {
+      if (name != "amount_total" && name != "amount_untaxed" && name != "amount_tax")
+        throw problem("Item", "`" + name + "` is none of the amounts of an order.");
+      number_of(amount, name);
+    }
+    item.currency = text_of(raw, "currency");
+    item.partial = raw.value("partial", false);
+    if (item.steps.empty() && item.expect.empty()) return;
+    for (const Child& child : item.children) {
+      const auto quantity = child.values.find("product_uom_qty");
+      if (quantity != child.values.end() && number_of(*quantity, "product_uom_qty") < 0)
+        throw problem("Quantity", "The line `" + child.key.second + "` has the quantity " + shown(*quantity) + ".");
     }
   }
 
@@ -194,7 +302,13 @@ class Importer {
                     "`" + item.call + "` is none of the methods that are called after an import: " + known + ".");
     }
     item.recreate = raw.value("recreate", false);
-    gather(model, item.values, item.refs);
+    if (raw.contains("names")) item.names.update(raw["names"]);
+    for (const Json& list : raw.value("replace", Json::array())) {
+      if (!list.is_string() || !children.contains(list.get<std::string>()))
+        throw problem("Item", "`" + shown(list) + "` is to be replaced, and no children are given for it.");
+      item.replace.insert(list.get<std::string>());
+    }
+    gather(model, item.values, item, item.top);
     item.own.push_back(item.key);
     for (const auto& [list, given] : children.items()) {
       const Field* field = model.find(list);
@@ -209,10 +323,11 @@ class Importer {
         if (std::find(item.own.begin(), item.own.end(), one.key) != item.own.end())
           throw problem("Children", "The key `" + one.key.second + "` is given to two children.");
         item.own.push_back(one.key);
-        gather(other, one.values, item.refs);
+        gather(other, one.values, item, item.top);
         item.children.push_back(std::move(one));
       }
     }
+    read_order(raw, item);
     item.digest = text_of(raw, "digest");
     if (item.digest.empty()) {
       // Any digest will do that is the same for the same content; nlohmann's plain objects sort their keys.
@@ -266,9 +381,14 @@ class Importer {
     std::optional<OdooError> wrong;
     try {
       std::vector<std::pair<Item*, std::string>> calls;
+      how_.clear();
       for (Item* item : items) apply(*item, calls);
       for (const auto& [item, call] : calls) this->call(*item, call);
-      for (Item* item : items) item->answer = answer_of(item->key, item->outcome);
+      for (Item* item : items) do_steps(*item);
+      for (Item* item : items) {
+        item->answer = answer_of(item->key, item->outcome);
+        if (!item->flag.is_null()) item->answer["flag"] = item->flag;
+      }
       return 0;
     } catch (const OdooError& error) {
       wrong = error;
@@ -334,6 +454,14 @@ class Importer {
       }
     }
     if (!children.empty()) answer["children"] = children;
+    Json links = Json::object();
+    for (const Key& link : row.links) {
+      if (!there(link)) continue;
+      const auto how = how_.find(link);
+      links[link.second] = {
+          {"model", link.first}, {"id", row_of(link).id}, {"how", how == how_.end() ? "key" : how->second}};
+    }
+    if (!links.empty()) answer["links"] = links;
     return answer;
   }
 
@@ -358,15 +486,22 @@ class Importer {
     throw problem("Reference", "A reference is an id, {\"key\": …} or {\"ref\": …}.");
   }
 
-  Json convert(const Model& model, const Json& values) {
+  Json convert(const Model& model, const Json& values, const Json& names) {
     Json out = Json::object();
-    for (const auto& [name, value] : values.items()) {
+    for (const auto& [given, value] : values.items()) {
+      const std::string name = field_name(names, model, given);
+      if (name.empty()) continue;
       const Field* field = model.find(name);
+      if (field == nullptr && translated(names, model, given))
+        throw problem("Field", "The field " + name + " of " + model.name + " is not in this Odoo, where `" + given +
+                                   "` belongs.");
       if (field != nullptr && field->type == FieldType::many2one && value.is_object()) {
         out[name] = resolve(field->relation, value);
       } else if (field != nullptr && value.is_array() &&
                  (field->type == FieldType::one2many || field->type == FieldType::many2many)) {
-        out[name] = convert_list(*field, value);
+        out[name] = convert_list(*field, value, names);
+      } else if (field != nullptr && value.is_string() && field->cells == Cells::real) {
+        out[name] = number_of(value, name);
       } else {
         out[name] = value;
       }
@@ -374,7 +509,7 @@ class Importer {
     return out;
   }
 
-  Json convert_list(const Field& field, const Json& value) {
+  Json convert_list(const Field& field, const Json& value, const Json& names) {
     Json commands = Json::array(), plain = Json::array();
     for (const Json& part : value) {
       if (!part.is_array()) {
@@ -385,7 +520,7 @@ class Importer {
       const bool writes = !part.empty() && part[0].is_number_integer() && part[0].get<int>() <= 2;
       if (field.type == FieldType::one2many || writes) table(field.relation);
       if (command.size() > 2 && command[2].is_object()) {
-        command[2] = convert(table(field.relation).model(), command[2]);
+        command[2] = convert(table(field.relation).model(), command[2], names);
       } else if (command.size() > 2 && command[2].is_array()) {
         for (Json& one : command[2]) one = resolve(field.relation, one);
       } else if (command.size() > 1) {
@@ -398,6 +533,245 @@ class Importer {
       commands.insert(commands.begin(), Json::array({6, 0, plain}));
     }
     return commands;
+  }
+
+  // ---------------------------------------------------------------- records that are looked for
+
+  Id company_of(const Item& item) const {
+    const auto company = item.values.find("company_id");
+    return company != item.values.end() && company->is_number_integer() && company->get<Id>() != 0
+               ? company->get<Id>()
+               : orm_.env().company();
+  }
+
+  static Json translate(const Json& names, const Model& model, const Json& domain) {
+    Json out = Json::array();
+    for (const Json& leaf : domain) {
+      if (!leaf.is_array() || leaf.size() != 3 || !leaf[0].is_string()) {
+        out.push_back(leaf);
+        continue;
+      }
+      std::string path = leaf[0].get<std::string>(), rest;
+      bool optional = path.ends_with('?');
+      if (optional) path.pop_back();
+      if (const auto dot = path.find('.'); dot != std::string::npos) {
+        rest = path.substr(dot);
+        path.resize(dot);
+      }
+      optional = optional || translated(names, model, path);
+      const std::string name = field_name(names, model, path + (optional ? "?" : ""));
+      if (name.empty())
+        out.push_back({0, "=", 1});
+      else
+        out.push_back({name + rest, leaf[1], leaf[2]});
+    }
+    return out;
+  }
+
+  static std::string shown_domain(const Json& domain) {
+    std::string out;
+    for (const Json& leaf : domain) {
+      if (!leaf.is_array() || leaf.size() != 3 || !leaf[0].is_string()) continue;
+      std::string value;
+      if (leaf[2].is_array()) {
+        for (const Json& one : leaf[2]) value += (value.empty() ? "" : " or ") + shown(one);
+      } else {
+        value = shown(leaf[2]);
+      }
+      out += (out.empty() ? "" : ", ") + leaf[0].get<std::string>() + " " + value;
+    }
+    return out;
+  }
+
+  std::string titles(const Table& table, const std::vector<Id>& ids) {
+    std::string out;
+    for (const Id id : ids)
+      out += (out.empty() ? "" : " and ") + orm_.display_name(table, table.find(id)) + " (" + std::to_string(id) + ")";
+    return out;
+  }
+
+  bool has_other_key(const Key& key, Id id) const {
+    for (auto at = database_.import_keys.lower_bound({key.first, ""});
+         at != database_.import_keys.end() && at->first.first == key.first; ++at) {
+      if (at->second.id == id && at->first != key) return true;
+    }
+    return false;
+  }
+
+  void bind(const Key& key, Id id, const std::string& how) {
+    ImportKey row;
+    row.id = id;
+    put(key, row, true);
+    how_[key] = how;
+  }
+
+  void look_for(const Key& key, Item& item) {
+    if (std::find(item.needs.begin(), item.needs.end(), key) != item.needs.end()) return;
+    item.needs.push_back(key);
+    if (there(key)) return;
+    const Wanted& wanted = item.wanted.at(key);
+    Table& own = table(key.first);
+    Json tail = Json::array();
+    if (own.model().find("company_id") != nullptr)
+      tail.push_back({"company_id", "in", Json::array({false, company_of(item)})});
+    const auto search = [&](const Json& domain, int limit, bool archived) {
+      Json whole = domain;
+      for (const Json& leaf : tail) whole.push_back(leaf);
+      Env env = orm_.env();
+      env.active_test = !archived;
+      return Orm(database_, env, &transaction_).search(own, whole, 0, limit, "id");
+    };
+    std::vector<std::pair<std::string, Json>> tried;
+    for (const Json& rule : wanted.match) {
+      const Json domain = translate(item.names, own.model(), rule[1]);
+      const std::string name = rule[0].get<std::string>();
+      std::vector<Id> hits = search(domain, wanted.own ? 20 : 2, false);
+      if (wanted.own)
+        hits.erase(std::remove_if(hits.begin(), hits.end(), [&](Id id) { return has_other_key(key, id); }), hits.end());
+      if (hits.size() > 1) {
+        hits.resize(2);
+        throw problem("Ambiguous", "More than one " + key.first + " is found by " + name + " (" + shown_domain(domain) +
+                                       "): " + titles(own, hits) + ".");
+      }
+      if (hits.size() == 1) return bind(key, hits[0], name);
+      tried.emplace_back(name, domain);
+    }
+    if (wanted.values.is_object()) {
+      for (const Key& inner : wanted.inner) look_for(inner, item);
+      return bind(key, orm_.create(own, convert(own.model(), wanted.values, item.names)), "created");
+    }
+    std::string rules, archived;
+    for (const auto& [name, domain] : tried) {
+      rules += (rules.empty() ? "" : "; ") + name + " (" + shown_domain(domain) + ")";
+      if (archived.empty() && own.model().find("active") != nullptr) {
+        const auto hits = search(domain, 2, true);
+        if (!hits.empty()) archived = " Archived: " + titles(own, hits) + ".";
+      }
+    }
+    throw problem("NotMatched", "No " + key.first + " is found for `" + key.second +
+                                    "`, tried: " + (rules.empty() ? "nothing" : rules) + "." + archived);
+  }
+
+  // ---------------------------------------------------------------- orders
+
+  bool same(const Table& of, Id id, const std::string& name, const Json& value) {
+    const Field* field = of.model().find(name);
+    if (field == nullptr) return false;
+    Json wanted = value;
+    if (field->type == FieldType::many2many) {
+      std::set<Id> ids;
+      for (const Json& command : value) {
+        if (!command.is_array() || command.size() < 3 || command[0] != 6) return false;
+        for (const Json& one : command[2]) ids.insert(one.get<Id>());
+      }
+      const auto& there = of.column(field->column).ids(of.find(id));
+      return ids == std::set<Id>(there.begin(), there.end());
+    }
+    if (field->type == FieldType::one2many) return false;
+    const Cell new_cell = to_cell(of.model(), *field, value), old_cell = orm_.value(of, *field, of.find(id));
+    if (const auto* number = std::get_if<double>(&new_cell)) {
+      const auto* before = std::get_if<double>(&old_cell);
+      return std::abs(*number - (before == nullptr ? 0 : *before)) < 5e-7;
+    }
+    return new_cell == old_cell;
+  }
+
+  Json changes(const Table& of, Id id, const Json& values) {
+    Json out = Json::object();
+    for (const auto& [name, value] : values.items()) {
+      if (!same(of, id, name, value)) out[name] = value;
+    }
+    return out;
+  }
+
+  Json only_changes(Item& item, Id id, const Json& values) {
+    Orders orders(orm_);
+    Table& own = table("sale.order");
+    Json out = Json::object();
+    std::string content;
+    const auto counts = [&](const std::string& name) { content += (content.empty() ? "" : ", ") + name; };
+    std::set<std::string> lists;
+    for (const Child& child : item.children) lists.insert(child.list);
+    for (const std::string& list : item.replace) lists.insert(list);
+    for (const auto& [name, value] : values.items()) {
+      if (lists.count(name) > 0) {
+        const Table& lines = table(own.model().find(name)->relation);
+        Json commands = Json::array();
+        for (const Json& command : value) {
+          if (command[0] != 1) {
+            commands.push_back(command);
+          } else if (Json theirs = changes(lines, command[1].get<Id>(), command[2]); !theirs.empty()) {
+            commands.push_back({1, command[1], theirs});
+          }
+        }
+        if (commands.empty()) continue;
+        out[name] = commands;
+        counts(name);
+      } else if (name == "date_order" && orders.state(id) != "draft" && orders.state(id) != "sent") {
+        continue;
+      } else if (!same(own, id, name, value)) {
+        out[name] = value;
+        const bool note = name.starts_with("x_") || name.starts_with("marketplace_") || name == "cartona_id" ||
+                          name == "delivered_by" || name == "is_marketplace_order";
+        if (!note) counts(name);
+      }
+    }
+    item.content = !content.empty();
+    const std::string closed = item.content ? orders.why_closed(id) : "";
+    if (!closed.empty())
+      throw problem("Closed", orders.name(id) + " " + closed +
+                                  " in Odoo, and what changed is left as it is there: " + content + ".");
+    return out;
+  }
+
+  void check_amounts(const Item& item, Id id) {
+    if (!item.content || std::find(item.steps.begin(), item.steps.end(), "cancel") != item.steps.end()) return;
+    const Table& own = database_.table("sale.order");
+    Orders orders(orm_);
+    const Table& currencies = database_.table("res.currency");
+    const std::string currency = orders.text(currencies, orders.link(own, id, "currency_id"), "name");
+    if (!item.currency.empty() && currency != item.currency)
+      throw problem("Currency",
+                    "The order would be in " + currency + ", and its amounts are in " + item.currency + ".");
+    for (const auto& [name, amount] : item.expect.items()) {
+      const double there = orders.real(own, id, name.c_str());
+      if (std::llround(number_of(amount, name) * 100) == std::llround(there * 100)) continue;
+      char text[40];
+      std::snprintf(text, sizeof text, "%.2f", there);
+      throw problem("Total", name + " is " + shown(amount) + ", and the order adds up to " + text + " in Odoo.");
+    }
+  }
+
+  void do_steps(Item& item) {
+    item.flag = Json();
+    if (item.steps.empty() || item.outcome == "skipped") return;
+    Orders orders(orm_);
+    const Id id = row_of(item.key).id;
+    bool did = false;
+    for (const std::string& step : item.steps) {
+      const std::string state = orders.state(id);
+      if (step == "confirm") {
+        if (state != "draft" && state != "sent") continue;
+        orders.confirm({id});
+        did = true;
+      } else if (step == "cancel") {
+        if (state == "cancel") continue;
+        if (orders.delivered_from(id)) {
+          item.flag = {
+              {"name", "dragoman.Delivered"},
+              {"message", orders.name(id) + " was to be cancelled, and has been delivered from: it is left as it is."}};
+          continue;
+        }
+        orders.cancel(id);
+        did = true;
+      } else if (state == "sale" || state == "done") {
+        if (step == "reserve") did = orders.reserve(id) || did;
+        if (step == "deliver") did = orders.deliver(id, item.partial) || did;
+        if (step == "no_delivery") did = orders.drop_deliveries(id) || did;
+      }
+    }
+    if (did && item.outcome == "unchanged") item.outcome = "updated";
+    check_amounts(item, id);
   }
 
   // ---------------------------------------------------------------- doing it
@@ -417,6 +791,32 @@ class Importer {
     return {ids.begin(), ids.end()};
   }
 
+  // Children of ours that the item has no more.
+  void remove_others(const Item& item, Json& values, std::vector<Key>& removed) {
+    const auto known = database_.import_children.find(item.key);
+    if (known == database_.import_children.end()) return;
+    for (const std::string& list : item.replace) {
+      const std::string& model = database_.table(item.key.first).model().find(list)->relation;
+      for (const Key& child : known->second) {
+        const ImportKey row = row_of(child);
+        if (child.first != model || row.parent != item.key || !there(child) ||
+            std::find(item.own.begin(), item.own.end(), child) != item.own.end())
+          continue;
+        Json& commands = values[list];
+        if (!commands.is_array()) commands = Json::array();
+        Orders orders(orm_);
+        const Table& lines = database_.table("sale.order.line");
+        const std::string state =
+            model == "sale.order.line" ? orders.state(orders.link(lines, row.id, "order_id")) : "";
+        if (state.empty() || state == "draft" || state == "sent") {
+          commands.push_back({2, row.id, 0});
+          removed.push_back(child);
+        } else
+          commands.push_back({1, row.id, Json{{"product_uom_qty", 0}}});
+      }
+    }
+  }
+
   void apply(Item& item, std::vector<std::pair<Item*, std::string>>& calls) {
     Table& own = table(item.key.first);
     ImportKey row = row_of(item.key);
@@ -434,13 +834,16 @@ class Importer {
     }
     const bool fresh = item.outcome == "created";
     bool made = false;
+    item.content = fresh;
+    item.needs.clear();
     if (fresh || item.outcome == "updated") {
-      Json values = convert(own.model(), item.values);
+      for (const Key& key : item.top) look_for(key, item);
+      Json values = convert(own.model(), item.values, item.names);
       std::map<std::string, std::vector<Key>> new_children;
       std::map<std::string, std::set<Id>> before;
       for (const Child& child : item.children) {
         const ImportKey its = row_of(child.key);
-        Json theirs = convert(table(child.key.first).model(), child.values);
+        Json theirs = convert(table(child.key.first).model(), child.values, item.names);
         if (its.id != 0 && its.parent != item.key)
           throw problem("Children", "The key `" + child.key.second + "` belongs to a child of another record (" +
                                         its.parent.first + " `" + its.parent.second + "`).");
@@ -454,6 +857,9 @@ class Importer {
         new_children[child.list].push_back(child.key);
         if (!fresh) before[child.list] = list_of(item, child.list, row.id);
       }
+      std::vector<Key> removed;
+      if (!fresh) remove_others(item, values, removed);
+      if (!fresh && item.key.first == "sale.order") values = only_changes(item, row.id, values);
       if (fresh) {
         row = ImportKey{};
         row.id = orm_.create(own, values);
@@ -461,7 +867,9 @@ class Importer {
       } else if (!values.empty()) {
         orm_.write(own, {row.id}, values);
       }
+      for (const Key& gone : removed) put(gone, ImportKey{}, false);
       row.digest = item.digest;
+      if (!item.wanted.empty()) row.links = item.needs;
       for (const auto& [list, keys] : new_children) {
         std::vector<Id> ids;
         for (const Id id : list_of(item, list, row.id)) {
@@ -476,6 +884,10 @@ class Importer {
           put(keys[i], child, true);
         }
       }
+    }
+    if (item.key.first == "sale.order" && item.content) {
+      if (Orders orders(orm_); !fresh && orders.state(row.id) == "sale") orders.adjust(row.id);
+      check_amounts(item, row.id);
     }
     if (item.version) row.version = item.version;
     const std::string done = "," + row.called + ",";
@@ -503,6 +915,7 @@ class Importer {
   Database& database_;
   Transaction& transaction_;
   Orm orm_;
+  std::map<Key, std::string> how_;  // what the keys of this attempt came to stand for
 };
 
 // ---------------------------------------------------------------- the other procedures
@@ -534,7 +947,7 @@ Json inspect(Database& database, const Json& payload) {
   for (const Json& name : payload.value("tables", Json::array())) {
     if (name == "dragoman_key" && database.import_table)
       tables["dragoman_key"] = {"model",  "key",          "res_id",     "version", "digest",
-                                "called", "parent_model", "parent_key", "applied"};
+                                "called", "parent_model", "parent_key", "applied", "links"};
   }
   for (const Json& name : payload.value("indexes", Json::array())) {
     if (database.own_indexes.count(name.get<std::string>()) > 0)
@@ -573,7 +986,9 @@ Json setup(Orm& orm, const Json& payload) {
   } else {
     database.import_table = true;
     database.own_indexes.insert("dragoman_key_parent");
+    database.own_indexes.insert("dragoman_key_record");
     database.own_indexes.insert("dragoman_key_pkey");
+    for (const Json& one : payload.value("indexes", Json::array())) database.own_indexes.insert(text_of(one, "index"));
     for (const Json& one : payload.value("unique", Json::array())) {
       const std::string index = text_of(one, "index"), field = text_of(one, "field");
       if (database.own_indexes.count(index) > 0) continue;
@@ -596,7 +1011,7 @@ Json setup(Orm& orm, const Json& payload) {
     }
   }
   const auto left = database.own_indexes.size() + (database.import_table ? 1 : 0);
-  return {{"procedure", "setup"}, {"version", 1}, {"left", left}};
+  return {{"procedure", "setup"}, {"version", 2}, {"left", left}};
 }
 
 void run(Call& call, Sink& out) {
@@ -627,12 +1042,18 @@ void run(Call& call, Sink& out) {
       if (!database.import_table && (payload.contains("items") || payload.contains("find")))
         throw value_error("UndefinedTable('relation \"dragoman_key\" does not exist')");
       Importer importer(database, orm.env(), *orm.transaction());
-      answer = {{"procedure", "import"}, {"version", 1}, {"items", Json::array()}};
+      answer = {{"procedure", "import"}, {"version", 2}, {"items", Json::array()}};
       if (payload.contains("find")) {
         answer["items"] = importer.find(payload["find"]);
       } else if (payload.contains("items")) {
         answer["items"] = importer.import(payload);
       }
+    } else if (name == "market") {
+      if (given == context.end() || !payload.is_object()) throw user_error("The context has no `dragoman` object.");
+      Env env = orm.env();
+      env.su = true;
+      Orm all(database, env, orm.transaction());
+      answer = market(all, payload);
     } else if (name == "inspect") {
       answer = inspect(database, payload);
     } else if (name == "setup") {
@@ -645,22 +1066,21 @@ void run(Call& call, Sink& out) {
 }
 
 void confirm(Call& call, Sink& out) {
-  const Column& state = call.table.column(call.table.model().find("state")->column);
   call.orm.check_records(call.table, call.ids, Access::write);
-  for (const Id id : call.ids) {
-    std::string_view text;
-    const bool open = state.text(call.table.find(id), text) && (text == "draft" || text == "sent");
-    if (!open && call.orm.series() >= 17) throw user_error("Some orders are not in a state requiring confirmation.");
-    if (!open) continue;
-    const std::int64_t now =
-        call.orm.transaction() == nullptr ? call.orm.database().now_us() : call.orm.transaction()->start_us();
-    call.orm.write(call.table, {id}, Json{{"state", "sale"}, {"date_order", format_datetime(now)}});
-    Table& lines = call.orm.database().table("sale.order.line");
-    for (const Slot line : std::vector<Slot>(lines.column(lines.model().find("order_id")->column).slots_of(id))) {
-      if (lines.model().find("state") != nullptr)
-        call.orm.set_cell(lines, lines.id_of(line), "state", std::string("sale"));
-    }
-  }
+  Env env = call.orm.env();
+  env.su = true;
+  Orm orm(call.orm.database(), env, call.orm.transaction());
+  Orders(orm).confirm(call.ids);
+  out.boolean(true);
+}
+
+void cancel(Call& call, Sink& out) {
+  call.orm.check_records(call.table, call.ids, Access::write);
+  Env env = call.orm.env();
+  env.su = true;
+  Orm orm(call.orm.database(), env, call.orm.transaction());
+  Orders orders(orm);
+  for (const Id id : call.ids) orders.cancel(id);
   out.boolean(true);
 }
 
@@ -671,6 +1091,8 @@ void add_procedures(Methods& methods) {
               {.name = "run", .owner = "IrActionsServer", .on_records = true, .writes = true, .run = run});
   methods.add("sale.order",
               {.name = "action_confirm", .owner = "SaleOrder", .on_records = true, .writes = true, .run = confirm});
+  methods.add("sale.order",
+              {.name = "action_cancel", .owner = "SaleOrder", .on_records = true, .writes = true, .run = cancel});
 }
 
 void add_manual_field(Orm& orm, Id row) {

@@ -268,6 +268,7 @@ bool Service::execute(Rpc& rpc, const std::string& database, Sink& out) {
                     {"open_connections", counters.open_now}});
     if (log_.size() > log_max_) log_.pop_front();
   };
+  const Database::Running running(database_, start_us);
   rpc.fault = faults_.match(rpc.path, rpc.model, rpc.method);
   try {
     if (rpc.fault) {
@@ -915,7 +916,11 @@ Json Service::control(const std::string& method, const std::string& path, const 
   if (path == "/tx/begin") {
     const std::lock_guard lock(open_mutex_);
     const auto id = next_open_++;
-    open_[id] = OpenTransaction{.start_us = database_.now_us(), .uid = body.value("uid", Id{2}), .changes = {}};
+    const std::int64_t start_us = database_.now_us();
+    open_[id] = OpenTransaction{.start_us = start_us,
+                                .uid = body.value("uid", Id{2}),
+                                .changes = {},
+                                .running = std::make_shared<Database::Running>(database_, start_us)};
     return {{"tx", id}, {"start_us", open_[id].start_us}};
   }
   if (path == "/tx/create" || path == "/tx/write" || path == "/tx/unlink") {

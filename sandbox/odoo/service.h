@@ -23,6 +23,7 @@ struct OpenTransaction {
   std::int64_t start_us = 0;
   Id uid = 1;
   std::vector<std::function<void(Orm&)>> changes;
+  std::shared_ptr<Database::Running> running;
 };
 
 /// Answers requests as Odoo of one series does.
