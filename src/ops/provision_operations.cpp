@@ -53,6 +53,12 @@ std::vector<Field> wanted_fields() {
                     .type = Type::list,
                     .doc = "fields to make besides, as sale.order.x_market_ref, with :TYPE, :many2one=MODEL or :unique "
                            "behind; those that were applied before stay"});
+  fields.push_back({.name = "market",
+                    .type = Type::boolean,
+                    .doc =
+                        "also the fields and indexes that marketplaces need; so it is anyway where a connection of a "
+                        "marketplace names this one",
+                    .fallback = "false"});
   return fields;
 }
 
@@ -115,6 +121,17 @@ pipeline::Connection odoo_connection(Services& services, const std::string& name
   return connection;
 }
 
+// Whether a marketplace's orders go into this Odoo.
+bool has_marketplace(Services& services, const pipeline::Connection& odoo) {
+  for (const auto& one : services.connections.list()) {
+    const auto& settings = one.settings;
+    if (settings.is_object() && settings.value("odoo", json()) == odoo.name &&
+        services.connectors.get(one.kind).make_marketplace)
+      return true;
+  }
+  return false;
+}
+
 std::unique_ptr<Work> begin(Context& context, const json& input, bool wanting) {
   auto work = std::make_unique<Work>();
   work->connection = odoo_connection(context.services, input.at("name"));
@@ -132,11 +149,13 @@ std::unique_ptr<Work> begin(Context& context, const json& input, bool wanting) {
   if (before) {
     options.own_user = before->own_user;
     options.fields = before->fields;
+    options.market = before->market;
     if (before->own_user) options.own_login = before->login;
   }
   if (wanting) {
     if (input.contains("user")) options.own_user = input.at("user") == "hub";
     if (!before || !before->own_user) options.own_login = input.value("user_login", "dragoman");
+    options.market = options.market || input.value("market", false) || has_marketplace(context.services, connection);
     for (const std::string& text : texts(input, "fields")) {
       auto field = odoo::CustomField::parse(text);
       std::erase_if(options.fields,

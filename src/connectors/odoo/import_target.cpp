@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "connectors/odoo/provision.h"
 #include "odoo/fault.h"
 
 namespace dragoman::connectors::odoo {
@@ -16,6 +17,8 @@ using pipeline::Delivered;
 using pipeline::Found;
 
 constexpr const char* kActions = "ir.actions.server";
+// What names of the procedure's own begin with.
+constexpr std::string_view kOurs = "dragoman.";
 
 std::string dumped(const json& value) {
   return value.dump(-1, ' ', false, json::error_handler_t::replace);
@@ -44,6 +47,23 @@ std::map<std::string, std::string> children_of(const json& item, const std::stri
   return out;
 }
 
+std::map<std::string, pipeline::Linked> links_of(const json& item) {
+  std::map<std::string, pipeline::Linked> out;
+  const auto links = item.find("links");
+  if (links == item.end() || !links->is_object()) return out;
+  for (const auto& [key, link] : links->items())
+    if (link.is_object() && !id_of(link).empty())
+      out[key] = {.model = link.value("model", ""), .id = id_of(link), .how = link.value("how", "")};
+  return out;
+}
+
+// `dragoman.NotMatched` is `import_notmatched`.
+std::string code_of(std::string_view name) {
+  std::string code = "import_";
+  for (const char c : name.substr(kOurs.size())) code += static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  return code;
+}
+
 // What is wrong with one record, in Odoo's words.
 Error error_of(const json& item, const std::string& model) {
   std::string name = "unknown", message;
@@ -51,12 +71,9 @@ Error error_of(const json& item, const std::string& model) {
     name = error->value("name", name);
     message = error->value("message", message);
   }
-  constexpr std::string_view kOurs = "dragoman.";
   if (name.starts_with(kOurs)) {
     Error error(Error::Kind::invalid, rpc::shorten(message, 1000));
-    std::string code = "import_";
-    for (const char c : name.substr(kOurs.size())) code += static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-    error.code = std::move(code);
+    error.code = code_of(name);
     return error;
   }
   Error error = rpc::translate({.name = name, .message = message, .debug = ""}, model, "import");
@@ -64,6 +81,13 @@ Error error_of(const json& item, const std::string& model) {
   if (error.kind != Error::Kind::forbidden && error.kind != Error::Kind::not_found &&
       error.kind != Error::Kind::conflict)
     error.kind = Error::Kind::invalid;
+  return error;
+}
+
+Error flag_of(const json& flag) {
+  const std::string name = flag.value("name", "");
+  Error error(Error::Kind::conflict, rpc::shorten(flag.value("message", name), 1000));
+  error.code = name.starts_with(kOurs) ? code_of(name) : name;
   return error;
 }
 
@@ -116,6 +140,7 @@ json ImportTarget::run(const json& payload, std::size_t expected, bool read_only
 
 std::vector<Delivered> ImportTarget::deliver(std::span<const pipeline::Outgoing> records, std::stop_token stop) {
   json items = json::array();
+  bool market = false;
   for (const auto& record : records) {
     json item = json::parse(record.content);
     item["key"] = record.key;
@@ -127,9 +152,13 @@ std::vector<Delivered> ImportTarget::deliver(std::span<const pipeline::Outgoing>
           for (auto& child : list)
             if (child.is_object() && child.contains("key") && child["key"].is_string())
               child["key"] = record.key + "/" + child["key"].get<std::string>();
+    market = market || item.contains("steps");
     items.push_back(std::move(item));
   }
-  const json answers = run({{"items", std::move(items)}}, records.size(), false, std::move(stop));
+  json payload{{"items", std::move(items)}};
+  // Orders of marketplaces have their documents' names.
+  if (market) payload["names"] = marketplace_names();
+  const json answers = run(payload, records.size(), false, std::move(stop));
   std::vector<Delivered> out;
   out.reserve(records.size());
   for (std::size_t i = 0; i < records.size(); ++i) {
@@ -140,6 +169,8 @@ std::vector<Delivered> ImportTarget::deliver(std::span<const pipeline::Outgoing>
     Delivered one;
     one.id = id_of(item);
     one.children = children_of(item, records[i].key);
+    one.links = links_of(item);
+    if (const auto flag = item.find("flag"); flag != item.end() && flag->is_object()) one.flag = flag_of(*flag);
     if (outcome == "created")
       one.what = Delivered::What::created;
     else if (outcome == "updated")
@@ -178,7 +209,8 @@ std::vector<std::optional<Found>> ImportTarget::find(std::span<const Key> keys, 
     const json version = item.value("version", json());
     out.push_back(Found{.id = id_of(item),
                         .version = version.is_number_integer() ? version.get<std::int64_t>() : 0,
-                        .children = children_of(item, keys[i].key)});
+                        .children = children_of(item, keys[i].key),
+                        .links = links_of(item)});
   }
   return out;
 }

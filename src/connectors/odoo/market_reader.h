@@ -46,7 +46,7 @@ struct OrderFacts {
     bool operator==(const Picking&) const = default;
   };
   std::vector<Picking> pickings;
-  bool delivered = false;  ///< there are storable lines, and of each at least what was ordered is delivered
+  bool delivered = false;  ///< there are goods, and of each line of them at least what was ordered is delivered
   bool shipped = false;    ///< some outgoing picking is done, in full or in part
   std::string write_date;  ///< UTC, microseconds
 

@@ -40,7 +40,8 @@ Names names_of(int major) {
 
 // What the procedure `setup` makes besides unique indexes.
 constexpr const char* kTable = "dragoman_key";
-constexpr const char* kTableIndex = "dragoman_key_parent";
+// Of its indexes the one that came last: where it is, the columns of its time are there, too.
+constexpr const char* kTableIndex = "dragoman_key_record";
 
 std::string underscored(std::string text) {
   std::replace(text.begin(), text.end(), '.', '_');
@@ -57,6 +58,16 @@ std::string unique_index(const CustomField& field) {
   if (name.size() > 63) name = name.substr(0, 46) + "_" + digest_of(name);
   return name;
 }
+
+// What is asked each second by the procedure `market`, and by what a marketplace's customers are looked for.
+struct MarketIndex {
+  const char *model, *field;
+  std::string name() const { return fmt::format("dragoman_{}_{}_idx", underscored(model), field); }
+};
+constexpr MarketIndex kMarketIndexes[] = {{"sale.order", "write_date"},       {"sale.order.line", "write_date"},
+                                          {"stock.move", "write_date"},       {"stock.picking", "write_date"},
+                                          {"stock.quant", "write_date"},      {"product.product", "write_date"},
+                                          {"product.template", "write_date"}, {"res.partner", "phone"}};
 
 json result_of(const rpc::Answer& answer) {
   return json::parse(answer.result(), nullptr, false);
@@ -79,6 +90,54 @@ std::vector<std::string> split(std::string_view text, char at) {
 }
 
 }  // namespace
+
+const std::vector<MarketField>& marketplace_fields() {
+  static const std::vector<MarketField> all = [] {
+    std::vector<MarketField> made;
+    const auto add = [&](const char* model, const char* source, const char* name, const char* type, const char* label) {
+      CustomField field;
+      field.model = model;
+      field.name = name;
+      field.type = type;
+      field.label = label;
+      field.index = std::string_view(source) == "cartona_id";
+      field.why = "what a marketplace says of it";
+      made.push_back({source, std::move(field)});
+    };
+    add("res.partner", "cartona_id", "x_cartona_id", "char", "Cartona ID");
+    add("product.product", "cartona_id", "x_cartona_id", "char", "Cartona ID");
+    add("sale.order", "cartona_id", "x_cartona_id", "char", "Cartona ID");
+    add("sale.order", "is_marketplace_order", "x_is_marketplace_order", "boolean", "Marketplace order");
+    add("sale.order", "marketplace_config_id", "x_marketplace_config", "char", "Marketplace");
+    add("sale.order", "marketplace_order_number", "x_marketplace_order_number", "char", "Marketplace order number");
+    add("sale.order", "marketplace_status", "x_marketplace_status", "char", "Marketplace status");
+    add("sale.order", "marketplace_ordered_at", "x_marketplace_ordered_at", "datetime", "Ordered at the marketplace");
+    add("sale.order", "delivered_by", "x_delivered_by", "char", "Delivered by");
+    add("sale.order", "marketplace_payment_method", "x_marketplace_payment_method", "char",
+        "Marketplace payment method");
+    add("sale.order", "marketplace_credit", "x_marketplace_credit", "float", "Marketplace credit");
+    add("sale.order", "marketplace_installment", "x_marketplace_installment", "float", "Marketplace installment");
+    add("sale.order", "marketplace_wallet", "x_marketplace_wallet", "float", "Marketplace wallet");
+    add("sale.order", "marketplace_discount_supplier", "x_marketplace_discount_supplier", "float",
+        "Discount by the supplier");
+    add("sale.order", "marketplace_discount_marketplace", "x_marketplace_discount_marketplace", "float",
+        "Discount by the marketplace");
+    add("sale.order", "marketplace_sync_status", "x_marketplace_sync_status", "char", "Marketplace sync status");
+    add("sale.order", "marketplace_sync_date", "x_marketplace_sync_date", "datetime", "Marketplace sync date");
+    add("sale.order", "marketplace_error_message", "x_marketplace_error_message", "text", "Marketplace error message");
+    return made;
+  }();
+  return all;
+}
+
+const json& marketplace_names() {
+  static const json names = [] {
+    json made;
+    for (const MarketField& one : marketplace_fields()) made[one.field.model][one.source] = one.field.name;
+    return made;
+  }();
+  return names;
+}
 
 std::string_view name(ProvisionStep::Change change) {
   switch (change) {
@@ -150,8 +209,8 @@ CustomField CustomField::from(const nlohmann::json& json) {
 json Provisioned::json() const {
   nlohmann::json list = nlohmann::json::array();
   for (const CustomField& field : fields) list.push_back(field.json());
-  return {{"actions", actions}, {"digests", digests}, {"own_user", own_user},    {"login", login},
-          {"fields", list},     {"checked", checked}, {"difference", difference}};
+  return {{"actions", actions}, {"digests", digests}, {"own_user", own_user}, {"login", login},
+          {"fields", list},     {"market", market},   {"checked", checked},   {"difference", difference}};
 }
 
 std::optional<Provisioned> provisioned(const pipeline::Connection& connection) {
@@ -163,6 +222,7 @@ std::optional<Provisioned> provisioned(const pipeline::Connection& connection) {
   state.digests = found->value("digests", std::map<std::string, std::string>{});
   state.own_user = found->value("own_user", false);
   state.login = found->value("login", "");
+  state.market = found->value("market", false);
   state.checked = found->value("checked", "");
   state.difference = found->value("difference", "");
   for (const auto& field : found->value("fields", json::array())) state.fields.push_back(CustomField::from(field));
@@ -200,6 +260,7 @@ Inspected inspect(rpc::Client& own, std::int64_t action, const std::vector<Custo
   json wanted{{"tables", {kTable}}, {"indexes", {kTableIndex}}};
   for (const CustomField& field : fields)
     if (field.unique) wanted["indexes"].push_back(unique_index(field));
+  for (const MarketIndex& index : kMarketIndexes) wanted["indexes"].push_back(index.name());
   rpc::CallOptions options;
   options.context = json{{"dragoman", wanted}}.dump();
   options.read_only = true;
@@ -246,8 +307,11 @@ class Provisioning::Impl {
     auto todo = planned();
     Applied applied;
     applied.steps = steps_of(todo);
-    for (auto& one : todo)
+    for (auto& one : todo) {
+      // A new procedure meets the table as it wants it.
+      if (one.step.object == "procedure") run_setup();
       if (one.act) one.act();
+    }
     run_setup();
     // What was made is believed when it is read back, through the account that will use it.
     look(stop);
@@ -275,6 +339,7 @@ class Provisioning::Impl {
     applied.state.own_user = options_.own_user;
     applied.state.login = login_;
     applied.state.fields = options_.fields;
+    applied.state.market = options_.market;
     applied.login = login_;
     if (password_made_) applied.secret = secret_;
     return applied;
@@ -434,6 +499,7 @@ class Provisioning::Impl {
       plan_grant(all);
     }
     for (const CustomField& field : options_.fields) plan_field(all, field);
+    if (options_.market) plan_market(all);
     plan_table(all);
     for (const Procedure& one : procedures())
       if (one.stays()) plan_procedure(all, one);
@@ -635,13 +701,62 @@ class Provisioning::Impl {
     all.push_back(std::move(index));
   }
 
+  void plan_market(std::vector<Planned>& all) {
+    const auto there = market_fields_there();
+    for (const MarketField& one : marketplace_fields()) {
+      const bool asked = std::any_of(options_.fields.begin(), options_.fields.end(), [&](const CustomField& field) {
+        return field.model == one.field.model && field.name == one.field.name;
+      });
+      // A module may have brought the field by its own name.
+      if (!asked && !there.contains({one.field.model, one.source})) plan_field(all, one.field);
+    }
+    for (const MarketIndex& index : kMarketIndexes) {
+      if (!there.contains({index.model, index.field})) continue;
+      Planned one{{"index", index.name(), Change::none,
+                   std::string_view(index.field) == "write_date" ? "marketplaces ask each second what was changed"
+                                                                 : "customers of marketplaces are looked for by it",
+                   ""},
+                  {}};
+      if (!seen_ || !seen_->indexes.contains(index.name())) {
+        one.step.change = Change::create;
+        one.step.detail = fmt::format(
+            "makes an index over {}.{}; until it is there, which takes about a second for a "
+            "million records, Odoo waits with writing them",
+            index.model, index.field);
+        one.act = [this, &index] {
+          set_up_ = true;
+          plain_.push_back({{"index", index.name()}, {"model", index.model}, {"field", index.field}});
+        };
+      }
+      all.push_back(std::move(one));
+    }
+  }
+
+  // Model and name of the stored fields, of those that marketplaces could use.
+  std::set<std::pair<std::string, std::string>> market_fields_there() {
+    std::set<std::string> models, names;
+    for (const MarketField& one : marketplace_fields()) {
+      models.insert(one.field.model);
+      names.insert(one.source);
+    }
+    for (const MarketIndex& index : kMarketIndexes) {
+      models.insert(index.model);
+      names.insert(index.field);
+    }
+    const json domain = {{"model", "in", models}, {"name", "in", names}, {"store", "=", true}};
+    std::set<std::pair<std::string, std::string>> there;
+    for (const json& row : rows("ir.model.fields", Domain::parse(domain.dump()), {"model", "name"}))
+      there.emplace(row.at("model"), row.at("name"));
+    return there;
+  }
+
   void plan_table(std::vector<Planned>& all) {
     Planned one{{"table", kTable, Change::none,
                  "the external key of each imported record, with the version and digest that were applied", ""},
                 {}};
     if (!seen_ || !seen_->tables.contains(kTable) || !seen_->indexes.contains(kTableIndex)) {
       one.step.change = Change::create;
-      one.step.detail = "makes that table in Odoo's database, if it is not there; no user of Odoo can reach it";
+      one.step.detail = "makes that table in Odoo's database, or what it lacks; no user of Odoo can reach it";
       one.act = [this] { set_up_ = true; };
     }
     all.push_back(std::move(one));
@@ -728,9 +843,10 @@ class Provisioning::Impl {
 
   void run_setup() {
     if (!set_up_) return;
-    run_once({{"unique", unique_}});
+    run_once({{"unique", unique_}, {"indexes", plain_}});
     set_up_ = false;
     unique_ = json::array();
+    plain_ = json::array();
   }
 
   void drop_tables(const std::vector<std::string>& fields) {
@@ -854,6 +970,7 @@ class Provisioning::Impl {
   std::optional<Inspected> seen_;  // by the connection's login; none where it may not run the procedure
   bool set_up_ = false;            // run_setup has something to do
   json unique_ = json::array();    // unique indexes for it
+  json plain_ = json::array();     // indexes of the marketplaces
   bool password_made_ = false;
 };
 

@@ -37,6 +37,16 @@ struct CustomField {
   static CustomField from(const nlohmann::json& json);
 };
 
+/// What marketplaces write into an Odoo, by the names that the orders' documents have for it, and the field of our own
+/// that stands for it where this Odoo has none of that name.
+struct MarketField {
+  std::string source;  ///< `cartona_id`, of `field.model`
+  CustomField field;   ///< `x_cartona_id`
+};
+const std::vector<MarketField>& marketplace_fields();
+/// The same, as the procedure `import` takes it: model → source name → field.
+const nlohmann::json& marketplace_names();
+
 /// One thing in Odoo, and what becomes of it.
 struct ProvisionStep {
   enum class Change { none, create, change, remove };
@@ -55,6 +65,7 @@ struct Provisioned {
   bool own_user = false;
   std::string login;
   std::vector<CustomField> fields;
+  bool market = false;     ///< with what marketplaces need: indexes over when records were written
   std::string checked;     ///< when, as text; empty: not yet
   std::string difference;  ///< found by the last check: what somebody changed; empty: all as it was
 
@@ -73,6 +84,9 @@ struct ProvisionOptions {
   std::vector<std::string> readable;    ///< models that the hub's own user may read
   std::vector<std::int64_t> companies;  ///< of the hub's own user; empty: the administrator's
   std::vector<CustomField> fields;
+  /// Marketplaces use it: their fields, and indexes without which asking each second what changed would read whole
+  /// tables.
+  bool market = false;
 };
 
 /// Puts into one Odoo what the hub needs there, and takes it out again. All that it makes carries an external id of the

@@ -319,8 +319,8 @@ TEST_P(Provision, ThePlanShowsAllThatWillBeMadeAndChangesNothing) {
     EXPECT_FALSE(step.why.empty()) << step.name;
     EXPECT_FALSE(step.detail.empty()) << step.name;
   }
-  EXPECT_EQ(objects,
-            (std::multiset<std::string>{"field", "grant", "group", "index", "procedure", "procedure", "table"}));
+  EXPECT_EQ(objects, (std::multiset<std::string>{"field", "grant", "group", "index", "procedure", "procedure",
+                                                 "procedure", "table"}));
   EXPECT_TRUE(traces().empty()) << fmt::format("{}", fmt::join(traces(), ", "));
   EXPECT_EQ(shown(provisioning(options)->plan({})), shown(plan));
 }
@@ -537,7 +537,7 @@ TEST_P(Provision, BrokenOffAnywhereTheNextRunFinishesAndNothingIsThereTwice) {
     const auto left = provisioning(options)->plan({});
     ASSERT_EQ(changes(left), 0) << "cut at " << n << "\n" << shown(left);
     ASSERT_EQ(rows("res.groups", Domain::where("name", "=", "Dragoman hub"), {"id"}).size(), 1u) << n;
-    ASSERT_EQ(rows("ir.actions.server", Domain::where("name", "=like", "dragoman: %"), {"id"}).size(), 2u) << n;
+    ASSERT_EQ(rows("ir.actions.server", Domain::where("name", "=like", "dragoman: %"), {"id"}).size(), 3u) << n;
     ASSERT_EQ(rows("ir.model.access", Domain::where("name", "=like", "dragoman: %"), {"id"}).size(), 2u) << n;
     ASSERT_EQ(rows("res.users", Domain::where("login", "=", "dragoman"), {"id"}).size(), 1u) << n;
     provisioning(options)->remove({});
@@ -659,6 +659,29 @@ TEST_P(Provision, ALoginThatIsNoAdministratorIsRefusedInWords) {
     EXPECT_EQ(error.code, "not_administrator") << error.message;
     EXPECT_NE(error.message.find("Administration / Settings"), std::string::npos) << error.message;
   }
+}
+
+TEST_P(Provision, WhatMarketplacesNeedIsMadeOnceAndTakenOutAgain) {
+  ProvisionOptions options;
+  options.market = true;
+  const auto state = apply(options);
+  EXPECT_TRUE(state.market);
+  EXPECT_GT(state.actions.at("market"), 0);
+  EXPECT_EQ(changes(provisioning(options)->plan({})), 0) << shown(provisioning(options)->plan({}));
+  EXPECT_TRUE(Provisioned(state).json().at("market").get<bool>());
+  for (const MarketField& one : marketplace_fields()) {
+    const auto there =
+        rows("ir.model.fields",
+             Domain::where("model", "=", one.field.model) && Domain::where("name", "=", one.field.name), {"ttype"});
+    ASSERT_EQ(there.size(), 1u) << one.field.model << "." << one.field.name;
+    EXPECT_EQ(there[0].at("ttype"), one.field.type);
+  }
+  if (!stand_in_) {
+    EXPECT_NE(sql("SELECT indexdef FROM pg_indexes WHERE indexname = 'dragoman_sale_order_write_date_idx'"), "");
+  }
+  provisioning(options)->remove({});
+  EXPECT_EQ(traces(), std::vector<std::string>());
+  EXPECT_EQ(rows("ir.model.fields", Domain::where("name", "=", "x_marketplace_status"), {"name"}).size(), 0u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Odoo19, Provision, ::testing::Values("Odoo19"));

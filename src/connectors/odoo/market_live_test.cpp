@@ -1,0 +1,540 @@
+// A marketplace's orders in Odoo, and what is told of them: on real servers and the stand-in. The instantiation says
+// which.
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <libpq-fe.h>
+
+#include <future>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "connectors/odoo/import_target.h"
+#include "connectors/odoo/market_reader.h"
+#include "connectors/odoo/provision.h"
+#include "fakes/odoo_servers.h"
+#include "sandbox/odoo/server.h"
+
+namespace dragoman::connectors::odoo {
+namespace {
+
+using nlohmann::json;
+using pipeline::Delivered;
+using rpc::Domain;
+
+constexpr auto kArchivedToo = R"({"active_test":false})";
+
+/// A transaction in Odoo's database that writes an order, and commits when it is told to.
+class Late {
+ public:
+  Late(sandbox::odoo::Server* stand_in, const std::string& pg_uri, std::int64_t order) : stand_in_(stand_in) {
+    if (stand_in_) {
+      transaction_ = stand_in_->control("POST", "/tx/begin", {{"uid", 2}})["tx"];
+      stand_in_->control(
+          "POST", "/tx/write",
+          {{"tx", transaction_}, {"model", "sale.order"}, {"ids", {order}}, {"values", {{"origin", "late"}}}});
+      return;
+    }
+    sql_ = PQconnectdb(pg_uri.c_str());
+    run("BEGIN");
+    run(fmt::format("UPDATE sale_order SET origin = 'late', write_date = now() AT TIME ZONE 'UTC' WHERE id = {}",
+                    order));
+  }
+  ~Late() {
+    if (sql_) PQfinish(sql_);
+  }
+  Late(const Late&) = delete;
+  Late& operator=(const Late&) = delete;
+
+  void commit() {
+    if (stand_in_)
+      stand_in_->control("POST", "/tx/commit", {{"tx", transaction_}});
+    else
+      run("COMMIT");
+  }
+
+ private:
+  void run(const std::string& text) {
+    PGresult* result = PQexec(sql_, text.c_str());
+    EXPECT_EQ(PQresultStatus(result), PGRES_COMMAND_OK) << PQerrorMessage(sql_);
+    PQclear(result);
+  }
+
+  sandbox::odoo::Server* const stand_in_;
+  std::int64_t transaction_ = 0;
+  PGconn* sql_ = nullptr;
+};
+
+class LiveMarket : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    const std::string which = GetParam();
+    if (which.starts_with("StandIn")) {
+      stand_in_ = std::make_unique<sandbox::odoo::Server>(
+          sandbox::odoo::Options{.series = std::stoi(which.substr(7)), .workers = 4});
+      stand_in_->start();
+      const auto& options = stand_in_->options();
+      server_ = tests::OdooServer{stand_in_->url(),  options.db,      "admin", options.admin_password,
+                                  options.admin_key, which.substr(7), ""};
+    } else {
+      server_ = tests::odoo_server(which);
+    }
+    DRAGOMAN_NEED_SERVER(server_, which);
+    tag_ = "dragoman-" + random_hex(random_, 4);
+    settings_.url = server_->url;
+    settings_.database = server_->database;
+    settings_.login = server_->login;
+    settings_.password = Secret(server_->password);
+    outside_ = std::make_shared<rpc::Client>(settings_, clock_);
+    state_ = provisioned_once(which);
+    target_ = make_target();
+    reader_.emplace(std::make_shared<rpc::Client>(settings_, clock_), state_.actions.at("market"),
+                    std::vector<std::int64_t>{}, "main");
+    const auto places = json::parse(
+        outside_->search_read("stock.warehouse", Domain::where("company_id", "=", 1), warehouse(), {}).result());
+    location_ = places.at(0).at("lot_stock_id");
+    warehouse_ = places.at(0).at("id");
+    product_ = product("P", 100);
+  }
+
+  void TearDown() override {
+    // The stand-in goes with its records. What was delivered can't be deleted: it stays, out of the way.
+    if (!outside_ || stand_in_) return;
+    for (const auto id : outside_->search("sale.order", Domain::where("client_order_ref", "=", tag_), {}, {})) {
+      rpc::CallOptions options;
+      options.context = R"({"disable_cancel_warning":true})";
+      try {
+        outside_->call("sale.order", "action_cancel", fmt::format("[[{}]]", id), "", options);
+        outside_->unlink("sale.order", {id}, {});
+      } catch (const Error& error) {
+        ignore_error("an order that was delivered stays", error);
+      }
+    }
+    for (const auto id : outside_->search("res.partner", Domain::where("x_cartona_id", "=like", tag_ + "%"), {}, {})) {
+      try {
+        outside_->unlink("res.partner", {id}, {});
+      } catch (const Error& error) {
+        ignore_error("the customer of such an order stays", error);
+      }
+    }
+    rpc::CallOptions archived;
+    archived.context = kArchivedToo;
+    const auto products =
+        outside_->search("product.product", Domain::where("default_code", "=like", tag_ + "%"), {}, archived);
+    if (!products.empty()) outside_->write("product.product", products, json{{"active", false}}, {});
+  }
+
+  // A real server keeps what was put there for the test before, unless another test has taken it out.
+  Provisioned provisioned_once(const std::string& which) {
+    static std::map<std::string, Provisioned> before;
+    if (const auto known = before.find(which); known != before.end() && !stand_in_) {
+      if (check_provisioned(*outside_, known->second, {}).empty()) return known->second;
+    }
+    ProvisionOptions options;
+    options.market = true;
+    Provisioning provisioning(
+        *outside_,
+        [this](const std::string& login, const Secret& secret) {
+          auto settings = settings_;
+          settings.login = login;
+          settings.password = secret;
+          return std::make_unique<rpc::Client>(settings, clock_);
+        },
+        server_->login, Secret(server_->password), options, clock_, random_);
+    return before[which] = provisioning.apply({}, [](const std::string&, const Secret&) {}).state;
+  }
+
+  static rpc::ReadOptions warehouse() {
+    rpc::ReadOptions read;
+    read.fields = {"lot_stock_id"};
+    read.order = "id";
+    read.limit = 1;
+    return read;
+  }
+
+  std::shared_ptr<ImportTarget> make_target() {
+    return std::make_shared<ImportTarget>(std::make_shared<rpc::Client>(settings_, clock_), state_.actions.at("import"),
+                                          std::vector<std::int64_t>{}, "main");
+  }
+
+  std::int64_t product(const std::string& code, int in_stock) {
+    json values{{"name", "Product " + code + " " + tag_}, {"default_code", tag_ + "-" + code}, {"list_price", 9.99}};
+    if (std::stoi(server_->version) >= 18) {
+      values["type"] = "consu";
+      values["is_storable"] = true;
+    } else {
+      values["type"] = "product";
+    }
+    const auto id = outside_->create("product.product", json::array({values}), {}).at(0);
+    // By the procedure: a quantity is set in it as it is, whatever the version.
+    if (in_stock > 0)
+      deliver(
+          {{.model = "stock.quant",
+            .key = tag_ + "/quant/" + code,
+            .version = 1,
+            .content =
+                json{{"values", {{"product_id", id}, {"location_id", location_}, {"quantity", in_stock}}}}.dump()}});
+    return id;
+  }
+
+  struct Line {
+    std::string key, product;
+    json quantity = 1, price = 10;
+  };
+  static json where(const std::string& field, const std::string& value) {
+    return json::array({json::array({field, "=", value})});
+  }
+  json content(const std::string& customer, const std::vector<Line>& lines, const std::vector<std::string>& steps,
+               const json& more = json::object()) {
+    json partner{{"key", tag_ + "/customer/" + customer}, {"own", true}};
+    partner["match"] = json::array({json::array({"cartona_id", where("cartona_id", tag_ + customer)}),
+                                    json::array({"phone", where("phone", phone())})});
+    partner["values"] = {{"name", "بقالة " + customer + " 🛒"}, {"cartona_id", tag_ + customer}};
+    json out;
+    out["values"] = {{"client_order_ref", tag_}, {"cartona_id", "h-" + tag_}, {"marketplace_status", "approved"}};
+    out["values"]["partner_id"] = partner;
+    out["replace"] = json::array({"order_line"});
+    out["steps"] = steps;
+    out["children"]["order_line"] = json::array();
+    for (const Line& line : lines) {
+      json product{{"key", tag_ + "/product/" + line.product}};
+      product["match"] = json::array({json::array({"default_code", where("default_code", tag_ + "-" + line.product)})});
+      json values{{"product_uom_qty", line.quantity}, {"price_unit", line.price}, {"tax_id", json::array()}};
+      values["product_id"] = product;
+      out["children"]["order_line"].push_back({{"key", line.key}, {"values", values}});
+    }
+    out.update(more);
+    return out;
+  }
+  std::string phone() const { return "+999" + tag_; }
+  std::string key(const std::string& order) const { return tag_ + "/" + order; }
+  pipeline::Outgoing order(const std::string& name, std::int64_t version, const json& content) const {
+    return {.model = "sale.order", .key = key(name), .version = version, .content = content.dump()};
+  }
+  std::vector<Delivered> deliver(const std::vector<pipeline::Outgoing>& records) {
+    return (target_ ? target_ : make_target())->deliver(records, {});
+  }
+  OrderFacts facts(const std::string& order) {
+    const std::vector<std::string> keys{key(order)};
+    return reader_->orders(keys, {}).at(0);
+  }
+  std::vector<std::int64_t> partners(const std::string& name) {
+    return outside_->search("res.partner", Domain::where("x_cartona_id", "=", tag_ + name), {}, {});
+  }
+  static std::string code(const Delivered& one) { return one.error ? one.error->code : std::string(name(one.what)); }
+
+  SystemClock clock_;
+  SystemRandom random_;
+  std::unique_ptr<sandbox::odoo::Server> stand_in_;
+  std::optional<tests::OdooServer> server_;
+  rpc::Settings settings_;
+  std::shared_ptr<rpc::Client> outside_;
+  Provisioned state_;
+  std::shared_ptr<ImportTarget> target_;
+  std::optional<MarketReader> reader_;
+  std::string tag_;
+  std::int64_t location_ = 0, warehouse_ = 0, product_ = 0;
+};
+
+TEST_P(LiveMarket, AnOrderComesWithItsCustomerAndIsConfirmedOnce) {
+  const auto wanted = order("1", 1,
+                            content("A", {{"1", "P", "2", "10.50"}, {"2", "P", 1, "0.25"}}, {"confirm"},
+                                    {{"expect", {{"amount_total", "21.25"}}}}));
+  const auto first = deliver({wanted}).at(0);
+  ASSERT_EQ(code(first), "created");
+  EXPECT_EQ(first.children.size(), 2u);
+  EXPECT_EQ(first.links.at(tag_ + "/customer/A").how, "created");
+  EXPECT_EQ(first.links.at(tag_ + "/customer/A").model, "res.partner");
+  EXPECT_EQ(first.links.at(tag_ + "/product/P").id, std::to_string(product_));
+  const auto again = deliver({wanted}).at(0);
+  EXPECT_EQ(code(again), "unchanged");
+  EXPECT_EQ(again.id, first.id);
+  EXPECT_EQ(again.links.at(tag_ + "/customer/A").id, first.links.at(tag_ + "/customer/A").id);
+  const std::vector<pipeline::Target::Key> keys{{"sale.order", key("1")}};
+  const auto found = target_->find(keys, {}).at(0);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->links.at(tag_ + "/customer/A").id, first.links.at(tag_ + "/customer/A").id);
+  EXPECT_EQ(partners("A").size(), 1u);
+  const auto now = facts("1");
+  EXPECT_EQ(now.state, "sale");
+  EXPECT_EQ(now.total, "21.25");
+  ASSERT_EQ(now.lines.size(), 2u);
+  EXPECT_EQ(now.lines[0].key, "1");
+  EXPECT_EQ(now.lines[0].ordered, "2");
+  EXPECT_TRUE(now.lines[0].storable);
+  ASSERT_EQ(now.pickings.size(), 1u);
+  EXPECT_EQ(now.pickings[0].state, "assigned");
+  rpc::ReadOptions read;
+  read.fields = {"x_cartona_id", "x_marketplace_status"};
+  const auto there = json::parse(
+      outside_->search_read("sale.order", Domain::where("id", "=", std::int64_t{std::stoll(first.id)}), read, {})
+          .result());
+  EXPECT_EQ(there.at(0).at("x_cartona_id"), "h-" + tag_);
+  EXPECT_EQ(there.at(0).at("x_marketplace_status"), "approved");
+}
+
+TEST_P(LiveMarket, WhatIsWrongWithAnOrderLeavesNothingOfItAndIsSaidInACode) {
+  product("T", 0);
+  outside_->create("product.product",
+                   json::array({{{"name", "Twin " + tag_}, {"default_code", tag_ + "-T"}},
+                                {{"name", "Old " + tag_}, {"default_code", tag_ + "-Z"}, {"active", false}}}),
+                   {});
+  const auto outcomes = deliver(
+      {order("unknown", 1, content("N", {{"1", "no-such"}}, {"confirm"})),
+       order("twins", 1, content("N", {{"1", "T"}}, {"confirm"})),
+       order("archived", 1, content("N", {{"1", "Z"}}, {"confirm"})),
+       order("negative", 1, content("N", {{"1", "P", -1}}, {"confirm"})),
+       order("total", 1, content("N", {{"1", "P", 1, 5}}, {"confirm"}, {{"expect", {{"amount_total", "5.01"}}}})),
+       order("twice", 1, content("N", {{"1", "P"}, {"1", "P"}}, {"confirm"})),
+       order("currency", 1, content("N", {{"1", "P"}}, {"confirm"}, {{"currency", "XTS"}})),
+       order("stock", 1, content("N", {{"1", "P", 1000}}, {"confirm", "deliver"})),
+       order("good", 1, content("G", {{"1", "P"}}, {"confirm"}))});
+  const char* const expected[] = {"import_notmatched", "import_ambiguous", "import_notmatched",
+                                  "import_quantity",   "import_total",     "import_children",
+                                  "import_currency",   "import_stock",     "created"};
+  for (std::size_t i = 0; i < outcomes.size(); ++i)
+    EXPECT_EQ(code(outcomes[i]), expected[i]) << (outcomes[i].error ? outcomes[i].error->message : "");
+  EXPECT_NE(outcomes[0].error->message.find(tag_ + "-no-such"), std::string::npos) << outcomes[0].error->message;
+  EXPECT_NE(outcomes[2].error->message.find("Archived: "), std::string::npos) << outcomes[2].error->message;
+  EXPECT_NE(outcomes[4].error->message.find("5.00"), std::string::npos) << outcomes[4].error->message;
+  EXPECT_NE(outcomes[7].error->message.find(" missing"), std::string::npos) << outcomes[7].error->message;
+  EXPECT_EQ(partners("N").size(), 0u);
+  EXPECT_EQ(partners("G").size(), 1u);
+  EXPECT_EQ(outside_->search_count("sale.order", Domain::where("client_order_ref", "=", tag_), {}), 1);
+}
+
+TEST_P(LiveMarket, CallersAtOnceMakeOneOrderAndOneCustomerOfOneKey) {
+  const auto wanted = content("A", {{"1", "P"}}, {"confirm"});
+  std::vector<std::future<std::vector<Delivered>>> callers;
+  for (int i = 0; i < 3; ++i)
+    callers.push_back(std::async(std::launch::async, [&, i] {
+      // One order of all three, and one of each caller's own for the same new customer.
+      const std::vector<pipeline::Outgoing> records{order("all", 1, wanted), order(fmt::format("own{}", i), 1, wanted)};
+      const auto target = make_target();
+      for (int attempt = 0;; ++attempt) {
+        try {
+          return target->deliver(records, {});
+        } catch (const Error& error) {
+          // Nothing was done, and again is right: what the pipeline does with it.
+          if (error.kind != Error::Kind::conflict || attempt == 20) throw;
+        }
+      }
+    }));
+  int created = 0;
+  std::set<std::string> orders, customers;
+  for (auto& caller : callers)
+    for (const auto& one : caller.get()) {
+      ASSERT_FALSE(one.error) << one.error->message;
+      created += one.what == Delivered::What::created;
+      orders.insert(one.id);
+      customers.insert(one.links.at(tag_ + "/customer/A").id);
+    }
+  EXPECT_EQ(created, 4);
+  EXPECT_EQ(orders.size(), 4u);
+  EXPECT_EQ(customers.size(), 1u);
+  EXPECT_EQ(partners("A").size(), 1u);
+}
+
+TEST_P(LiveMarket, TwoShopsThatFindOneContactAtOnceAreTwoCustomers) {
+  outside_->create("res.partner", json::array({{{"name", "Known " + tag_}, {"ref", tag_}, {"phone", phone()}}}), {});
+  std::vector<std::future<Delivered>> callers;
+  for (const char* shop : {"A", "B"})
+    callers.push_back(std::async(std::launch::async, [&, shop = std::string(shop)] {
+      const std::vector<pipeline::Outgoing> records{order(shop, 1, content(shop, {{"1", "P"}}, {}))};
+      const auto target = make_target();
+      for (int attempt = 0;; ++attempt) {
+        try {
+          return target->deliver(records, {}).at(0);
+        } catch (const Error& error) {
+          if (error.kind != Error::Kind::conflict || attempt == 20) throw;
+        }
+      }
+    }));
+  std::multiset<std::string> how;
+  std::set<std::string> customers;
+  for (auto& caller : callers) {
+    const auto one = caller.get();
+    ASSERT_FALSE(one.error) << one.error->message;
+    for (const auto& [key, link] : one.links)
+      if (link.model == "res.partner") {
+        how.insert(link.how);
+        customers.insert(link.id);
+      }
+  }
+  EXPECT_EQ(how, (std::multiset<std::string>{"created", "phone"}));
+  EXPECT_EQ(customers.size(), 2u);
+}
+
+TEST_P(LiveMarket, AnOrderIsDeliveredOnceAndThenNeitherChangedNorCancelled) {
+  ASSERT_EQ(code(deliver({order("1", 1, content("A", {{"1", "P", 4}}, {"confirm", "deliver"}))}).at(0)), "created");
+  auto now = facts("1");
+  EXPECT_TRUE(now.delivered);
+  EXPECT_TRUE(now.shipped);
+  ASSERT_EQ(now.pickings.size(), 1u);
+  EXPECT_EQ(now.pickings[0].state, "done");
+  EXPECT_FALSE(now.pickings[0].done_at.empty());
+  EXPECT_EQ(code(deliver({order("1", 2, content("A", {{"1", "P", 4}}, {"confirm", "deliver"}))}).at(0)), "unchanged");
+  EXPECT_EQ(code(deliver({order("1", 3, content("A", {{"1", "P", 3}}, {"confirm", "deliver"}))}).at(0)),
+            "import_closed");
+  // What the marketplace says is written down all the same.
+  auto cancelled = content("A", {{"1", "P", 4}}, {"cancel"});
+  cancelled["values"]["marketplace_status"] = "cancelled";
+  const auto last = deliver({order("1", 4, cancelled)}).at(0);
+  EXPECT_EQ(code(last), "updated");
+  ASSERT_TRUE(last.flag);
+  EXPECT_EQ(last.flag->code, "import_delivered");
+  now = facts("1");
+  EXPECT_EQ(now.state, "sale");
+  EXPECT_EQ(now.pickings.size(), 1u);
+}
+
+TEST_P(LiveMarket, WhatIsInStockIsDeliveredInPartWhereThatIsWanted) {
+  product("S", 3);
+  const auto wanted = content("A", {{"1", "S", 5}}, {"confirm", "deliver"}, {{"partial", true}});
+  ASSERT_EQ(code(deliver({order("1", 1, wanted)}).at(0)), "created");
+  auto now = facts("1");
+  EXPECT_TRUE(now.shipped);
+  EXPECT_FALSE(now.delivered);
+  EXPECT_EQ(now.lines.at(0).delivered, "3");
+  EXPECT_EQ(now.pickings.size(), 2u);
+  EXPECT_EQ(code(deliver({order("1", 2, wanted)}).at(0)), "unchanged") << "there is nothing more";
+}
+
+TEST_P(LiveMarket, CancelledByTheMarketplaceWhileItIsDeliveredEndsAsOneOfTheTwo) {
+  for (int i = 0; i < 3; ++i) {
+    const std::string name = std::to_string(i);
+    ASSERT_EQ(code(deliver({order(name, 1, content("A", {{"1", "P"}}, {"confirm"}))}).at(0)), "created");
+    const auto send = [&](std::int64_t version, const char* step) {
+      const std::vector<pipeline::Outgoing> records{order(name, version, content("A", {{"1", "P"}}, {step}))};
+      const auto target = make_target();
+      for (int attempt = 0;; ++attempt) {
+        try {
+          return target->deliver(records, {}).at(0);
+        } catch (const Error& error) {
+          if (error.kind != Error::Kind::conflict || attempt == 20) throw;
+        }
+      }
+    };
+    auto delivery = std::async(std::launch::async, [&] { return send(2, "deliver"); });
+    const auto cancel = send(3, "cancel");
+    const auto delivered = delivery.get();
+    const auto now = facts(name);
+    if (now.state == "cancel") {
+      EXPECT_FALSE(now.shipped);
+      EXPECT_FALSE(cancel.flag);
+      EXPECT_EQ(delivered.what, Delivered::What::skipped);
+    } else {
+      EXPECT_TRUE(now.delivered);
+      EXPECT_TRUE(cancel.flag);
+      EXPECT_EQ(delivered.what, Delivered::What::updated);
+    }
+  }
+}
+
+TEST_P(LiveMarket, WhatPeopleDidInOdooStands) {
+  ASSERT_EQ(code(deliver({order("cancelled", 1, content("A", {{"1", "P"}}, {"confirm"})),
+                          order("deleted", 1, content("A", {{"1", "P"}}, {}))})
+                     .at(1)),
+            "created");
+  rpc::CallOptions options;
+  options.context = R"({"disable_cancel_warning":true})";
+  outside_->call("sale.order", "action_cancel", fmt::format("[[{}]]", facts("cancelled").id), "", options);
+  EXPECT_EQ(code(deliver({order("cancelled", 2, content("A", {{"1", "P"}}, {"confirm", "deliver"}))}).at(0)),
+            "unchanged");
+  EXPECT_EQ(code(deliver({order("cancelled", 3, content("A", {{"1", "P", 9}}, {"confirm"}))}).at(0)), "import_closed");
+  EXPECT_EQ(facts("cancelled").state, "cancel");
+  outside_->unlink("sale.order", {facts("deleted").id}, {});
+  EXPECT_EQ(code(deliver({order("deleted", 2, content("A", {{"1", "P", 2}}, {"confirm"}))}).at(0)), "import_deleted");
+  EXPECT_EQ(facts("deleted").there, OrderFacts::There::deleted);
+  EXPECT_EQ(facts("never").there, OrderFacts::There::missing);
+}
+
+TEST_P(LiveMarket, TheReaderTellsWhatChangedAlsoWhereItCommitsLate) {
+  ASSERT_EQ(code(deliver({order("1", 1, content("A", {{"1", "P", 2}}, {"confirm"}))}).at(0)), "created");
+  const auto id = facts("1").id;
+  MarketReader::Watch watch;
+  watch.prefixes = {tag_ + "/"};
+  watch.products = std::vector<std::int64_t>{product_};
+  watch.since = reader_->watch(watch, {}).watermark;
+  Late late(stand_in_.get(), server_->pg_uri, id);
+  // However often it is asked meanwhile: the place stays before the open transaction.
+  for (int i = 0; i < 10; ++i) watch.since = reader_->watch(watch, {}).watermark;
+  late.commit();
+  auto seen = reader_->watch(watch, {});
+  ASSERT_EQ(seen.orders.size(), 1u);
+  EXPECT_EQ(seen.orders[0].key, key("1"));
+  EXPECT_EQ(seen.orders[0].id, id);
+  // A delivery changes the order and the stock of its product.
+  watch.since = seen.watermark;
+  deliver({order("1", 2, content("A", {{"1", "P", 2}}, {"deliver"}))});
+  seen = reader_->watch(watch, {});
+  ASSERT_EQ(seen.orders.size(), 1u);
+  EXPECT_TRUE(seen.orders[0].delivered);
+  EXPECT_EQ(seen.products, std::vector<std::int64_t>{product_});
+  watch.prefixes = {"somebody else/"};
+  EXPECT_TRUE(reader_->watch(watch, {}).orders.empty());
+}
+
+TEST_P(LiveMarket, StockAndPriceAreThoseOfTheWarehouseAndThePriceList) {
+  json rule{{"applied_on", "0_product_variant"}, {"compute_price", "fixed"}, {"fixed_price", 7.5}};
+  rule["product_id"] = product_;
+  json prices{{"name", tag_}};
+  prices["item_ids"] = json::array({json::array({0, 0, rule})});
+  const auto list = outside_->create("product.pricelist", json::array({prices}), {}).at(0);
+  MarketReader::Stock wanted;
+  wanted.products = {product_, 987'654'321};
+  wanted.warehouse = warehouse_;
+  auto seen = reader_->stock(wanted, {});
+  EXPECT_EQ(seen[0].free, "100");
+  EXPECT_EQ(seen[0].price, "9.99");
+  EXPECT_TRUE(seen[0].active);
+  EXPECT_TRUE(seen[0].there);
+  EXPECT_FALSE(seen[1].there);
+  deliver({order("1", 1, content("A", {{"1", "P", 30}}, {"confirm"}))});
+  wanted.pricelist = list;
+  seen = reader_->stock(wanted, {});
+  EXPECT_EQ(seen[0].free, "70") << "what is reserved is not free";
+  EXPECT_EQ(seen[0].price, "7.50");
+  outside_->write("product.product", {product_}, json{{"active", false}}, {});
+  EXPECT_FALSE(reader_->stock(wanted, {})[0].active);
+  outside_->write("product.product", {product_}, json{{"active", true}}, {});
+  outside_->unlink("product.pricelist", {list}, {});
+}
+
+TEST_P(LiveMarket, WhatCanBeChosenAndLinkedIsListed) {
+  const auto settings = reader_->settings({});
+  ASSERT_FALSE(settings.companies.empty());
+  EXPECT_FALSE(settings.companies[0].currency.empty());
+  ASSERT_FALSE(settings.warehouses.empty());
+  EXPECT_GT(settings.warehouses[0].company_id, 0);
+  EXPECT_FALSE(settings.salespeople.empty());
+  outside_->write("product.product", {product_}, json{{"x_cartona_id", "SP-1"}}, {});
+  const auto found = reader_->products(product_ - 1, 1, "x_cartona_id", {});
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].id, product_);
+  EXPECT_EQ(found[0].default_code, tag_ + "-P");
+  EXPECT_EQ(found[0].market_id, "SP-1");
+  EXPECT_TRUE(found[0].storable);
+}
+
+TEST_P(LiveMarket, AReaderWithoutItsProcedureSaysWhatToDo) {
+  MarketReader gone(std::make_shared<rpc::Client>(settings_, clock_), 987'654, {}, "main");
+  try {
+    gone.settings({});
+    FAIL() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind, Error::Kind::unavailable);
+    EXPECT_EQ(error.code, "procedure");
+    EXPECT_NE(error.message.find("dragoman provision apply main"), std::string::npos) << error.message;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Odoo19, LiveMarket, ::testing::Values("Odoo19"));
+INSTANTIATE_TEST_SUITE_P(Odoo14, LiveMarket, ::testing::Values("Odoo14"));
+INSTANTIATE_TEST_SUITE_P(StandIn, LiveMarket, ::testing::Values("StandIn19", "StandIn14"));
+
+}  // namespace
+}  // namespace dragoman::connectors::odoo
