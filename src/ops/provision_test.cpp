@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -67,6 +68,23 @@ class ProvisionOperations : public testing::Test {
   sandbox::odoo::Server odoo_{{.admin_password = kAdminPassword}};
   tests::FakeHub hub_;
 };
+
+TEST_F(ProvisionOperations, AMarketplaceThatNamesTheOdooBringsItsFieldsIntoThePlan) {
+  const auto fields = [&] {
+    const json plan = ask("provision plan", admin());
+    return std::count_if(plan["steps"].begin(), plan["steps"].end(),
+                         [](const json& step) { return step["object"] == "field"; });
+  };
+  EXPECT_EQ(fields(), 0);
+  hub_.connections.add(
+      "shop", "cartona",
+      hub_.connectors.check_settings("cartona", {{"url", "https://market.example/api"}, {"odoo", "main"}}),
+      Secret("a token"));
+  EXPECT_EQ(fields(), static_cast<std::ptrdiff_t>(connectors::odoo::marketplace_fields().size()));
+  ask("provision apply", admin());
+  EXPECT_EQ(ask("provision plan", admin())["changes"], 0);
+  EXPECT_TRUE(connectors::odoo::provisioned(hub_.connections.get("main"))->market);
+}
 
 TEST_F(ProvisionOperations, PlanApplyCheckAndRemoveLeaveTheAdministratorsPasswordNowhere) {
   EXPECT_EQ(ask("provision plan", admin())["changes"], ask("provision plan", admin())["steps"].size());

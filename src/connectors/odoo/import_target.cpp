@@ -183,6 +183,8 @@ std::vector<Delivered> ImportTarget::deliver(std::span<const pipeline::Outgoing>
       one = {.what = Delivered::What::refused, .id = "", .children = {}, .error = error_of(item, records[i].model)};
     else
       throw not_understood("`" + rpc::shorten(outcome, 50) + "` is no outcome", answers);
+    if (one.error && one.error->code == "import_field")
+      one.error->message += fmt::format(" `dragoman provision apply {}` makes it.", connection_);
     if (!one.error && one.id.empty()) throw not_understood("an item has no id", answers);
     out.push_back(std::move(one));
   }
