@@ -314,7 +314,9 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
     if (sigtimedwait(&signals, nullptr, &second) > 0) break;
     Progress::Report report;
     try {
-      report = progress.look(core.sync().status(""));
+      auto status = core.sync().status("");
+      std::erase_if(status, [](const auto& connection) { return !connection.captures; });
+      report = progress.look(status);
     } catch (const Error& error) {
       report.now = error.message;
     }

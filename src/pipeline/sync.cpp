@@ -775,7 +775,8 @@ std::vector<ConnectionStatus> SyncService::status(const std::string& connection)
   for (const Connection& each : impl_->connections_.list())
     if (connection.empty() || each.name == connection) {
       ConnectionStatus status = impl_->worker(each.name)->status();
-      if (status.models.empty()) {
+      status.captures = impl_->captures(each);
+      if (status.models.empty() && status.captures) {
         // Not at work in this process: what the store knows.
         Records records(impl_->store_);
         for (const ModelRow& row : records.models(each.name, false)) {

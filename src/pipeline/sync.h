@@ -39,6 +39,7 @@ struct ConnectionStatus {
   std::optional<Time> retry_at;
   int places = 0;  ///< calls at once
   std::vector<ModelStatus> models;
+  bool captures = true;  ///< false: nothing is, as of a marketplace
 };
 
 struct RunOptions {
