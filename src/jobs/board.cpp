@@ -368,6 +368,11 @@ std::string Board::explain(std::int64_t id) {
         out = fmt::format("It is due at {}.", at(job.run_at));
       return;
     }
+    if (const auto lacking = breaker::lane_status(session, lane_of(session, id))) {
+      out = fmt::format("It waits since {}: {} One job tries again at {}; if that gets through, all go on.",
+                        at(lacking->since), sentence(lacking->message), at(std::max(lacking->until, now)));
+      return;
+    }
     if (const auto broken = breaker::status(session, job.connection_id)) {
       const std::string why = fmt::format("the connection `{}` has not worked since {}: {}", job.connection,
                                           at(broken->since), sentence(broken->message));
@@ -573,7 +578,8 @@ std::vector<LaneView> Board::lanes() {
     out.clear();
     session.query(
         "SELECT l.id, l.connection_id, COALESCE(c.name, ''), l.flow, l.kind, COALESCE(c.state, ''), "
-        "COALESCE(b.state, 0), COALESCE(b.until_us, 0), COALESCE(b.message, '') FROM job_lane l "
+        "COALESCE(b.state, 0), COALESCE(b.until_us, 0), COALESCE(b.message, ''), w.until_us, w.message FROM job_lane l "
+        "LEFT JOIN job_lane_wait w ON w.lane_id = l.id "
         "LEFT JOIN connection c ON c.id = l.connection_id LEFT JOIN breaker b ON b.connection_id = l.connection_id",
         {}, [&](const Row& row) {
           LaneView lane;
@@ -587,6 +593,8 @@ std::vector<LaneView> Board::lanes() {
           const auto state = static_cast<breaker::State>(row.int64(6));
           if (row.text(5) == "paused")
             lane.closed = "the connection is paused";
+          else if (!row.is_null(9))
+            lane.closed = fmt::format("tried again at {}: {}", at(row.time(9)), row.text(10));
           else if (state == breaker::State::held)
             lane.closed = fmt::format("until a person acts: {}", row.text(8));
           else if (state == breaker::State::open)
@@ -693,7 +701,7 @@ std::int64_t Board::connection_is_gone(std::int64_t connection_id, const Act& ac
         ++count;
       }
       if (ids.empty()) {
-        session.execute("DELETE FROM breaker WHERE connection_id = $1", {connection_id});
+        breaker::reset(session, connection_id);
         session.execute("DELETE FROM job_pause WHERE what = 'connection' AND name = $1",
                         {std::to_string(connection_id)});
       }
@@ -716,9 +724,7 @@ bool Board::resume(const std::string& what, const std::string& name) {
   bool was = false;
   store_.write([&](Session& session) {
     was = session.execute("DELETE FROM job_pause WHERE what = $1 AND name = $2", {what, name}) > 0;
-    if (what == "connection")
-      was |= session.execute("DELETE FROM breaker WHERE connection_id = $1",
-                             {std::int64_t{std::strtoll(name.c_str(), nullptr, 10)}}) > 0;
+    if (what == "connection") was |= breaker::reset(session, std::int64_t{std::strtoll(name.c_str(), nullptr, 10)});
     if (!was) return;
     session.notify(kJobsChannel);
   });

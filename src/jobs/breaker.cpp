@@ -12,6 +12,8 @@ using store::Session;
 
 constexpr Micros kFirst = std::chrono::seconds(1);
 constexpr Micros kMax = std::chrono::minutes(5);
+// A lane waits for a person to put something in place: no need to look every second.
+constexpr Micros kLaneFirst = std::chrono::seconds(10);
 // A probe that ended without an answer (it was put off, or cancelled) says nothing: the next one tries soon.
 constexpr Micros kInconclusive = std::chrono::seconds(1);
 
@@ -119,9 +121,49 @@ void give_probe_back(Session& session, std::int64_t connection_id) {
                   {connection_id});
 }
 
-void reset(Session& session, std::int64_t connection_id) {
-  if (session.execute("DELETE FROM breaker WHERE connection_id = $1", {connection_id}) > 0)
-    session.notify(kJobsChannel);
+void lane_lacks(Session& session, std::int64_t lane_id, const Outcome& outcome, bool tried, Time now, Random& random) {
+  std::int64_t failures = 1;
+  session.first("SELECT failures + 1 FROM job_lane_wait WHERE lane_id = $1", {lane_id},
+                [&](const Row& row) { failures = row.int64(0); });
+  if (failures > 1 && !tried) return;
+  const Micros wait = std::max(
+      outcome.delay, backoff(static_cast<int>(std::min<std::int64_t>(failures, 60)), kLaneFirst, kMax, random));
+  session.execute(
+      "INSERT INTO job_lane_wait (lane_id, failures, since_us, until_us, code, message) VALUES ($1, 1, $2, $3, $4, $5) "
+      "ON CONFLICT (lane_id) DO UPDATE SET failures = $6, until_us = $3, code = $4, message = $5",
+      {lane_id, to_us(now), to_us(now + wait), outcome.code, outcome.message, failures});
+}
+
+bool begin_lane_try(Session& session, std::int64_t lane_id, Time now) {
+  // Should nothing come of it, the next one may try after a while.
+  return session.execute("UPDATE job_lane_wait SET until_us = $3 WHERE lane_id = $1 AND until_us <= $2",
+                         {lane_id, to_us(now), to_us(now + kLaneFirst)}) > 0;
+}
+
+bool lane_is_well(Session& session, std::int64_t lane_id) {
+  return session.execute("DELETE FROM job_lane_wait WHERE lane_id = $1", {lane_id}) > 0;
+}
+
+std::optional<Status> lane_status(Session& session, std::int64_t lane_id) {
+  std::optional<Status> found;
+  session.first("SELECT failures, since_us, until_us, code, message FROM job_lane_wait WHERE lane_id = $1", {lane_id},
+                [&](const Row& row) {
+                  found = Status{.state = State::open,
+                                 .failures = static_cast<int>(row.int64(0)),
+                                 .since = row.time(1),
+                                 .until = row.time(2),
+                                 .code = std::string(row.text(3)),
+                                 .message = std::string(row.text(4))};
+                });
+  return found;
+}
+
+bool reset(Session& session, std::int64_t connection_id) {
+  auto closed = session.execute("DELETE FROM breaker WHERE connection_id = $1", {connection_id});
+  closed += session.execute(
+      "DELETE FROM job_lane_wait WHERE lane_id IN (SELECT id FROM job_lane WHERE connection_id = $1)", {connection_id});
+  if (closed > 0) session.notify(kJobsChannel);
+  return closed > 0;
 }
 
 }  // namespace dragoman::jobs::breaker

@@ -44,8 +44,21 @@ bool begin_probe(store::Session& session, std::int64_t connection_id, std::int64
 void probe_with(store::Session& session, std::int64_t connection_id, std::int64_t job_id);
 void give_probe_back(store::Session& session, std::int64_t connection_id);
 
-/// A person has changed the connection, or says that it is well again.
-void reset(store::Session& session, std::int64_t connection_id);
+/// Of an outage that is about one lane alone (Outcome::lane_only): the lane is left alone for a while that doubles with
+/// every failure, then one job tries. It has nothing to do with the state of the connection. `tried`: the job was that
+/// one; what others say that were under way is nothing new.
+void lane_lacks(store::Session& session, std::int64_t lane_id, const Outcome& outcome, bool tried, Time now,
+                Random& random);
+/// True for one caller, when the lane's time is up: it may claim one job.
+bool begin_lane_try(store::Session& session, std::int64_t lane_id, Time now);
+/// A job got through. True if the lane's jobs may go on because of it.
+bool lane_is_well(store::Session& session, std::int64_t lane_id);
+/// nullopt: it does not wait. `state` is always open.
+std::optional<Status> lane_status(store::Session& session, std::int64_t lane_id);
+
+/// A person has changed the connection, or says that it is well again: its breaker, and its lanes'. True if there was
+/// anything to close.
+bool reset(store::Session& session, std::int64_t connection_id);
 
 }  // namespace breaker
 }  // namespace dragoman::jobs

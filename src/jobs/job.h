@@ -15,7 +15,15 @@
 namespace dragoman::jobs {
 
 /// Numbers as stored. `discarded` is a dead letter: it waits for a person.
-enum class State { available = 0, scheduled = 1, running = 2, retryable = 3, completed = 4, cancelled = 5, discarded = 6 };
+enum class State {
+  available = 0,
+  scheduled = 1,
+  running = 2,
+  retryable = 3,
+  completed = 4,
+  cancelled = 5,
+  discarded = 6
+};
 std::string_view name(State state);
 
 /// Smaller goes first.
@@ -58,7 +66,7 @@ struct Job {
   std::string payload;
   int payload_version = 1;
   std::string order_key, unique_key, cause;
-  int attempt = 1;        ///< this one included; outages are not counted
+  int attempt = 1;  ///< this one included; outages are not counted
   int attempts_max = 0;
   int interruptions = 0;  ///< how often the process died that ran it
   /// An earlier attempt was interrupted, timed out or ended in doubt: its effect may have been applied.
@@ -78,10 +86,13 @@ struct Outcome {
     cancel   ///< not wanted any more: ends as cancelled, nobody is told
   };
   What what = What::done;
-  Micros delay{0};               ///< of snooze; of retry and outage: what the remote asked for (`Retry-After`), or 0
+  Micros delay{0};  ///< of snooze; of retry and outage: what the remote asked for (`Retry-After`), or 0
   Error::Kind kind = Error::Kind::bug;
   std::string code, message, detail;  ///< of what failed; `detail` for the log only
-  std::string result{};          ///< of done: shown with the job
+  /// Of outage: it is about jobs of this lane alone (what they need at the remote is not there), so the connection's
+  /// others go on. The lane waits until one of its jobs gets through, or somebody says that the connection is well.
+  bool lane_only = false;
+  std::string result{};  ///< of done: shown with the job
   /// Written in the transaction that ends the attempt (mapping, sync log, audit …); not called, and nothing of it
   /// kept, where the lease was lost. May be called more than once (a transaction that is run again).
   std::function<void(store::Session&)> commit{};
@@ -101,9 +112,9 @@ Outcome failed(const Error& error);
 class Handler {
  public:
   virtual ~Handler() = default;
-  /// Attempts the jobs: all of one lane, no two with one order key, at most `Kind::batch_max`. One outcome each, in their
-  /// order. An Error thrown is the outcome of all of them. `stop` is asked when the hub stops, the lease is lost, or the
-  /// time limit is near: what has not begun then should not begin; return snooze(0) for it.
+  /// Attempts the jobs: all of one lane, no two with one order key, at most `Kind::batch_max`. One outcome each, in
+  /// their order. An Error thrown is the outcome of all of them. `stop` is asked when the hub stops, the lease is lost,
+  /// or the time limit is near: what has not begun then should not begin; return snooze(0) for it.
   virtual std::vector<Outcome> run(std::span<const Job> jobs, std::stop_token stop) = 0;
 };
 
@@ -124,7 +135,7 @@ struct Kind {
   int attempts_max = 10;
   Micros time_limit = std::chrono::minutes(5);  ///< of one run, whole batch
   Micros backoff_first = std::chrono::seconds(1), backoff_max = std::chrono::hours(1);
-  bool dead_parks = true;  ///< a dead letter keeps the later jobs of its order key waiting
+  bool dead_parks = true;   ///< a dead letter keeps the later jobs of its order key waiting
   int payload_version = 1;  ///< what the handler reads; older payloads are shown to `upgrade` first
   /// Turns the payload of an older version into today's. Throws invalid if it can't be: a dead letter, payload kept.
   std::function<std::string(const std::string& payload, int version)> upgrade{};

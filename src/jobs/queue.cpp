@@ -63,8 +63,9 @@ constexpr std::string_view kLanes =
     "(SELECT j.priority FROM job j WHERE j.lane_id = l.id AND j.state = 0 AND j.hold = 0 "
     "ORDER BY j.priority, j.id LIMIT 1), "
     "(SELECT min(j.id) FROM job j WHERE j.lane_id = l.id AND j.state = 0 AND j.hold = 2), "
-    "COALESCE(b.state, 0), COALESCE(b.until_us, 0) "
+    "COALESCE(b.state, 0), COALESCE(b.until_us, 0), w.until_us "
     "FROM job_lane l LEFT JOIN breaker b ON b.connection_id = l.connection_id "
+    "LEFT JOIN job_lane_wait w ON w.lane_id = l.id "
     "LEFT JOIN connection c ON c.id = l.connection_id "
     "WHERE COALESCE(c.state, '') <> 'paused' AND NOT EXISTS (SELECT 1 FROM job_pause p WHERE "
     "(p.what = 'kind' AND p.name = l.kind) OR (p.what = 'flow' AND p.name = l.flow) OR "
@@ -75,6 +76,7 @@ struct OpenLane {
   std::string flow;
   std::optional<std::int64_t> first_priority, alone;
   bool probes = false;
+  bool tries = false;  ///< one job may find out whether what the lane lacked is there
 };
 
 // A message may quote what a remote sent.
@@ -285,6 +287,10 @@ Claims Queue::claim_in(Session& session, std::int64_t node_id, const ClaimLimits
       case breaker::State::held:
         return;
     }
+    if (const auto until = row.maybe_time(8)) {
+      if (*until > now) return wake_at(*until);
+      open.tries = true;
+    }
     open.flow = row.text(2);
     lanes.push_back(std::move(open));
   });
@@ -292,6 +298,9 @@ Claims Queue::claim_in(Session& session, std::int64_t node_id, const ClaimLimits
 
   const auto begin_probe = [&](const OpenLane& open) {
     return !open.probes || breaker::begin_probe(session, open.lane.connection_id, node_id, now);
+  };
+  const auto begin_try = [&](const OpenLane& open) {
+    return !open.tries || breaker::begin_lane_try(session, open.lane.id, now);
   };
   const auto begun = [&](const OpenLane& open, std::size_t from) {
     if (!open.probes) return;
@@ -307,10 +316,11 @@ Claims Queue::claim_in(Session& session, std::int64_t node_id, const ClaimLimits
       claims.alone_waits = true;
       return claims;
     }
-    if (!begin_probe(open)) continue;
+    if (!begin_try(open) || !begin_probe(open)) continue;
     session.query(kClaimAlone, {*open.alone, node_id}, [&](const Row& row) {
       claims.jobs.push_back(read_claimed(row, open, node_id, true));
       claims.jobs.back().alone = true;
+      claims.jobs.back().tries_lane = open.tries;
     });
     release_unique_keys(session, claims.jobs, 0);
     begun(open, 0);
@@ -334,6 +344,10 @@ Claims Queue::claim_in(Session& session, std::int64_t node_id, const ClaimLimits
       claims.more = true;
       continue;
     }
+    if (open.tries) {
+      if (!begin_try(open)) continue;
+      limit = 1;
+    }
     if (open.probes) {
       if (!probed.insert(open.lane.connection_id).second || !begin_probe(open)) continue;
       limit = 1;
@@ -341,7 +355,9 @@ Claims Queue::claim_in(Session& session, std::int64_t node_id, const ClaimLimits
     const auto from = claims.jobs.size();
     claim_lane(session, open, node_id, limit, now, claims.jobs);
     begun(open, from);
-    if (static_cast<std::int64_t>(claims.jobs.size() - from) == limit && !open.probes) claims.more = true;
+    for (auto i = from; i < claims.jobs.size(); ++i) claims.jobs[i].tries_lane = open.tries;
+    if (static_cast<std::int64_t>(claims.jobs.size() - from) == limit && !open.probes && !open.tries)
+      claims.more = true;
   }
   return claims;
 }
@@ -693,11 +709,20 @@ void tell_breakers(Session& session, std::span<Finished> finished, const std::ve
                    Random& random, Consequences& out) {
   std::map<std::int64_t, const Finished*> outages;
   std::map<std::int64_t, const Finished*> probes;
+  std::map<std::int64_t, const Finished*> lacking;  // by lane; null: one got through
   for (std::size_t i = 0; i < finished.size(); ++i) {
     const auto& one = finished[i];
     const auto connection = one.claimed.lane.connection_id;
     if (connection == 0 || endings[i] != Ending::recorded) continue;
     if (one.claimed.probe) probes[connection] = &one;
+    if (one.outcome.what == What::outage && one.outcome.lane_only) {
+      const auto [at, fresh] = lacking.try_emplace(one.claimed.lane.id, &one);
+      if (!fresh && at->second && one.claimed.tries_lane) at->second = &one;
+      continue;
+    }
+    if (one.claimed.tries_lane && (one.outcome.what == What::done || one.outcome.what == What::dead ||
+                                   (one.outcome.what == What::retry && one.outcome.code != "timeout")))
+      lacking[one.claimed.lane.id] = nullptr;
     if (one.outcome.what != What::outage || one.outcome.kind == Error::Kind::cancelled) continue;
     auto& worst = outages[connection];
     const auto rank = [](const Finished& f) {
@@ -720,6 +745,17 @@ void tell_breakers(Session& session, std::span<Finished> finished, const std::ve
                           (one->outcome.what == What::retry && one->outcome.code != "timeout");
     out.available |= breaker::report(session, connection,
                                      {.job_id = one->claimed.job.id, .probe = true, .answered = answered}, now, random);
+  }
+  for (const auto& [lane, one] : lacking) {
+    if (!one) {
+      out.available |= breaker::lane_is_well(session, lane);
+      continue;
+    }
+    auto outcome = one->outcome;
+    outcome.code = clean(outcome.code, 100);
+    outcome.message = clean(outcome.message);
+    outcome.commit = {};
+    breaker::lane_lacks(session, lane, outcome, one->claimed.tries_lane, now, random);
   }
 }
 

@@ -64,8 +64,9 @@ struct Claimed {
   Job job;
   Lane lane;
   std::int64_t node_id = 0;
-  bool alone = false;  ///< it was there when the process died, again and again: nothing else may run beside it
-  bool probe = false;  ///< whether its connection's remote answers again
+  bool alone = false;       ///< it was there when the process died, again and again: nothing else may run beside it
+  bool probe = false;       ///< whether its connection's remote answers again
+  bool tries_lane = false;  ///< whether what its lane lacked is there now
   Priority priority = Priority::normal;
   bool unique_waiting = false;  ///< its unique key was let go when it began
 };

@@ -415,6 +415,68 @@ TEST_P(QueueTest, AnOutageOpensTheBreakerAndOneJobProbes) {
   EXPECT_EQ(claim().size(), 3u);
 }
 
+TEST_P(QueueTest, WhatAJobLacksHoldsItsLaneAloneUntilOneGetsThrough) {
+  std::vector<NewJob> jobs;
+  for (int i = 0; i < 4; ++i) {
+    jobs.push_back(job(std::to_string(i)));
+    jobs.back().connection_id = 5;
+  }
+  const auto ids = add_all(jobs);
+  const auto lacks = [] {
+    auto outcome = error(Error::Kind::conflict, "the procedure is not there", "not_provisioned");
+    outcome.what = Outcome::What::outage;
+    outcome.lane_only = true;
+    return outcome;
+  };
+  const auto first = claim(2);
+  ASSERT_EQ(first.size(), 2u);
+  end(first[0], lacks());
+  end(first[1], lacks());
+  EXPECT_TRUE(claim().empty());
+  EXPECT_EQ(board_->show(ids[0].id).attempt, 0) << "it says nothing about the job";
+  EXPECT_NE(board_->explain(ids[3].id).find("the procedure is not there"), std::string::npos)
+      << board_->explain(ids[3].id);
+  EXPECT_NE(board_->lanes()[0].closed.find("the procedure is not there"), std::string::npos);
+  EXPECT_EQ(number("SELECT count(*) FROM breaker"), 0) << "the connection is well";
+  auto other = job("other", "loose");
+  other.connection_id = 5;
+  add(other);
+  EXPECT_EQ(payloads(claim()), Strings{"other"}) << "what does not need it goes on";
+
+  // One tries when the time has come, and one at a time.
+  time_passes();
+  auto tries = claim();
+  ASSERT_EQ(tries.size(), 1u);
+  EXPECT_TRUE(claim().empty());
+  end(tries[0], lacks());
+  EXPECT_TRUE(claim().empty());
+  EXPECT_EQ(number("SELECT failures FROM job_lane_wait"), 2);
+  time_passes();
+  tries = claim();
+  ASSERT_EQ(tries.size(), 1u);
+  end(tries[0], done());
+  EXPECT_EQ(claim().size(), 3u) << "it is there now";
+  EXPECT_EQ(number("SELECT count(*) FROM job_lane_wait"), 0);
+}
+
+TEST_P(QueueTest, ALaneThatLacksSomethingGoesOnAtOnceWhenItsConnectionIsSaidToBeWell) {
+  auto one = job();
+  one.connection_id = 5;
+  add(one);
+  auto outcome = error(Error::Kind::unavailable, "the procedure is not there", "not_provisioned");
+  outcome.lane_only = true;
+  end(claim_one(), outcome);
+  EXPECT_TRUE(claim().empty());
+  board_->connection_is_well(6);
+  EXPECT_TRUE(claim().empty());
+  board_->connection_is_well(5);
+  const auto again = claim_one();
+  end(again, outcome);
+  EXPECT_TRUE(claim().empty());
+  EXPECT_TRUE(board_->resume("connection", "5"));
+  EXPECT_EQ(claim().size(), 1u);
+}
+
 TEST_P(QueueTest, AProbeThatDiesWithItsNodeIsFollowedByAnother) {
   auto one = job();
   one.connection_id = 5;

@@ -110,6 +110,7 @@ class JobsTest : public testing::TestWithParam<const char*> {
   void time_passes() {
     sql("UPDATE job SET run_at_us = 0 WHERE state IN (1, 3)");
     sql("UPDATE breaker SET until_us = 0");
+    sql("UPDATE job_lane_wait SET until_us = 0");
   }
   State state(std::int64_t id) { return board_->show(id).state; }
   std::vector<std::string> told(std::int64_t id) {

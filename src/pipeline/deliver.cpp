@@ -56,6 +56,17 @@ std::int64_t number_of(const std::string& id) {
   throw error;
 }
 
+// What an error about a whole call means for its jobs.
+Outcome outcome_of(const Error& error) {
+  Outcome outcome = jobs::failed(error);
+  // The connection is well; what deliveries need at its other end is not there.
+  if (error.code == kNotProvisioned) {
+    outcome.what = Outcome::What::outage;
+    outcome.lane_only = true;
+  }
+  return outcome;
+}
+
 // The rows of `delivery` under these keys, in one question.
 void each_delivery(Session& session, std::int64_t connection_id, const std::string& model, const json& keys,
                    const std::function<void(const Row&)>& each) {
@@ -403,7 +414,7 @@ std::vector<Outcome> DeliveryHandler::run(std::span<const Job> jobs, std::stop_t
     } catch (const Error& error) {
       const bool paused = error.code == "connection_paused";
       // Nothing was sent: what is thrown here comes from before or around the intents.
-      Outcome outcome = paused ? jobs::snooze(kPausedLook) : jobs::failed(error);
+      Outcome outcome = paused ? jobs::snooze(kPausedLook) : outcome_of(error);
       // It is about the connection, unless that is gone or nothing can be delivered to it.
       if (outcome.what == Outcome::What::dead && error.kind != Error::Kind::not_found &&
           error.kind != Error::Kind::invalid)
@@ -481,7 +492,7 @@ void DeliveryHandler::catch_up(Batch& batch, std::stop_token stop) {
   } catch (const Error& error) {
     for (Task* task : behind) {
       task->result.reset();
-      task->outcome = jobs::failed(error);
+      task->outcome = outcome_of(error);
       task->release = !task->doubt;
     }
     return;
@@ -630,7 +641,7 @@ void DeliveryHandler::probe(Batch& batch, std::stop_token stop) {
     if (found.size() != keys.size())
       throw Error(Error::Kind::unavailable, "The target did not answer for every record that was looked up.");
   } catch (const Error& error) {
-    Outcome outcome = jobs::failed(error);
+    Outcome outcome = outcome_of(error);
     // A question that was not understood, or answered by somebody else (a proxy's page), says nothing about a record.
     if (outcome.what == Outcome::What::dead && error.kind != Error::Kind::invalid && error.kind != Error::Kind::bug)
       outcome.what = Outcome::What::outage;
@@ -697,7 +708,7 @@ void DeliveryHandler::send(Batch& batch, std::vector<Task*> tasks, std::stop_tok
       case Error::Kind::busy:
       case Error::Kind::auth:
       case Error::Kind::cancelled:
-        return all(jobs::failed(error), true);
+        return all(outcome_of(error), true);
       default:
         break;
     }

@@ -346,6 +346,41 @@ TEST_P(Deliver, WhatTheConnectionLacksIsNotTheRecordsFault) {
   EXPECT_EQ(handler.run(jobs, {}).at(0).what, Outcome::What::outage);
 }
 
+TEST_P(Deliver, AMissingProcedureHoldsTheDeliveriesAndNotTheConnection) {
+  const auto lacks = [](auto...) {
+    Error error(Error::Kind::unavailable, "No procedure: dragoman provision apply main puts it there.");
+    error.code = kNotProvisioned;
+    throw error;
+  };
+  DeliveryHandler handler(
+      *store_,
+      [&](std::int64_t) -> Destination {
+        lacks();
+        return {};
+      },
+      "node test");
+  const std::vector<Job> jobs{job("A", 1, "a")};
+  const auto never = handler.run(jobs, {}).at(0);
+  EXPECT_EQ(never.what, Outcome::What::outage);
+  EXPECT_TRUE(never.lane_only);
+  EXPECT_NE(never.message.find("dragoman provision apply main"), std::string::npos);
+
+  // Taken away while it is used: found by the call, and by a look-up.
+  target_->before_call = lacks;
+  const auto sent = deliver({jobs[0]}).at(0);
+  EXPECT_EQ(sent.what, Outcome::What::outage);
+  EXPECT_TRUE(sent.lane_only);
+  EXPECT_EQ(applied(), "A|0||closed");
+  target_->before_call = nullptr;
+  auto killed = job("B", 1, "b");
+  run({killed});
+  target_->before_find = lacks;
+  EXPECT_TRUE(deliver({killed}).at(0).lane_only);
+  target_->before_find = nullptr;
+  EXPECT_EQ(deliver({killed}).at(0).what, Outcome::What::done);
+  EXPECT_EQ(there("B").created, 1);
+}
+
 TEST_P(Deliver, ARecordThatStandsForAnotherOneIsNotMappedTwice) {
   deliver({job("A", 1, "a")});
   // In the remote two records were merged: both keys lead to one.

@@ -45,6 +45,7 @@ int tell_of_outages(store::Store& store, Micros patience) {
     std::string connection, message;
     bool held = false;
     Time since{};
+    std::string lane;  ///< of a lane that waits although the connection is well: its kind of job
   };
   const auto read = [&](Session& session) {
     std::vector<Outage> found;
@@ -56,7 +57,17 @@ int tell_of_outages(store::Store& store, Micros patience) {
         "(a.last_us IS NULL OR a.last_us < b.since_us) ORDER BY c.name",
         {kBreakerHeld, patience > Micros(0) ? to_us(session.now() - patience) : std::int64_t{-1}}, [&](const Row& row) {
           found.push_back(
-              {std::string(row.text(0)), std::string(row.text(1)), row.int64(2) == kBreakerHeld, row.time(3)});
+              {std::string(row.text(0)), std::string(row.text(1)), row.int64(2) == kBreakerHeld, row.time(3), {}});
+        });
+    // One of the lanes of a connection and kind stands for all.
+    session.query(
+        "SELECT c.name, min(w.message), min(w.since_us), l.kind FROM job_lane_wait w JOIN job_lane l ON l.id = "
+        "w.lane_id JOIN connection c ON c.id = l.connection_id LEFT JOIN alert a ON a.fingerprint = 'connection:' || "
+        "c.name || ':' || l.kind WHERE c.state <> 'paused' GROUP BY c.name, l.kind, a.last_us HAVING a.last_us IS NULL "
+        "OR a.last_us < min(w.since_us) ORDER BY c.name, l.kind",
+        {}, [&](const Row& row) {
+          found.push_back(
+              {std::string(row.text(0)), std::string(row.text(1)), false, row.time(2), std::string(row.text(3))});
         });
     return found;
   };
@@ -72,7 +83,16 @@ int tell_of_outages(store::Store& store, Micros patience) {
                           .severity = notify::Severity::critical,
                           .subject = one.connection,
                           .link = fmt::format("dragoman connection test {}", one.connection)};
-      if (one.held) {
+      if (!one.lane.empty()) {
+        alert.fingerprint = fmt::format("connection:{}:{}", one.connection, one.lane);
+        alert.title =
+            fmt::format("Jobs of the kind {} of the connection {} wait for somebody", one.lane, one.connection);
+        alert.text = fmt::format(
+            "{} What else the connection does goes on; these jobs do by themselves as soon as "
+            "that is done.",
+            one.message);
+        alert.link = "dragoman flow list";
+      } else if (one.held) {
         alert.title = fmt::format("The connection {} stopped: its credentials are refused", one.connection);
         alert.text = fmt::format("{} Its jobs wait until it is given others (`dragoman connection update {}`).",
                                  one.message, one.connection);

@@ -11,7 +11,8 @@ namespace dragoman::pipeline {
 void tell_of_dead_letters(store::Session& session, std::span<const jobs::DeadLetter> dead);
 
 /// Tells people, once per outage, of connections that did not answer for `patience` (0: never), and at once of those
-/// whose credentials are refused. To be called every minute or so, by any node. How many were told of.
+/// whose credentials are refused, and of those to which nothing can be delivered because what that needs is not there.
+/// To be called every minute or so, by any node. How many were told of.
 int tell_of_outages(store::Store& store, Micros patience);
 
 }  // namespace dragoman::pipeline

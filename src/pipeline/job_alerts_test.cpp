@@ -44,13 +44,17 @@ class JobAlertsTest : public testing::Test {
     });
   }
   // Ends all that can be claimed as that error would end them.
-  void fail_all(Error::Kind kind, const std::string& message) {
+  void fail_all(Error::Kind kind, const std::string& message, bool lane_only = false) {
     auto claims = queue_->claim(node_->id(), {.jobs_max = 100, .idle = true});
     ASSERT_FALSE(claims.jobs.empty());
     std::vector<jobs::Finished> finished;
-    for (auto& claimed : claims.jobs)
+    for (auto& claimed : claims.jobs) {
       finished.push_back(
           {std::move(claimed), jobs::failed(Error(kind, fmt::format("{} {}", message, finished.size())))});
+      if (!lane_only) continue;
+      finished.back().outcome.what = jobs::Outcome::What::outage;
+      finished.back().outcome.lane_only = true;
+    }
     queue_->finish(finished);
   }
   std::vector<notify::Problem> problems() {
@@ -126,6 +130,24 @@ TEST_F(JobAlertsTest, RefusedCredentialsAreToldAtOnce) {
   EXPECT_NE(problems()[0].alert.text.find("wrong password"), std::string::npos);
 }
 
+TEST_F(JobAlertsTest, WhatDeliveriesLackIsToldAtOnceAndOnce) {
+  enqueue(3);
+  fail_all(Error::Kind::conflict, "run dragoman provision apply shop", true);
+  clock_.advance(1s);
+  EXPECT_EQ(tell_of_outages(*store_, 15min), 1);
+  EXPECT_EQ(tell_of_outages(*store_, 15min), 0);
+  ASSERT_EQ(problems().size(), 1u);
+  EXPECT_EQ(problems()[0].alert.fingerprint, "connection:shop:work");
+  EXPECT_EQ(problems()[0].alert.title, "Jobs of the kind work of the connection shop wait for somebody");
+  EXPECT_NE(problems()[0].alert.text.find("run dragoman provision apply shop"), std::string::npos);
+  // Put there, and gone again.
+  clock_.advance(1s);
+  store_->write([](Session& session) { jobs::breaker::reset(session, 7); });
+  fail_all(Error::Kind::conflict, "run dragoman provision apply shop", true);
+  clock_.advance(1s);
+  EXPECT_EQ(tell_of_outages(*store_, 15min), 1);
+}
+
 TEST_F(JobAlertsTest, OutagesAndDeadLettersAreToldOnPostgres) {
   store::skip_without_server();
   if (IsSkipped() || HasFatalFailure()) return;
@@ -139,6 +161,10 @@ TEST_F(JobAlertsTest, OutagesAndDeadLettersAreToldOnPostgres) {
   EXPECT_EQ(tell_of_outages(*store_, 15min), 1);
   EXPECT_EQ(tell_of_outages(*store_, 15min), 0);
   EXPECT_EQ(problems()[0].alert.fingerprint, "connection:shop:auth");
+  store_->write([](Session& session) { jobs::breaker::reset(session, 7); });
+  fail_all(Error::Kind::conflict, "no procedure", true);
+  EXPECT_EQ(tell_of_outages(*store_, 15min), 1);
+  EXPECT_EQ(tell_of_outages(*store_, 15min), 0);
   node_.reset();
   queue_.reset();
   store_.reset();

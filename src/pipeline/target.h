@@ -7,6 +7,7 @@
 #include <span>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -57,11 +58,16 @@ struct Found {
   std::map<std::string, Linked> links{};          ///< as Delivered
 };
 
+/// Code of an error: what deliveries need at the remote is not there, and somebody has to put it there. All else that
+/// goes through the connection works.
+inline constexpr std::string_view kNotProvisioned = "not_provisioned";
+
 /// The end of a connection that records are put to. A connector brings one; what is around it (intents, outcomes,
 /// mapping, logs) is the pipeline's.
 ///
 /// Errors  of a whole call. in_doubt: some or all may have been applied. unavailable, busy, auth, cancelled: nothing
-///         was, and it says nothing about the records. conflict: nothing was, again is right. Anything else: nothing
+///         was, and it says nothing about the records (with the code kNotProvisioned: nothing about other jobs of the
+///         connection either). conflict: nothing was, again is right. Anything else: nothing
 ///         was, and one of the records is at fault (of a single one: that one).
 /// Threads safe from any thread; calls block.
 class Target {

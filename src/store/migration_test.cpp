@@ -16,6 +16,8 @@ TEST(Migration, TokensBecomeWhatEachEngineWants) {
   EXPECT_EQ(expand("){{without_rowid}}", Engine::sqlite), ")WITHOUT ROWID, STRICT");
   EXPECT_EQ(expand("){{strict_churning}}", Engine::sqlite), ")STRICT");
   EXPECT_TRUE(expand("){{strict_churning}}", Engine::postgres).starts_with(") WITH (autovacuum_"));
+  EXPECT_EQ(expand("a {{only_sqlite}}b{{end_only}} c", Engine::sqlite), "a b c");
+  EXPECT_EQ(expand("a {{only_sqlite}}b{{end_only}} c", Engine::postgres), "a /*b*/ c");
   EXPECT_EQ(expand("no tokens", Engine::sqlite), "no tokens");
 }
 

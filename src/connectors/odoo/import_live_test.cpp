@@ -332,7 +332,7 @@ TEST_P(LiveImport, AProcedureThatIsNotThereMakesTheJobsWait) {
     FAIL() << "nothing was thrown";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind, Error::Kind::unavailable);
-    EXPECT_EQ(error.code, "procedure");
+    EXPECT_EQ(error.code, pipeline::kNotProvisioned);
   }
   EXPECT_TRUE(gone.stale());
 }

@@ -119,12 +119,16 @@ json ImportTarget::run(const json& payload, std::size_t expected, bool read_only
     // Odoo's refusals about single records are in the answer; these are about the call.
     if (error.kind == Error::Kind::not_found || error.kind == Error::Kind::forbidden) {
       stale_ = true;
+      // Said by a proxy, or by an Odoo without the database: all that the connection does meets that.
+      const bool of_all = error.code.starts_with("http_") || error.code == "odoo_database";
       Error better(Error::Kind::unavailable,
-                   fmt::format("The import procedure can't be run: {}. `dragoman provision check {}` tells what is "
-                               "missing in Odoo, and `dragoman provision apply {}` puts it in place.",
-                               error.message, connection_, connection_),
+                   of_all ? error.message
+                          : fmt::format("The import procedure can't be run: {}. `dragoman provision check {}` tells "
+                                        "what is missing in Odoo, and an administrator of it puts it there with "
+                                        "`dragoman provision apply {}`.",
+                                        error.message, connection_, connection_),
                    error.detail);
-      better.code = "procedure";
+      better.code = of_all ? error.code : std::string(pipeline::kNotProvisioned);
       throw better;
     }
     throw;

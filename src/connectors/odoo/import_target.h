@@ -41,7 +41,7 @@ class ClientPool {
 /// A child's key counts within its record: it is sent as `KEY/CHILD`.
 ///
 /// Errors  as Target. That the procedure is not there, or that this account may not run it, says nothing about the
-///         records: unavailable, code `procedure`.
+///         records: unavailable, code `not_provisioned`.
 /// Threads safe from any thread.
 class ImportTarget final : public pipeline::Target {
  public:

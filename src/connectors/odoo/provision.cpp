@@ -235,10 +235,10 @@ std::int64_t action_of(const pipeline::Connection& connection, std::string_view 
       return found->second;
   Error error(Kind::conflict,
               fmt::format("The procedure `{}` is not in the Odoo of the connection `{}`. An administrator of that Odoo "
-                          "puts it there: dragoman provision plan {} shows what it would make, dragoman provision "
-                          "apply {} makes it.",
+                          "puts it there: `dragoman provision plan {}` shows what it would make, `dragoman provision "
+                          "apply {}` makes it.",
                           procedure, connection.name, connection.name, connection.name));
-  error.code = "not_provisioned";
+  error.code = pipeline::kNotProvisioned;
   throw error;
 }
 
