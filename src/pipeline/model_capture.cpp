@@ -72,7 +72,8 @@ bool ModelCapture::prepare(bool full, std::stop_token stop) {
     description = source_.describe(name_, std::nullopt, stop);
     if (!description) reason = "this server has no such model (its module is not installed, or its version lacks it)";
   } catch (const Error& error) {
-    if (error.kind != Error::Kind::forbidden) throw;
+    // A proxy that lets nothing through says nothing of the model.
+    if (error.kind != Error::Kind::forbidden || error.code == "http_forbidden") throw;
     reason = error.message;
   }
   if (!description) {

@@ -72,6 +72,11 @@ bool about_connection(const Error& error) {
   }
 }
 
+// Something in front of the remote answered in its place: a proxy's page, a maintenance page, a login page.
+bool by_somebody_else(const Error& error) {
+  return error.code == "html" || error.code == "not_odoo" || error.code == "http_forbidden";
+}
+
 nlohmann::json counts_of(const Applied& applied) {
   return {{"created", applied.created},
           {"changed", applied.changed},
@@ -220,6 +225,8 @@ class Worker {
     for (const std::string& name : asked()) add(names, name);
     for (const std::string& name : wanted) add(names, name);
     Models usable;
+    std::optional<Error> elsewhere;  // answered by somebody else
+    std::size_t failures = 0;
     for (const std::string& name : names) {
       if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), name) == wanted.end()) continue;
       const auto model = open(name);
@@ -230,12 +237,22 @@ class Worker {
           errors->push_back(name + ": " + model->status(connection_.name).reason);
       } catch (const Error& error) {
         if (about_connection(error)) throw;
+        ++failures;
+        if (by_somebody_else(error)) elsewhere = error;
         model->set_error(error.message);
         if (errors) errors->push_back(name + ": " + error.message);
         log::warning(
             "a model could not be described",
             {{"connection", connection_.name}, {"model", name}, {"error", error.message}, {"detail", error.detail}});
       }
+    }
+    if (usable.empty() && elsewhere) {
+      // Nobody who knows the models was asked.
+      Error error(Error::Kind::unavailable,
+                  fmt::format("None of the {} models could be looked at: {}", failures, elsewhere->message),
+                  elsewhere->detail);
+      error.code = elsewhere->code;
+      throw error;
     }
     return usable;
   }
@@ -296,7 +313,10 @@ class Worker {
     std::vector<std::string> errors;
     const Models chosen = prepare(options.models, false, &errors, stop);
     if (chosen.empty() && !errors.empty())
-      throw Error(Error::Kind::not_found, fmt::format("{}", fmt::join(errors, "; ")));
+      throw Error(Error::Kind::not_found, errors.size() == 1
+                                              ? errors.front()
+                                              : fmt::format("None of the {} models can be compared. The first: {}",
+                                                            errors.size(), errors.front()));
     std::int64_t bytes = 0;
     pull(chosen, errors, bytes, stop);
     for (const auto& model : chosen) {

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "jobs/queue.h"
+#include "notify/alert.h"
 
 namespace dragoman::pipeline {
 namespace {
@@ -108,7 +109,11 @@ std::vector<jobs::Outcome> SyncJobs::OneKind::run(std::span<const jobs::Job> job
     try {
       outcomes.push_back(owner_.attempt(job, certifies_, stop));
     } catch (const Error& error) {
-      outcomes.push_back(jobs::failed(error));
+      jobs::Outcome outcome = jobs::failed(error);
+      // Answered by something in front of the remote (a proxy's page): it says nothing about the job.
+      if (error.code == "html" || error.code == "not_odoo" || error.code == "http_forbidden")
+        outcome.what = jobs::Outcome::What::outage;
+      outcomes.push_back(std::move(outcome));
     }
   }
   return outcomes;
@@ -186,9 +191,19 @@ jobs::Outcome SyncJobs::certify(const std::string& connection, const std::string
   if (differences > 0)
     log::warning("a certificate found differences",
                  {{"connection", connection}, {"differences", differences}, {"healed", healed}, {"models", where}});
-  return jobs::done({}, differences == 0
-                            ? fmt::format("{} records of {} models, no difference.", records, count)
-                            : fmt::format("{} differences in {}, {} of them healed.", differences, where, healed));
+  if (differences == 0) return jobs::done({}, fmt::format("{} records of {} models, no difference.", records, count));
+  const std::string result =
+      fmt::format("{} difference{} in {}, {} of them healed.", differences, differences == 1 ? "" : "s", where, healed);
+  notify::Alert alert{.fingerprint = fmt::format("certificate:{}", connection),
+                      .severity = notify::Severity::critical,
+                      .title = fmt::format("What is held of {} differs from what is there", connection),
+                      .text = fmt::format("A certificate found {} What was healed is right again; that it differed "
+                                          "means that changes were missed, or that somebody changed the hub's "
+                                          "database.",
+                                          result),
+                      .subject = connection,
+                      .link = fmt::format("dragoman certify {}", connection)};
+  return jobs::done([alert = std::move(alert)](store::Session& session) { notify::raise(session, alert); }, result);
 }
 
 std::vector<jobs::ScheduleSpec> sync_schedules() {

@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "fakes/fake_source.h"
 #include "fakes/hand_clock.h"
+#include "notify/alert.h"
 #include "store/test_store.h"
 
 namespace dragoman::pipeline {
@@ -16,17 +17,20 @@ using jobs::Outcome;
 using tests::FakeSource;
 using tests::HandClock;
 
+HandClock source_clock;
+FakeSource* newest_source = nullptr;  // lives as long as the service
+
 ConnectorList one_connector() {
   Connector connector;
   connector.kind = "fake";
   connector.make_source = [](const Connection&, const Secret& secret, Clock&) {
     if (!secret.equals("open sesame")) throw Error(Error::Kind::auth, "The fake refuses this password.");
-    static HandClock clock;
-    auto source = std::make_unique<FakeSource>(clock);
+    auto source = std::make_unique<FakeSource>(source_clock);
     auto transaction = source->begin();
     source->create(transaction, "one");
     source->create(transaction, "two");
     source->commit(transaction);
+    newest_source = source.get();
     return source;
   };
   return ConnectorList({connector});
@@ -46,6 +50,11 @@ class SyncJobsTest : public testing::Test {
     }
     ADD_FAILURE() << "there is no kind " << kind;
     return {};
+  }
+  std::vector<notify::Problem> problems() {
+    std::vector<notify::Problem> all;
+    store_->read([&](store::Session& session) { all = notify::problems(session, 10); });
+    return all;
   }
   std::int64_t id(const std::string& name = "main") { return connections_.get(name).id; }
 
@@ -71,6 +80,43 @@ TEST_F(SyncJobsTest, ACertificateSaysWhatItCompared) {
   const auto outcome = attempt("sync.certify", id(), R"({"bodies":"all"})");
   EXPECT_EQ(outcome.what, Outcome::What::done) << outcome.message;
   EXPECT_EQ(outcome.result, "2 records of 1 models, no difference.");
+}
+
+TEST_F(SyncJobsTest, ACertificateThatFindsDifferencesTellsPeople) {
+  attempt("sync.run", id());
+  // What was written a moment ago is read again by every run.
+  source_clock.advance(std::chrono::hours(1));
+  attempt("sync.run", id());
+  newest_source->change_silently(1, "another");
+  const auto outcome = attempt("sync.certify", id(), R"({"bodies":"all"})");
+  EXPECT_EQ(outcome.what, Outcome::What::done) << outcome.message;
+  EXPECT_EQ(outcome.result, "1 difference in thing, 1 of them healed.");
+  EXPECT_TRUE(problems().empty()) << "not before the job has ended";
+  store_->write([&](store::Session& session) { outcome.commit(session); });
+  ASSERT_EQ(problems().size(), 1u);
+  EXPECT_EQ(problems()[0].alert.fingerprint, "certificate:main");
+  EXPECT_EQ(problems()[0].alert.severity, notify::Severity::critical);
+  EXPECT_NE(problems()[0].alert.text.find("1 difference in thing"), std::string::npos) << problems()[0].alert.text;
+  const auto again = attempt("sync.certify", id(), R"({"bodies":"all"})");
+  EXPECT_FALSE(again.commit) << "healed: nothing to tell";
+}
+
+TEST_F(SyncJobsTest, AWebPageInPlaceOfTheRemoteMakesThemWait) {
+  attempt("sync.run", id());
+  for (const auto& [kind, code] :
+       std::vector<std::pair<Error::Kind, std::string>>{{Error::Kind::protocol, "html"},
+                                                        {Error::Kind::protocol, "not_odoo"},
+                                                        {Error::Kind::forbidden, "http_forbidden"}}) {
+    newest_source->blind = Error(kind, "It answered with a web page.");
+    newest_source->blind->code = code;
+    for (const char* job : {"sync.certify", "sync.run"}) {
+      const auto outcome = attempt(job, id());
+      EXPECT_EQ(outcome.what, Outcome::What::outage) << job << " " << code << " " << outcome.message;
+      EXPECT_EQ(outcome.message, "None of the 1 models could be looked at: It answered with a web page.");
+    }
+  }
+  newest_source->blind.reset();
+  EXPECT_EQ(attempt("sync.certify", id()).what, Outcome::What::done);
 }
 
 TEST_F(SyncJobsTest, WithoutConnectionItMakesOneJobForEachThatIsActive) {

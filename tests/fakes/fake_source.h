@@ -74,6 +74,7 @@ class FakeSource final : public pipeline::Source {
   std::optional<pipeline::Description> describe(const std::string& model, std::optional<pipeline::Range>,
                                                 std::stop_token) override {
     ++calls_;
+    if (blind) throw *blind;
     if (model != "thing") return std::nullopt;
     pipeline::Description description;
     description.fields = fields;
@@ -150,6 +151,7 @@ class FakeSource final : public pipeline::Source {
   std::int64_t bodies_paged = 0, bodies_read = 0;
   std::function<void()> on_call;  ///< before a call for stamps is answered
   std::optional<Error> failure;   ///< thrown by the next call
+  std::optional<Error> blind;     ///< thrown by every description
 
   static std::string body(std::int64_t id, const Row& row) {
     return fmt::format(R"({{"id": {}, "active": {}, "value": "{}", "write_date": "{}"}})", id, row.active, row.value,
