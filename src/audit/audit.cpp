@@ -209,9 +209,6 @@ class Checker {
     else if (previous_ != head.hash)
       settle(seen_, "changed",
              fmt::format("Entry {} is the last one, and not what the chain's end says was written there.", seen_));
-    else if (anchor_ && anchor_->number > seen_)
-      settle(seen_ + 1, "removed",
-             fmt::format("Entry {} was noted, and the chain ends at {}.", anchor_->number, seen_));
     return broken_;
   }
 
@@ -371,11 +368,36 @@ void stream(Session& session, const Filter& filter, std::int64_t after, const st
   }
 }
 
+namespace {
+
+// The first of the log's tables that is not there; empty: they are.
+std::string missing_table(Session& session) {
+  for (const std::string_view table : {std::string_view("audit"), std::string_view("audit_head")}) {
+    bool there = false;
+    session.first(session.engine() == store::Engine::sqlite
+                      ? "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = $1"
+                      : "SELECT CASE WHEN to_regclass($1) IS NULL THEN 0 ELSE 1 END",
+                  {table}, [&](const Row& row) { there = row.int64(0) > 0; });
+    if (!there) return std::string(table);
+  }
+  return {};
+}
+
+}  // namespace
+
 Verdict verify(store::Store& store, const std::optional<Anchor>& anchor, std::stop_token stop) {
   Verdict verdict;
   store.read([&](Session& session) {
     verdict = {};
     Checker checker(anchor);
+    if (const std::string table = missing_table(session); !table.empty()) {
+      verdict.broken = Verdict::Break{
+          0, "removed",
+          fmt::format("The table `{}` of the audit log is not in the database any more: all entries are gone. Restore "
+                      "the database from a backup.",
+                      table)};
+      return;
+    }
     const auto head = read_head(session, "SELECT entries, hash FROM audit_head WHERE id = 1");
     if (!head) {
       verdict.broken = Verdict::Break{0, "removed", no_head().message};
@@ -390,6 +412,16 @@ Verdict verify(store::Store& store, const std::optional<Anchor>& anchor, std::st
     } catch (const Enough&) {
     }
     verdict.broken = checker.end(*head);
+    if (!verdict.broken && anchor && anchor->number > head->entries) {
+      // A slip of the pen far more often than a log that was cut: no reason to alarm anybody by itself.
+      Error error(Error::Kind::not_found,
+                  fmt::format("There is no entry {}: the audit log has {}. Check the number that was noted. If it is "
+                              "right, the newest entries were removed: the database was restored from a backup, or "
+                              "somebody tampered with it.",
+                              anchor->number, head->entries));
+      error.code = "no_entry";
+      throw error;
+    }
   });
   return verdict;
 }

@@ -78,7 +78,7 @@ struct Verdict {
 /// Looks through the chain, and holds it to the anchor if there is one. One read: what is appended meanwhile is not
 /// seen.
 ///
-/// Errors  cancelled; as Store::read.
+/// Errors  cancelled; not_found (code `no_entry`) if the log ends before the anchor; as Store::read.
 /// Threads safe from any thread.
 Verdict verify(store::Store& store, const std::optional<Anchor>& anchor = std::nullopt, std::stop_token stop = {});
 

@@ -213,7 +213,24 @@ TEST_P(AuditTest, AChainMadeAnewIsFoundByTheAnchorThatWasKept) {
   tamper("DELETE FROM audit");
   tamper("UPDATE audit_head SET entries = 0, hash = NULL");
   append_some(1, 4);
-  EXPECT_EQ(found(anchor), "5 removed");
+  try {
+    verify(*store_, anchor);
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code, "no_entry");
+    EXPECT_NE(error.message.find("the newest entries were removed"), std::string::npos) << error.message;
+  }
+  tamper("UPDATE audit SET actor = 'somebody' WHERE number = 2");
+  EXPECT_EQ(found(anchor), "2 changed") << "what is broken goes before what may be a slip";
+}
+
+TEST_P(AuditTest, ALogWhoseTableIsGoneIsSaidToBeSo) {
+  append_some(1, 3);
+  tamper("DROP TABLE audit");
+  EXPECT_EQ(found(), "0 removed");
+  EXPECT_NE(verify(*store_).broken->message.find("`audit`"), std::string::npos);
+  tamper("DROP TABLE audit_head");
+  EXPECT_EQ(found(), "0 removed");
 }
 
 TEST_P(AuditTest, WhatIsRolledBackWasNeverThere) {
