@@ -48,7 +48,7 @@ Scheduler::Report Scheduler::tick(std::optional<Time> given) {
     const auto& spec = schedule.spec;
     if (!schedules_.kind(spec.kind)) continue;
     if (spec.connection_id != 0 && schedule.connection.empty()) {
-      set_in_error(schedule, "its connection was removed", now);
+      set_in_error(schedule, std::string(kConnectionRemoved), now);
       continue;
     }
     try {

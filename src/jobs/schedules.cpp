@@ -254,6 +254,20 @@ void Schedules::remove(Session& session, const std::string& name) const {
   session.notify(kScheduleChannel);
 }
 
+std::vector<std::string> Schedules::connection_is_gone(Session& session, std::int64_t connection_id, Time now) const {
+  session.lock(kLock);
+  std::vector<std::string> names;
+  for (Schedule& schedule : list(session)) {
+    if (schedule.spec.connection_id != connection_id || schedule.state != "active") continue;
+    names.push_back(schedule.spec.name);
+    schedule.state = "error";
+    schedule.reason = kConnectionRemoved;
+    schedule.next.reset();
+    store_changed(session, schedule, now);
+  }
+  return names;
+}
+
 Schedule Schedules::pause(Session& session, const std::string& name, const std::string& reason, Time now) const {
   session.lock(kLock);
   Schedule schedule = get(session, name);

@@ -72,6 +72,8 @@ class Schedules {
                   Time now) const;
   /// With the record of its ticks; jobs that it enqueued stay. Throws conflict (code `built_in`).
   void remove(store::Session& session, const std::string& name) const;
+  /// The active ones of a connection that is being removed are in error from now on. Their names.
+  std::vector<std::string> connection_is_gone(store::Session& session, std::int64_t connection_id, Time now) const;
   Schedule pause(store::Session& session, const std::string& name, const std::string& reason, Time now) const;
   /// Ticks that passed meanwhile are not caught up with: they were not wanted.
   Schedule resume(store::Session& session, const std::string& name, Time now) const;
@@ -93,6 +95,9 @@ class Schedules {
 
   const Kinds& kinds_;
 };
+
+/// The reason of a schedule in error.
+inline constexpr std::string_view kConnectionRemoved = "its connection was removed";
 
 /// Woken when a schedule was changed.
 inline constexpr std::string_view kScheduleChannel = "schedules";

@@ -6,10 +6,12 @@
 #include "base/error.h"
 #include "connectors/odoo/provision.h"
 #include "jobs/board.h"
+#include "jobs/schedules.h"
 #include "ops/catalog.h"
 #include "ops/shapes.h"
 #include "pipeline/connections.h"
 #include "pipeline/sync.h"
+#include "store/store.h"
 
 namespace dragoman::ops {
 namespace {
@@ -272,13 +274,18 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
       .name = "connection remove",
       .summary = "Forgets a connection with everything captured through it",
       .description = "All records, their history and their place in the change feed are deleted here, and its jobs "
-                     "are cancelled. Nothing changes at the remote system. There is no way back, except from a backup.",
+                     "are cancelled; its schedules are in error until they are given another or removed. Nothing "
+                     "changes at the remote system. There is no way back, except from a backup.",
       .method = "DELETE",
       .path = "/connections/{name}",
       .permission = Role::manager,
       .inputs = {name_field(),
                  {.name = "confirm", .doc = "the connection's name once more, to be sure", .required = true}},
-      .output = {.fields = {{.name = "removed", .doc = "its name", .required = true}}},
+      .output = {.fields = {{.name = "removed", .doc = "its name", .required = true},
+                            {.name = "schedules",
+                             .type = Type::list,
+                             .doc = "its schedules that were active, which are in error now",
+                             .required = true}}},
       .run =
           [](Context& context, const json& input) {
             auto& services = context.services;
@@ -292,11 +299,15 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
             // Paused first, so that nothing is written for it any more.
             services.connections.set_state(connection.name, "paused", "being removed");
             services.sync.refresh(connection.name);
+            std::vector<std::string> schedules;
+            services.store.write([&](store::Session& session) {
+              schedules = services.schedules.connection_is_gone(session, connection.id, session.now());
+            });
             services.connections.remove(connection.name);
             services.sync.refresh(connection.name);
             services.jobs.connection_is_gone(connection.id,
                                              {.who = context.caller, .why = "its connection was removed"});
-            return dump({{"removed", connection.name}});
+            return dump({{"removed", connection.name}, {"schedules", schedules}});
           },
       .slow = true,
   });

@@ -216,6 +216,33 @@ TEST_F(OperationsTest, ConnectionsComeAndGo) {
   EXPECT_THROW(ask("connection show", {{"name", "main"}}), Error);
 }
 
+TEST_F(OperationsTest, ARemovedConnectionStopsItsSchedulesAndItsNumbersAreNeverGivenOutAgain) {
+  connect();
+  ask("schedule add", {{"name", "hers"}, {"kind", "sync.run"}, {"connection", "main"}, {"every_seconds", 3600}});
+  ask("schedule add", {{"name", "everyones"}, {"kind", "sync.run"}, {"every_seconds", 3600}});
+  const auto id = hub_.connections.get("main").id;
+  const auto receive = [&] {
+    return hub_.inbox
+        .put({.connection = "main",
+              .idempotency_key = "k",
+              .sender = "till",
+              .digest = "d",
+              .records = {{.model = "thing", .key = "A", .content = R"({"values":{}})"}}})
+        .id;
+  };
+  const auto inbox = receive();
+  const json removed = ask("connection remove", {{"name", "main"}, {"confirm", "main"}});
+  EXPECT_EQ(removed["schedules"], json({"hers"}));
+  json hers = ask("schedule show", {{"name", "hers"}});
+  EXPECT_EQ(hers["state"], "error");
+  EXPECT_EQ(hers["reason"], "its connection was removed");
+  EXPECT_EQ(hers["next"], nullptr);
+  EXPECT_EQ(ask("schedule show", {{"name", "everyones"}})["state"], "active");
+  connect();
+  EXPECT_GT(hub_.connections.get("main").id, id);
+  EXPECT_GT(receive(), inbox);
+}
+
 TEST_F(OperationsTest, ASettingThatTheConnectorDoesNotTakeIsRefused) {
   EXPECT_EQ(refusal([&] { ask("connection add", {{"name", "main"}, {"ulr", "x"}}); }),
             "`connection add` takes no `ulr`. Did you mean `url`?");
@@ -398,6 +425,14 @@ TEST_F(OperationsTest, TheAuditLogIsFilteredExportedAndVerified) {
   EXPECT_EQ(noted["hash"], page["entries"][1]["hash"]);
   EXPECT_TRUE(ask("audit verify", {{"number", 6}, {"hash", noted["hash"]}})["ok"]);
   EXPECT_THROW(ask("audit verify", {{"number", 6}}), Error);
+  try {
+    ask("audit verify", {{"number", 60}, {"hash", noted["hash"]}});
+    ADD_FAILURE() << "there is no such entry";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind, Error::Kind::not_found);
+    EXPECT_NE(error.message.find("no entry 60"), std::string::npos) << error.message;
+  }
+  EXPECT_EQ(ask("notification list")["problems"], json::array()) << "a slip is no alarm";
   hub_.store->write([](store::Session& session) { session.execute("DELETE FROM audit WHERE number = 6"); });
   EXPECT_EQ(ask("audit verify")["broken_at"], 6);
   EXPECT_EQ(ask("notification list")["problems"][0]["fingerprint"], "audit:broken");
@@ -491,14 +526,11 @@ TEST_F(OperationsTest, ASchedulesInputIsRefusedByNameWithWhatItTakes) {
   EXPECT_EQ(add({{"cron", "@daily"}, {"payload", {{"model", "thing"}}}}),
             "The payload has `model`; it takes models, full.");
   ask("schedule add", {{"name", "y"}, {"kind", "sync.certify"}, {"cron", "@daily"}});
-  EXPECT_EQ(refusal([&] {
-              ask("schedule update", {{"name", "y"}, {"payload", {{"bodies", "most"}}}});
-            }),
+  EXPECT_EQ(refusal([&] { ask("schedule update", {{"name", "y"}, {"payload", {{"bodies", "most"}}}}); }),
             "`bodies` of the payload is none, sample or all.");
-  EXPECT_EQ(refusal([&] {
-              ask("schedule update", {{"name", "y"}, {"kind", "sync.run"}, {"payload", {{"heal", true}}}});
-            }),
-            "The payload has `heal`; it takes models, full.");
+  EXPECT_EQ(
+      refusal([&] { ask("schedule update", {{"name", "y"}, {"kind", "sync.run"}, {"payload", {{"heal", true}}}}); }),
+      "The payload has `heal`; it takes models, full.");
   EXPECT_THROW(ask("schedule show", {{"name", "x"}}), Error);
   const std::string no_zone =
       "A time zone belongs to a cron expression: an interval is counted in elapsed time. Leave `zone` out.";

@@ -36,6 +36,18 @@ std::string context_of(const std::string& name) {
   return "connection:" + name;
 }
 
+// A connection's number stands in jobs and in the audit log when it is gone: SQLite would give it out again.
+std::int64_t fresh_number(Session& session) {
+  session.lock("connection.number");
+  std::int64_t last = 0;
+  session.query("SELECT last FROM last_number WHERE name = 'connection' UNION ALL SELECT max(id) FROM connection",
+                std::initializer_list<Param>{}, [&](const Row& row) {
+                  if (const auto used = row.maybe_int64(0)) last = std::max(last, *used);
+                });
+  session.execute("UPDATE last_number SET last = $1 WHERE name = 'connection'", {last + 1});
+  return last + 1;
+}
+
 void check_name(const std::string& name) {
   const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
   const bool fine = !name.empty() && name.size() <= 40 && letter(name.front()) &&
@@ -63,9 +75,9 @@ Connection Connections::add(const std::string& name, const std::string& kind, co
     session.lock(access::kSecretsLock);
     const std::string sealed = secret.empty() ? std::string() : keys_.seal(secret, context_of(name));
     session.execute(
-        "INSERT INTO connection (name, kind, settings, secret, state, created_us, changed_us) VALUES ($1, $2, $3, $4, "
-        "'active', $5, $5)",
-        {{name}, {kind}, {text}, {Bytes{sealed}}, {now}});
+        "INSERT INTO connection (id, name, kind, settings, secret, state, created_us, changed_us) VALUES ($6, $1, $2, "
+        "$3, $4, 'active', $5, $5)",
+        {{name}, {kind}, {text}, {Bytes{sealed}}, {now}, {fresh_number(session)}});
   });
   return get(name);
 }
