@@ -213,7 +213,11 @@ Core::Core(const Config& config, Clock& clock, Random& random, pipeline::Connect
                 .rotate_key = [this] { return rotate_key(); },
                 .version = version(),
                 .started = clock.now(),
-                .trouble = [this] { return runner_.status().trouble; }} {}
+                .trouble =
+                    [this] {
+                      const std::string full = store_->trouble();
+                      return full.empty() ? runner_.status().trouble : full;
+                    }} {}
 
 std::int64_t Core::rotate_key() {
   std::int64_t count = 0;

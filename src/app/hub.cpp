@@ -271,13 +271,14 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
                           info.engine == store::Engine::sqlite ? "SQLite" : "PostgreSQL", info.server_version));
   console.say(fmt::format("The API is at {0}/api/v1, described in {0}/api/v1/openapi.json.", server.url()));
   if (token) {
-    const std::string shown = fmt::format("The admin token, shown this once: {}", token->reveal());
-    // Past the log: a secret has no business in a file that is kept and shipped.
-    if (console.terminal())
-      console.say(shown);
-    else
-      std::printf("%s\n", shown.c_str()), std::fflush(stdout);
-    console.say(fmt::format("The commands of this machine read it from {}.", folder.token_file()));
+    // Only to a person's eyes: where it is not a terminal, what is written is kept and shipped.
+    if (console.terminal()) console.say(fmt::format("The admin token, shown this once: {}", token->reveal()));
+    const std::string where = fmt::format(
+        "{} {}, which only this user may read.",
+        console.terminal() ? "The commands of this machine read it from" : "An admin token was made: it is in",
+        folder.token_file());
+    console.say(where);
+    if (!console.terminal()) std::printf("%s\n", where.c_str()), std::fflush(stdout);
   }
   console.say(console.terminal() ? "Ctrl-C stops it." : fmt::format("`kill {}` stops it.", getpid()));
   connect_from_environment(core, environment, console);

@@ -138,10 +138,11 @@ TEST_F(ProgramTest, StartsShowsItsTokenAnswersStopsAndGoesOn) {
     const auto port = await(hub);
     token = text_of(data_ + "/token");
     token.pop_back();
-    struct stat file {};
+    struct stat file{};
     stat((data_ + "/token").c_str(), &file);
     EXPECT_EQ(file.st_mode & 0777, 0600u);
-    EXPECT_NE(hub.out().find(token), std::string::npos) << "shown at the first start";
+    EXPECT_EQ(hub.out().find(token), std::string::npos) << "standard output is a file, which others may read";
+    EXPECT_NE(hub.out().find(data_ + "/token"), std::string::npos) << "where it is, is said";
     EXPECT_EQ(hub.err().find(token), std::string::npos) << "and never in the log";
 
     tests::RawHttp client(port);
@@ -174,7 +175,7 @@ TEST_F(ProgramTest, StartsShowsItsTokenAnswersStopsAndGoesOn) {
   {
     Child hub = start();
     const auto port = await(hub);
-    EXPECT_EQ(hub.out(), "") << "the token is not shown again";
+    EXPECT_EQ(hub.out(), "") << "it is not said again";
     tests::RawHttp client(port);
     EXPECT_EQ(
         client.ask("GET /api/v1/tokens HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer " + token + "\r\n\r\n").status,

@@ -14,7 +14,7 @@ constexpr std::string_view kApi = R"(# The HTTP API
 Written from the operations' own declarations; do not edit. The exact shapes are in `contract/openapi.json`, which a
 running hub also serves at `/api/v1/openapi.json`.
 
-**Token.** Every operation needs `Authorization: Bearer TOKEN`. The first start makes an admin token, shows it once and
+**Token.** Every operation needs `Authorization: Bearer TOKEN`. The first start makes an admin token, shows it once on a terminal and
 keeps it for the commands of its own machine in the file `token` of the data folder. `dragoman token create` makes more.
 Roles: viewer < user < manager < admin; each may do all that those below it may.
 
@@ -50,7 +50,8 @@ gets what it missed. A quiet stream sends a comment every 15 seconds. A reader t
 A reader that remembers a number above the newest is refused (409, `feed_behind`), as events and as a list: the database
 was restored from a backup, or is another. The message says from which number to start again.
 
-**For machines.** `/healthz`: the process lives (no token). `/readyz`: the database takes writes (no token). `/metrics`:
+**For machines.** `/healthz`: the process lives (no token). `/readyz`: the database takes writes and has room for them (no
+token). `/metrics`:
 Prometheus' text form (this machine without a token, others with one; setting `http.metrics`).
 
 | Request | What it does | Role |
@@ -66,7 +67,8 @@ const std::vector<cli::Builtin>& builtins() {
        "Prints what is written of the program from its declarations: api, cli, config or openapi",
        {"what"}},
       {"bench queue",
-       "Measures the queue on this machine and the configured store, beside bare floors in the same run; exit code 1 if a "
+       "Measures the queue on this machine and the configured store, beside bare floors in the same run; exit code 1 "
+       "if a "
        "goal was missed (docs/reference/selftest.md)",
        {},
        {{"pairs", "interleaved pairs of runs [9]"},

@@ -142,7 +142,26 @@ class PostgresStore final : public Store {
     run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", false, work);
   }
 
-  void write(const std::function<void(Session&)>& work) override { run("BEGIN", true, work); }
+  void write(const std::function<void(Session&)>& work) override {
+    try {
+      run("BEGIN", true, work);
+    } catch (const Error& error) {
+      if (error.code == "disk_full") {
+        std::lock_guard lock(full_mutex_);
+        full_ = error.message;
+        full_at_ = clock_.steady();
+      }
+      throw;
+    }
+  }
+
+  std::string trouble() override {
+    // Small writes may go well all the while, and how much room the server has can't be asked.
+    constexpr Micros kBelieved = std::chrono::seconds(30);
+    std::lock_guard lock(full_mutex_);
+    if (!full_.empty() && clock_.steady() - full_at_ > kBelieved) full_.clear();
+    return full_;
+  }
 
   std::uint64_t wait(std::string_view channel, std::uint64_t seen, Micros timeout, std::stop_token stop) override {
     CallbackGuard::assert_outside(this);
@@ -317,6 +336,9 @@ class PostgresStore final : public Store {
   int lent_ = 0;
 
   Signals signals_;
+  std::mutex full_mutex_;  ///< guards what follows
+  std::string full_;       ///< what the last write that met a full disk said
+  Micros full_at_{};
   PostgresListener listener_;
 };
 

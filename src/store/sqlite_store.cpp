@@ -215,10 +215,25 @@ class SqliteStore final : public Store {
     if (!writer_) reopen_writer();
     refuse_if_replaced();
     look_for_foreign_commits();
-    transaction(*writer_, "BEGIN IMMEDIATE", work, [&](SqliteSession& session) {
-      for (const auto& channel : session.notified()) signals_.notify(channel);
-    });
-    checkpoint_if_due();
+    try {
+      transaction(*writer_, "BEGIN IMMEDIATE", work, [&](SqliteSession& session) {
+        for (const auto& channel : session.notified()) signals_.notify(channel);
+      });
+      checkpoint_if_due();
+    } catch (const Error& error) {
+      if (error.code == "disk_full") {
+        std::lock_guard lock(full_mutex_);
+        full_ = error.message;
+      }
+      throw;
+    }
+  }
+
+  std::string trouble() override {
+    std::lock_guard lock(full_mutex_);
+    // That a small write goes well says nothing: there may be room for it in what the log's file has already.
+    if (!full_.empty() && room()) full_.clear();
+    return full_;
   }
 
   std::uint64_t wait(std::string_view channel, std::uint64_t seen, Micros timeout, std::stop_token stop) override {
@@ -267,13 +282,28 @@ class SqliteStore final : public Store {
       return info;
     }
     for (const char* suffix : {"", "-wal", "-shm"}) {
-      struct stat file {};
+      struct stat file{};
       if (::stat((path_ + suffix).c_str(), &file) == 0) info.bytes += file.st_size;
     }
     return info;
   }
 
  private:
+  // Whether the log could grow by a megabyte: asked with a file of its own, which is gone afterwards.
+  bool room() const {
+    if (in_memory_) return true;
+    constexpr off_t kMore = 1 << 20;
+    const std::string file = path_ + ".room";
+    std::error_code ignored;
+    const auto size = std::filesystem::file_size(path_ + "-wal", ignored);
+    const int fd = ::open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) return false;
+    const bool fits = ::posix_fallocate(fd, ignored ? 0 : static_cast<off_t>(size), kMore) == 0;
+    ::close(fd);
+    ::unlink(file.c_str());
+    return fits;
+  }
+
   template <typename F>
   class Finally {
    public:
@@ -401,7 +431,7 @@ class SqliteStore final : public Store {
   /// A file that was removed or replaced under us still takes writes, which nobody would ever find again.
   void refuse_if_replaced() {
     if (in_memory_) return;
-    struct stat now {};
+    struct stat now{};
     const bool there = ::stat(path_.c_str(), &now) == 0;
     if (there && now.st_ino == opened_.st_ino && now.st_dev == opened_.st_dev) return;
     raise(
@@ -485,12 +515,14 @@ class SqliteStore final : public Store {
 
   const std::string path_;
   const bool in_memory_;
-  struct stat opened_ {};  ///< which file it is, whatever its name comes to mean
+  struct stat opened_{};  ///< which file it is, whatever its name comes to mean
   const Micros lock_timeout_;
   const int readers_max_;
   Clock& clock_;
   int schema_version_ = 0;
   Signals signals_;
+  std::mutex full_mutex_;  ///< guards what follows
+  std::string full_;       ///< what the last write that met a full disk said
 
   // The writer: reached with the turn only, as all up to the next blank line.
   Turnstile turnstile_;

@@ -47,7 +47,7 @@ class SqliteStoreTest : public testing::Test {
     });
   }
   static int mode(const std::string& path) {
-    struct stat info {};
+    struct stat info{};
     return ::stat(path.c_str(), &info) == 0 ? static_cast<int>(info.st_mode & 0777) : -1;
   }
   static void write_file(const std::string& path, const std::string& content) {
@@ -103,8 +103,8 @@ class SqliteStoreTest : public testing::Test {
   }
 
   /// Writes until it fails, and checks that what failed left nothing, what was acknowledged is there, and that the
-  /// store goes on once there is room again. Says "ok" or what is wrong.
-  std::string fill_up(Store& store, const std::function<void()>& make_room) {
+  /// store goes on once there is room again. Says "ok" or what is wrong. `disk`: it is the disk that is full.
+  std::string fill_up(Store& store, const std::function<void()>& make_room, bool disk = true) {
     const std::string body(100'000, 'x');
     std::vector<std::string> acknowledged;
     for (int i = 0;; ++i) {
@@ -120,12 +120,19 @@ class SqliteStoreTest : public testing::Test {
       } catch (const Error& error) {
         if (error.kind != Error::Kind::unavailable || error.code != "disk_full")
           return "wrong error " + error.code + ": " + error.detail;
+        // What is small enough goes well, and says nothing.
+        try {
+          store.write([](Session& s) { s.execute("UPDATE thing SET name = name WHERE name = '0'"); });
+        } catch (const Error&) {  // or there is not even room for it
+        }
+        if (disk && store.trouble().find("disk") == std::string::npos) return "no trouble: " + store.trouble();
         break;
       }
     }
     if (acknowledged.empty()) return "nothing was written before the disk was full";
     if (names(store) != acknowledged) return "half of a transaction is there, or an acknowledged one is not";
     make_room();
+    if (!store.trouble().empty()) return "trouble although there is room: " + store.trouble();
     add(store, "after", body);
     acknowledged.push_back("after");
     if (names(store) != acknowledged) return "what was written afterwards is not there";
@@ -256,7 +263,7 @@ TEST_F(SqliteStoreTest, AFullDatabaseUndoesTheTransactionAndGoesOn) {
     store->write([&](Session& s) { s.execute("PRAGMA max_page_count = " + std::to_string(pages)); });
   };
   limit(200);
-  EXPECT_EQ(fill_up(*store, [&] { limit(100'000); }), "ok");
+  EXPECT_EQ(fill_up(*store, [&] { limit(100'000); }, false), "ok");
 }
 
 TEST_F(SqliteStoreTest, AFileSizeLimitUndoesTheTransactionAndGoesOn) {

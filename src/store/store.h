@@ -146,6 +146,9 @@ class Store {
   /// PostgreSQL: invalid, with the pg_dump command that does it.
   virtual void backup(const std::string& path) = 0;
   virtual Info info() = 0;
+  /// Why the next write of some size may fail, though small ones go well: the disk was full at the last one that
+  /// failed, and there is no more room since. Empty: all is well.
+  virtual std::string trouble() { return {}; }
 };
 
 struct StoreSettings {
