@@ -6,11 +6,14 @@
 #include "notify/alert.h"
 #include "ops/alerts.h"
 #include "pipeline/job_alerts.h"
+#include "pipeline/records.h"
 
 namespace dragoman::app {
 namespace {
 
 constexpr Micros kInterval = std::chrono::minutes(1);
+// Rows in one transaction, so that those who write are not held up.
+constexpr std::int64_t kPiece = 500;
 
 }  // namespace
 
@@ -27,6 +30,9 @@ bool Upkeep::step(std::stop_token stop) {
   audit::settle(store_, kCutOffAfter);
   pipeline::tell_of_outages(store_, settings_.outage_patience);
   for (const auto& task : tasks_) task(stop);
+  if (settings_.sync_log_kept > Micros(0))
+    for (bool more = true; more && !stop.stop_requested();)
+      more = pipeline::forget_sync_log(store_, settings_.sync_log_kept, kPiece);
   if (settings_.verify_every <= Micros(0)) return false;
   bool ours = false;
   store_.write([&](store::Session& session) {

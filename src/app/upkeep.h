@@ -14,10 +14,11 @@ struct UpkeepSettings {
   Micros verify_every = std::chrono::hours(24);  ///< between two looks through the audit log; 0: never
   Micros outage_patience =
       std::chrono::minutes(15);  ///< before people are told of a remote that does not answer; 0: never
+  Micros sync_log_kept = std::chrono::hours(24 * 90);  ///< 0: for ever
 };
 
 /// What the hub does for its own good now and then: looks through the audit log, gives operations that were cut off
-/// their audit entries, and tells people of remotes that do not answer.
+/// their audit entries, tells people of remotes that do not answer, and forgets old rows of the sync log.
 ///
 /// Threads: one thread at a time.
 class Upkeep {

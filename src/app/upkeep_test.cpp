@@ -45,6 +45,39 @@ TEST_F(UpkeepTest, LooksThroughTheAuditLogAsOftenAsIsSetWhicheverNodeDoesIt) {
   EXPECT_FALSE(never.step({}));
 }
 
+TEST_F(UpkeepTest, TheSyncLogIsKeptAsLongAsIsSetAndItsNewestRowAlways) {
+  const auto count = [&] {
+    std::int64_t rows = 0;
+    store_->read([&](Session& session) {
+      session.first("SELECT count(*) FROM sync_log", {}, [&](const store::Row& row) { rows = row.int64(0); });
+    });
+    return rows;
+  };
+  const auto add = [&](int rows) {
+    store_->write([&](Session& session) {
+      for (int i = 0; i < rows; ++i)
+        session.execute(
+            "INSERT INTO sync_log (connection_id, model, kind, started_us, finished_us, outcome, counts) VALUES (1, "
+            "'thing', 'sweep', $1, $1, 'ok', '{}')",
+            {to_us(session.now())});
+    });
+  };
+  Upkeep upkeep(*store_, clock_, {}), keeps(*store_, clock_, {.sync_log_kept = Micros(0)});
+  add(1200);
+  clock_.advance(24h * 89);
+  upkeep.step({});
+  EXPECT_EQ(count(), 1200);
+  add(3);
+  clock_.advance(25h);
+  keeps.step({});
+  EXPECT_EQ(count(), 1203);
+  upkeep.step({});
+  EXPECT_EQ(count(), 3);
+  clock_.advance(24h * 365);
+  upkeep.step({});
+  EXPECT_EQ(count(), 1);
+}
+
 TEST_F(UpkeepTest, PeopleAreToldOfABrokenAuditLog) {
   Upkeep upkeep(*store_, clock_, {});
   store_->write([](Session& session) { session.execute("DELETE FROM audit WHERE number = 3"); });

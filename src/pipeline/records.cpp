@@ -376,4 +376,25 @@ std::optional<std::string> Records::blob(const std::string& digest_hex) {
   return data;
 }
 
+bool forget_sync_log(store::Store& store, Micros kept, std::int64_t piece) {
+  bool any = false;
+  // Most looks find nothing: they should not take the writer.
+  store.read([&](Session& session) {
+    any = session.first(
+        "SELECT 1 FROM (SELECT id, started_us FROM sync_log ORDER BY id LIMIT $2) AS oldest WHERE "
+        "started_us < $1 AND id < (SELECT max(id) FROM sync_log)",
+        {to_us(session.now() - kept), piece}, [](const Row&) {});
+  });
+  if (!any) return false;
+  std::int64_t gone = 0;
+  store.write([&](Session& session) {
+    // The newest stays: its number must not be given out again.
+    gone = session.execute(
+        "DELETE FROM sync_log WHERE id IN (SELECT id FROM sync_log ORDER BY id LIMIT $2) AND started_us < $1 AND id < "
+        "(SELECT max(id) FROM sync_log)",
+        {to_us(session.now() - kept), piece});
+  });
+  return gone == piece;
+}
+
 }  // namespace dragoman::pipeline

@@ -125,4 +125,7 @@ class Records {
   store::Store& store_;
 };
 
+/// Deletes rows of the sync log older than `kept`, looking at the `piece` oldest. True: there may be more.
+bool forget_sync_log(store::Store& store, Micros kept, std::int64_t piece);
+
 }  // namespace dragoman::pipeline
