@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import xml.etree.ElementTree as ElementTree
@@ -43,11 +44,113 @@ def say(text):
         print(f"[{seconds // 60:3d}:{seconds % 60:02d}] {text}", flush=True)
 
 
+# --- what was started -----------------------------------------------------------------------------------------------------
+
+
+class Stopped(BaseException):
+    """Somebody asked for an end, by SIGINT or SIGTERM: thrown in the main thread, once."""
+
+    def __init__(self, number):
+        super().__init__(number)
+        self.number = number
+
+
+class Children:
+    """Every process that runs here, each in a group of its own, so that all can be ended with what they started."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.running = {}
+        self.ending = False  # nothing new begins, but what cleans up
+        self.busy = False    # the main thread is between starting one and noting it
+        self.asked = None    # the signal that came meanwhile
+        self.end = None      # the thread that ends all
+
+    def start(self, command, clean_up=False, **options):
+        main = threading.current_thread() is threading.main_thread()
+        self.busy = self.busy or main
+        try:
+            with self.lock:
+                if self.ending and not clean_up:
+                    raise RuntimeError("stopped")
+                process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True, **options)
+                self.running[process.pid] = process
+        finally:
+            if main:
+                self.busy = False
+        if main and self.asked:
+            raise Stopped(self.asked)
+        return process
+
+    def ended(self, process):
+        with self.lock:
+            self.running.pop(process.pid, None)
+
+    def on_signal(self, number, frame):
+        for again in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(again, signal.SIG_IGN)
+        # At once and in a thread of its own: the main thread may have to wait for what runs before it gets anywhere.
+        self.end = threading.Thread(target=self.end_all)
+        self.end.start()
+        if self.busy:
+            self.asked = number
+        else:
+            raise Stopped(number)
+
+    def end_all(self):
+        """Asks every group to end, and after ten seconds does not ask any more."""
+        with self.lock:
+            self.ending = True
+            left = list(self.running)
+        deadline = time.monotonic() + 10
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for group in left:
+                try:
+                    os.killpg(group, number)
+                except ProcessLookupError:
+                    pass
+            while left and time.monotonic() < deadline:
+                left = [group for group in left if alive(group)]
+                time.sleep(0.05)
+
+
+def alive(group):
+    """Whether the group has a process that is no zombie."""
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] not in "ZX":
+            return True
+    return False
+
+
+children = Children()
+
+
+def run(command, timeout=None, clean_up=False, **options):
+    """As subprocess.run, with a group of its own that is ended when it takes too long."""
+    if options.pop("capture", False):
+        options.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = children.start(command, clean_up, **options)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+    finally:
+        if process.returncode is not None:
+            children.ended(process)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
 def run_quiet(command, log, **options):
     """Runs a command with its output in a file; returns its exit code."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as out:
-        return subprocess.run(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **options).returncode
+        return run(command, stdout=out, stderr=subprocess.STDOUT, **options).returncode
 
 
 def tail(path, lines=40):
@@ -95,7 +198,7 @@ def build(preset, targets=()):
 
 
 def targets_of(preset):
-    output = subprocess.run(["ninja", "-C", f"build/{preset}", "-t", "targets", "all"], cwd=ROOT, capture_output=True, text=True).stdout
+    output = run(["ninja", "-C", f"build/{preset}", "-t", "targets", "all"], capture=True).stdout
     return {line.split(":")[0] for line in output.splitlines()}
 
 
@@ -117,7 +220,7 @@ class Servers:
         self.problems = []
         self.threads = []
         self.postgres_dir = None
-        self.odoos = []
+        self.tried = []
 
     def start(self, odoos, postgres):
         if postgres:
@@ -127,24 +230,25 @@ class Servers:
             self.threads[-1].start()
 
     def start_postgres(self):
-        done = subprocess.run(["tools/pg.sh", "start"], cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        # Named before it is there, so that one that is half there can be taken away.
+        self.postgres_dir = tempfile.mkdtemp(prefix="dragoman-pg.")
+        done = run(["tools/pg.sh", "start", self.postgres_dir], capture=True)
         values = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
         if done.returncode or "DRAGOMAN_TEST_PG" not in values:
             self.problems.append(f"PostgreSQL did not start: {done.stderr.strip()}")
             return
         self.environment["DRAGOMAN_TEST_PG"] = values["DRAGOMAN_TEST_PG"]
-        self.postgres_dir = values["DRAGOMAN_TEST_PG_DIR"]
 
     def start_odoo(self, version):
         log = RESULTS / f"odoo-{version}.log"
         log.unlink(missing_ok=True)
         begin = time.monotonic()
+        self.tried.append(version)
         code = run_quiet(["tools/odoo.sh", "up", version, "--name", self.name, "--fresh"], log)
         env_file = CACHE / "odoo" / version / "run" / self.name / "env"
         if code or not env_file.exists():
             self.problems.append(f"Odoo {version} did not come up:\n{tail(log, 15)}")
             return
-        self.odoos.append(version)
         self.environment[f"DRAGOMAN_TEST_ODOO{version}_ENV"] = str(env_file)
         versions = CACHE / "odoo" / version / "root" / ".versions"
         say(f"Odoo {version} is up after {time.monotonic() - begin:.0f} s ({versions.read_text().strip()})")
@@ -161,10 +265,11 @@ class Servers:
 
     def stop(self):
         self.wait()
-        for version in self.odoos:
-            run_quiet(["tools/odoo.sh", "drop", version, "--name", self.name], RESULTS / f"odoo-{version}.log")
+        for version in self.tried:
+            run_quiet(["tools/odoo.sh", "drop", version, "--name", self.name], RESULTS / f"odoo-{version}.log", clean_up=True)
         if self.postgres_dir:
-            run_quiet(["tools/pg.sh", "stop", self.postgres_dir], RESULTS / "postgres.log")
+            run_quiet(["tools/pg.sh", "stop", self.postgres_dir], RESULTS / "postgres.log", clean_up=True)
+            shutil.rmtree(self.postgres_dir, ignore_errors=True)  # of one that never came to be
 
 
 # --- running --------------------------------------------------------------------------------------------------------------
@@ -181,8 +286,7 @@ def sanitizer_environment():
 
 def list_tests(program, environment):
     """The names of a GoogleTest program's tests, as Suite.Name."""
-    done = subprocess.run([str(program), "--gtest_list_tests"], cwd=ROOT, capture_output=True, text=True, env=environment,
-                          stdin=subprocess.DEVNULL, timeout=120)
+    done = run([str(program), "--gtest_list_tests"], capture=True, env=environment, timeout=120)
     names, suite = [], ""
     for line in done.stdout.splitlines():
         text = line.split("  #")[0].rstrip()
@@ -207,14 +311,14 @@ def run_gtest(program, kind, names, wanted_all, environment, results):
     begin = time.monotonic()
     timed_out = False
     with open(log, "wb") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                   env=environment, start_new_session=True)
+        process = children.start(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
         try:
             code = process.wait(timeout=TEST_MINUTES_MAX * 60)
         except subprocess.TimeoutExpired:
             timed_out = True
             os.killpg(process.pid, signal.SIGKILL)
             code = process.wait()
+        children.ended(process)
     seen = {}
     try:
         for case in ElementTree.parse(xml).getroot().iter("testcase"):
@@ -333,6 +437,7 @@ def run_contract(names, environment, results):
             if standin:
                 standin.terminate()
                 standin.wait()
+                children.ended(standin)
         said = dict((name, (word, why)) for word, name, why in
                     re.findall(r"^(ok|FAIL) +([^\s:]+):? ?(.*)$", log.read_text(errors="replace"), re.M))
         failed = 0
@@ -349,8 +454,8 @@ def start_standin(series, environment):
     ready = RESULTS / f"stand-in-{series}.env"
     ready.unlink(missing_ok=True)
     with open(RESULTS / f"stand-in-{series}.log", "wb") as out:
-        process = subprocess.Popen([str(ROOT / "build/asan/sandbox/sandbox-odoo"), "--series", series, "--ready-file", str(ready)],
-                                   cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=environment)
+        process = children.start([str(ROOT / "build/asan/sandbox/sandbox-odoo"), "--series", series, "--ready-file", str(ready)],
+                                 stdout=out, stderr=subprocess.STDOUT, env=environment)
     while not ready.exists() and process.poll() is None:
         time.sleep(0.05)
     return process, str(ready) if ready.exists() else None
@@ -396,7 +501,7 @@ def run_fuzzers(seconds, patterns, environment, results):
 
 def run_check(script, kind, results):
     """A checking script of ours: prints 'PASS name' and 'FAIL name: why'."""
-    done = subprocess.run([sys.executable, f"tools/{script}"], cwd=ROOT, capture_output=True, text=True)
+    done = run([sys.executable, f"tools/{script}"], capture=True)
     lines = re.findall(r"^(PASS|FAIL) ([^\s:]+):? ?(.*)$", done.stdout, re.M)
     for word, name, why in lines:
         results.add(name, kind, "passed" if word == "PASS" else "failed", 0, why)
@@ -447,13 +552,23 @@ def main():
     results = Results()
     environment = sanitizer_environment()
     servers = Servers()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, children.on_signal)
     try:
         if options.only_fuzz:
             run_fuzzers(options.seconds or 60, options.names, environment, results)
         else:
             run_all(options, results, environment, servers)
-    finally:
         servers.stop()
+    except Stopped as stopped:
+        say(f"{signal.Signals(stopped.number).name}: ends what was started")
+        children.end.join()
+        servers.stop()
+        sys.stdout.flush()
+        os._exit(128 + stopped.number)  # the threads that are left have nothing to do any more
+    except BaseException:
+        servers.stop()
+        raise
     return report(options, results)
 
 
@@ -461,7 +576,7 @@ def run_all(options, results, environment, servers):
     whole = not options.names
     if whole:
         servers.start(("19", "14"), postgres=True)
-        if subprocess.run(["tools/setup.sh", "fuzz"], cwd=ROOT, stdin=subprocess.DEVNULL).returncode:
+        if run(["tools/setup.sh", "fuzz"]).returncode:
             results.add("Fuzz.is installed", "fuzz", "failed", 0, "clang and its fuzzer runtime are missing")
     problem = build("asan")
     if problem:
