@@ -32,6 +32,8 @@
 #include "pipeline/connections.h"
 #include "pipeline/inbox.h"
 #include "pipeline/mapping.h"
+#include "pipeline/market_orders.h"
+#include "pipeline/market_products.h"
 #include "pipeline/records.h"
 #include "pipeline/sync.h"
 #include "store/store.h"
@@ -179,6 +181,8 @@ int main(int argc, char** argv) {
     jobs::Scheduler scheduler(*store, schedules);
     pipeline::Inbox inbox(*store, connectors);
     pipeline::Mapping mapping(*store);
+    pipeline::MarketOrders market(*store, clock);
+    pipeline::MarketProducts market_products(*store);
     ops::Services services{.store = *store,
                            .tokens = tokens,
                            .keys = keys,
@@ -192,6 +196,8 @@ int main(int argc, char** argv) {
                            .scheduler = scheduler,
                            .inbox = inbox,
                            .mapping = mapping,
+                           .market = market,
+                           .market_products = market_products,
                            .clock = clock,
                            .version = "bench",
                            .started = clock.now()};
