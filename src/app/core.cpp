@@ -183,6 +183,7 @@ Core::Core(const Config& config, Clock& clock, Random& random, pipeline::Connect
       market_(*store_, clock),
       market_products_(*store_),
       marketplaces_(connections_, connectors_, clock),
+      order_books_(connections_, connectors_, clock),
       market_jobs_(
           market_, marketplaces_, [this](std::int64_t connection_id) { return targets_.get(connection_id); },
           "node " + runner_settings_.node.name),

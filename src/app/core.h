@@ -22,6 +22,7 @@
 #include "pipeline/market_jobs.h"
 #include "pipeline/market_orders.h"
 #include "pipeline/market_products.h"
+#include "pipeline/market_watch.h"
 #include "pipeline/records.h"
 #include "pipeline/sync.h"
 #include "pipeline/sync_jobs.h"
@@ -75,6 +76,9 @@ class Core {
   jobs::Scheduler& scheduler() { return scheduler_; }
   pipeline::MarketOrders& market() { return market_; }
   pipeline::Marketplaces& marketplaces() { return marketplaces_; }
+  pipeline::MarketStatus& market_status() { return market_status_; }
+  pipeline::MarketStock& market_stock() { return market_stock_; }
+  pipeline::OrderBooks& order_books() { return order_books_; }
 
  private:
   std::int64_t rotate_key();
@@ -94,6 +98,9 @@ class Core {
   pipeline::MarketOrders market_;
   pipeline::MarketProducts market_products_;
   pipeline::Marketplaces marketplaces_;
+  pipeline::OrderBooks order_books_;
+  pipeline::MarketStatus market_status_;
+  pipeline::MarketStock market_stock_;
   pipeline::MarketJobs market_jobs_;
   const jobs::Kinds job_kinds_;
   jobs::Board jobs_;

@@ -301,7 +301,8 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
   Scheduling scheduling(core.store(), core.schedules(), core.scheduler(), core.runner().node(), clock);
   scheduling.begin(pipeline::sync_schedules());
   std::jthread scheduler([&](std::stop_token stop) { scheduling.run(stop); });
-  Marketing marketing(core.store(), core.market(), core.marketplaces(), core.runner().node(), clock);
+  Marketing marketing(core.store(), core.market(), core.marketplaces(), core.market_status(), core.market_stock(),
+                      core.order_books(), core.runner().node(), clock);
   std::jthread market([&](std::stop_token stop) { marketing.run(stop); });
   Following following(core.store(), core.runner().node(), core.connections(), core.sync(), clock);
   following.step();  // a hub that is alone follows from here

@@ -173,6 +173,22 @@ std::vector<std::int64_t> Connections::companies_of(const std::string& connectio
                                         : fmt::format("there are: {}.", fmt::join(names, ", "))));
 }
 
+Connection Connections::usable(std::int64_t id) {
+  auto connection = find(id);
+  if (!connection) throw Error(Error::Kind::not_found, fmt::format("The connection {} is not there any more.", id));
+  const auto stop = [](Error::Kind kind, std::string code, std::string message) {
+    Error error(kind, std::move(message));
+    error.code = std::move(code);
+    throw error;
+  };
+  if (connection->state == "paused")
+    stop(Error::Kind::cancelled, "connection_paused", fmt::format("The connection `{}` is paused.", connection->name));
+  if (connection->state == "error")
+    stop(Error::Kind::auth, "connection_error",
+         fmt::format("The connection `{}` is in error: {}", connection->name, connection->reason));
+  return *std::move(connection);
+}
+
 Secret Connections::secret(const Connection& connection) {
   std::string sealed;
   store_.read([&](Session& session) {

@@ -14,6 +14,7 @@
 #include "jobs/job.h"
 #include "notify/alert.h"
 #include "pipeline/marketplace.h"
+#include "pipeline/order_book.h"
 #include "pipeline/source.h"
 #include "pipeline/target.h"
 #include "store/store.h"
@@ -52,6 +53,9 @@ class Connections {
   Connection get(const std::string& name);
   std::optional<Connection> find(const std::string& name);
   std::optional<Connection> find(std::int64_t id);
+  /// One that may be asked now. Throws not_found if there is none such; cancelled (code `connection_paused`) if it is
+  /// paused, auth (code `connection_error`) if it is in error.
+  Connection usable(std::int64_t id);
   Secret secret(const Connection& connection);
   /// The companies of an organisation, from the connection's setting `organisations` (`{"north": [1, 3]}`). Throws
   /// not_found, naming those that there are.
@@ -96,6 +100,8 @@ struct Connector {
   std::string intake{};
   /// Of a marketplace. May be empty, as may then be `make_source`.
   std::function<std::shared_ptr<Marketplace>(const Connection&, const Secret&, Clock&)> make_marketplace{};
+  /// Where orders of marketplaces can go to it. May be empty.
+  std::function<std::shared_ptr<OrderBook>(const Connection&, const Secret&, Clock&)> make_book{};
 };
 
 /// The connector of a kind, checked settings with defaults filled in. Throws invalid, naming what is wrong.

@@ -99,33 +99,21 @@ std::string_view name(Delivered::What what) {
 }
 
 Destination Targets::get(std::int64_t connection_id) {
-  const auto connection = connections_.find(connection_id);
-  if (!connection)
-    throw Error(Error::Kind::not_found, fmt::format("The connection {} is not there any more.", connection_id));
-  const auto stop = [](Error::Kind kind, std::string code, std::string message) {
-    Error error(kind, std::move(message));
-    error.code = std::move(code);
-    throw error;
-  };
-  if (connection->state == "paused")
-    stop(Error::Kind::cancelled, "connection_paused", fmt::format("The connection `{}` is paused.", connection->name));
-  if (connection->state == "error")
-    stop(Error::Kind::auth, "connection_error",
-         fmt::format("The connection `{}` is in error: {}", connection->name, connection->reason));
+  const Connection connection = connections_.usable(connection_id);
   {
     auto open = open_.lock();
     const auto found = open->find(connection_id);
-    if (found != open->end() && found->second.changed == connection->changed && !found->second.target->stale())
-      return {connection_id, connection->name, found->second.target};
+    if (found != open->end() && found->second.changed == connection.changed && !found->second.target->stale())
+      return {connection_id, connection.name, found->second.target};
   }
-  const Connector& connector = connectors_.get(connection->kind);
+  const Connector& connector = connectors_.get(connection.kind);
   if (!connector.make_target)
     throw Error(Error::Kind::invalid,
-                fmt::format("Nothing can be delivered to a connection of kind `{}`.", connection->kind));
-  std::shared_ptr<Target> target = connector.make_target(*connection, connections_.secret(*connection), clock_);
+                fmt::format("Nothing can be delivered to a connection of kind `{}`.", connection.kind));
+  std::shared_ptr<Target> target = connector.make_target(connection, connections_.secret(connection), clock_);
   auto open = open_.lock();
-  (*open)[connection_id] = {connection->changed, target};
-  return {connection_id, connection->name, std::move(target)};
+  (*open)[connection_id] = {connection.changed, target};
+  return {connection_id, connection.name, std::move(target)};
 }
 
 std::string DeliveryOrder::json() const {

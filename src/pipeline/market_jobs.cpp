@@ -101,19 +101,8 @@ Marketplaces::Open Marketplaces::peek(std::int64_t connection_id) {
 }
 
 Marketplaces::Open Marketplaces::get(std::int64_t connection_id) {
-  Open open = peek(connection_id);
-  const auto stop = [](Error::Kind kind, std::string code, std::string message) {
-    Error error(kind, std::move(message));
-    error.code = std::move(code);
-    throw error;
-  };
-  const auto& connection = open.connection;
-  if (connection.state == "paused")
-    stop(Error::Kind::cancelled, "connection_paused", fmt::format("The connection `{}` is paused.", connection.name));
-  if (connection.state == "error")
-    stop(Error::Kind::auth, "connection_error",
-         fmt::format("The connection `{}` is in error: {}", connection.name, connection.reason));
-  return open;
+  connections_.usable(connection_id);
+  return peek(connection_id);
 }
 
 std::vector<Connection> Marketplaces::active() {
@@ -121,6 +110,24 @@ std::vector<Connection> Marketplaces::active() {
   for (auto& connection : connections_.list())
     if (connection.state == "active" && connectors_.get(connection.kind).make_marketplace)
       out.push_back(std::move(connection));
+  return out;
+}
+
+std::map<std::int64_t, std::vector<MarketShop>> Marketplaces::shops() {
+  std::map<std::int64_t, std::vector<MarketShop>> out;
+  const auto all = connections_.list();
+  for (const auto& connection : all) {
+    if (!connectors_.get(connection.kind).make_marketplace) continue;
+    const std::string odoo = connection.settings.value("odoo", "");
+    const auto found = std::find_if(all.begin(), all.end(), [&](const Connection& one) { return one.name == odoo; });
+    if (found == all.end()) continue;
+    try {
+      Open open = peek(connection.id);
+      out[found->id].push_back({open.connection, open.settings, open.name()});
+    } catch (const Error& error) {
+      ignore_error("its pull says what is wrong with the connection", error);
+    }
+  }
   return out;
 }
 

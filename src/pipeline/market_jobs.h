@@ -14,6 +14,13 @@
 
 namespace dragoman::pipeline {
 
+/// A connection to a marketplace, as those who follow its Odoo need it.
+struct MarketShop {
+  Connection connection;
+  MarketplaceSettings settings;
+  MarketName name;
+};
+
 /// The connections to marketplaces, opened when first needed and again when one was changed.
 ///
 /// Threads: safe from any thread.
@@ -35,6 +42,8 @@ class Marketplaces {
   Open peek(std::int64_t connection_id);
   /// Those that are active.
   std::vector<Connection> active();
+  /// All of them whose Odoo is there, whatever their state, by the number of the Odoo's connection.
+  std::map<std::int64_t, std::vector<MarketShop>> shops();
   Connections& connections() { return connections_; }
 
  private:

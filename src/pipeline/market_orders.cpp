@@ -623,6 +623,19 @@ std::int64_t MarketOrders::adopt(const Owner& owner) {
   return count;
 }
 
+std::vector<std::string> MarketOrders::imported(std::int64_t connection_id, std::int64_t odoo_connection_id) {
+  std::vector<std::string> out;
+  store_.read([&](Session& session) {
+    out.clear();
+    session.query(
+        "SELECT external_id FROM market_order WHERE connection_id = $1 AND odoo_connection_id = $2 AND odoo_id > 0 "
+        "ORDER "
+        "BY id",
+        {connection_id, odoo_connection_id}, [&](const Row& row) { out.emplace_back(row.text(0)); });
+  });
+  return out;
+}
+
 std::int64_t MarketOrders::try_again(std::int64_t limit) {
   std::int64_t count = 0;
   bool any = false;

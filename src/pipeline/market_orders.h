@@ -119,6 +119,9 @@ class MarketOrders {
   /// Enqueues what is held and whose time has come. How many.
   std::int64_t try_again(std::int64_t limit);
 
+  /// The marketplace's ids of a connection's orders that are in this Odoo.
+  std::vector<std::string> imported(std::int64_t connection_id, std::int64_t odoo_connection_id);
+
   struct Event {
     Time at{};
     std::string what, message;

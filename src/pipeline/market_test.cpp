@@ -5,14 +5,8 @@
 #include <iostream>
 
 #include "audit/audit.h"
-#include "base/random.h"
 #include "base/step.h"
-#include "fakes/delivery_fakes.h"
-#include "fakes/market_fakes.h"
-#include "jobs/board.h"
-#include "jobs/node.h"
-#include "jobs/queue.h"
-#include "pipeline/market_jobs.h"
+#include "fakes/market_fixture.h"
 #include "pipeline/market_products.h"
 
 namespace dragoman::pipeline {
@@ -23,117 +17,7 @@ using nlohmann::json;
 using tests::FakeMarketplace;
 using tests::FakeOdoo;
 
-// A hub's orders from a marketplace to Odoo, one thread: both ends in memory, the queue and the store for real.
-class Market : public tests::DeliveryStore {
- protected:
-  void SetUp() override {
-    tests::DeliveryStore::SetUp();
-    if (!store_) return;
-    // The connection of DeliveryStore was given its number, which the engine's own counting does not know of.
-    if (store_->info().engine == store::Engine::postgres)
-      store_->write([](store::Session& session) {
-        session.query("SELECT setval(pg_get_serial_sequence('connection', 'id'), 10)", {}, [](const store::Row&) {});
-      });
-    keys_.emplace(access::KeyRing::open_file(folder_ / "secret.key", random_));
-    Connector odoo, fake;
-    odoo.kind = "fake";
-    fake.kind = "market";
-    fake.settings = marketplace_settings();
-    fake.make_marketplace = [this](const Connection&, const Secret&, Clock&) { return shop_; };
-    connectors_.emplace(std::vector<Connector>{odoo, fake});
-    connections_.emplace(*store_, *keys_, clock_);
-    marketplaces_.emplace(*connections_, *connectors_, clock_);
-    orders_.emplace(*store_, clock_);
-    market_.emplace(
-        *orders_, *marketplaces_, [this](std::int64_t id) { return Destination{id, "main", odoo_}; }, "node test");
-    kinds_.emplace(market_->kinds());
-    queue_.emplace(*store_, *kinds_, random_, "test");
-    node_.emplace(*queue_, clock_, jobs::NodeSettings{.name = "test"});
-    board_.emplace(*store_, *kinds_);
-    node_->start();
-    odoo_->products[51] = {.default_code = "T-1", .barcode = "", .cartona_id = ""};
-  }
-  void TearDown() override {
-    on_step({});
-    node_.reset();
-    queue_.reset();
-    orders_.reset();
-    tests::DeliveryStore::TearDown();
-  }
-
-  /// The connection `shop`, with these settings beside what it needs.
-  std::int64_t add_shop(json settings = json::object()) {
-    settings["odoo"] = settings.value("odoo", "main");
-    shop_id_ = connections_->add("shop", "market", connectors_->check_settings("market", settings), Secret("token")).id;
-    return shop_id_;
-  }
-  void ask_for_pull() {
-    store_->write([&](store::Session& session) { MarketJobs::enqueue_pull(session, shop_id_, "test"); });
-  }
-  /// Does every job there is to do now, as the runner hands them out. How many.
-  int work() {
-    int count = 0;
-    for (;;) {
-      auto claims = queue_->claim(node_->id(), {.jobs_max = 1000, .room = {}, .idle = true}).jobs;
-      if (claims.empty()) return count;
-      std::map<std::int64_t, std::vector<jobs::Claimed>> lanes;
-      for (auto& one : claims) lanes[one.lane.id].push_back(std::move(one));
-      for (auto& [lane, all] : lanes) {
-        const auto batch = static_cast<std::size_t>(all.front().lane.kind->batch_max);
-        for (std::size_t at = 0; at < all.size(); at += batch) {
-          std::vector<jobs::Job> some;
-          std::vector<jobs::Finished> finished;
-          for (std::size_t i = at; i < std::min(all.size(), at + batch); ++i) some.push_back(all[i].job);
-          const auto outcomes = all[at].lane.kind->handler->run(some, {});
-          ASSERT_RETURN(outcomes.size() == some.size());
-          for (std::size_t i = 0; i < some.size(); ++i)
-            finished.push_back({.claimed = all[at + i], .outcome = outcomes[i]});
-          queue_->finish(finished);
-          count += static_cast<int>(some.size());
-        }
-      }
-    }
-  }
-  static void ASSERT_RETURN(bool fine) { ASSERT_TRUE(fine) << "an outcome for every job"; }
-  int pull() {
-    ask_for_pull();
-    return work();
-  }
-  /// Until what is scheduled or retried is due, and what is held is tried again.
-  void time_passes() {
-    store_->write([](store::Session& session) {
-      session.execute("UPDATE job SET run_at_us = 0 WHERE state IN (1, 3)");
-      session.execute("UPDATE breaker SET until_us = 0");
-      session.execute("UPDATE market_order SET hold_next_us = 0 WHERE hold_next_us IS NOT NULL");
-      session.execute("UPDATE market_order SET acked_us = 0 WHERE acked_us IS NOT NULL");
-    });
-  }
-  void try_again() {
-    time_passes();
-    orders_->try_again(500);
-    work();
-  }
-  MarketOrderRow order(const std::string& id) { return orders_->get("shop", id); }
-  FakeOdoo::Order& there(const std::string& id) { return odoo_->orders.at("fake/shop/" + id); }
-  /// `id state ack` of all.
-  std::string all() { return rows("SELECT external_id, state, ack FROM market_order ORDER BY external_id", 3); }
-
-  store::TemporaryFolder folder_;
-  SystemRandom random_;
-  std::shared_ptr<FakeMarketplace> shop_ = std::make_shared<FakeMarketplace>();
-  std::shared_ptr<FakeOdoo> odoo_ = std::make_shared<FakeOdoo>();
-  std::int64_t shop_id_ = 0;
-  std::optional<access::KeyRing> keys_;
-  std::optional<ConnectorList> connectors_;
-  std::optional<Connections> connections_;
-  std::optional<Marketplaces> marketplaces_;
-  std::optional<MarketOrders> orders_;
-  std::optional<MarketJobs> market_;
-  std::optional<jobs::Kinds> kinds_;
-  std::optional<jobs::Queue> queue_;
-  std::optional<jobs::Node> node_;
-  std::optional<jobs::Board> board_;
-};
+using Market = tests::MarketFixture;
 
 TEST_P(Market, ANewOrderAppearsInOdooAndIsThenAcknowledged) {
   add_shop();
@@ -680,6 +564,71 @@ TEST_P(Market, RandomFaultsEndInEveryOrderOnceAsTheMarketplaceHasIt) {
     EXPECT_EQ(odoo.delivered, order.status == "delivered");
     EXPECT_EQ(this->order(id).state, "imported");
   }
+}
+
+TEST_P(Market, WhatChangesInOdooIsNotedWithTheOrder) {
+  add_shop();
+  shop_->change("A", [](auto& order) { order.status = "approved"; });
+  shop_->change("B");
+  pull();
+  // The first look takes in how everything is.
+  look();
+  EXPECT_EQ(order("A").odoo_name, "S10001");
+  EXPECT_EQ(order("A").odoo_state, "sale");
+  EXPECT_EQ(order("B").odoo_state, "draft");
+  book_->change("fake/shop/B", [](auto& order) { order.state = "cancel"; });
+  look();
+  EXPECT_EQ(order("B").odoo_state, "cancel");
+  book_->remove("fake/shop/A");
+  look();
+  EXPECT_EQ(order("A").odoo_state, "deleted");
+  EXPECT_EQ(order("A").odoo_name, "S10001");
+}
+
+TEST_P(Market, ProductsWhoseStockMayHaveChangedAreMarked) {
+  add_shop();
+  shop_->change("A");
+  pull();
+  const auto marked = [&] {
+    const auto found = rows("SELECT external_id FROM market_product WHERE dirty_us IS NOT NULL", 1);
+    store_->write([](store::Session& session) { session.execute("UPDATE market_product SET dirty_us = NULL"); });
+    return found;
+  };
+  look();
+  EXPECT_EQ(marked(), "700") << "at first it is not known what the marketplace was told";
+  look();
+  EXPECT_EQ(marked(), "");
+  book_->set(52, {.free = "3"});
+  look();
+  EXPECT_EQ(marked(), "") << "a product that the shop does not have";
+  book_->set(51, {.free = "3"});
+  look();
+  EXPECT_EQ(marked(), "700");
+  book_->all_products = true;
+  look();
+  EXPECT_EQ(marked(), "700");
+}
+
+TEST_P(Market, AnOdooThatCanNotBeFollowedIsSaidAndLosesNothing) {
+  add_shop();
+  shop_->change("A");
+  pull();
+  look();
+  const auto trouble = [&] {
+    std::string text;
+    store_->read([&](store::Session& session) { text = MarketWatch::trouble(session, 1); });
+    return text;
+  };
+  EXPECT_EQ(trouble(), "");
+  book_->before_call = [] { throw Error(Error::Kind::unavailable, "Nobody answers."); };
+  book_->change("fake/shop/A", [](auto& order) { order.state = "sale"; });
+  look();
+  EXPECT_EQ(trouble(), "Nobody answers.");
+  EXPECT_EQ(order("A").odoo_state, "draft");
+  book_->before_call = {};
+  look();
+  EXPECT_EQ(trouble(), "");
+  EXPECT_EQ(order("A").odoo_state, "sale");
 }
 
 INSTANTIATE_TEST_SUITE_P(, Market, ::testing::Values("Sqlite", "Postgres"),

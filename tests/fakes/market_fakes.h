@@ -14,6 +14,7 @@
 #include "base/decimal.h"
 #include "base/error.h"
 #include "pipeline/marketplace.h"
+#include "pipeline/order_book.h"
 #include "pipeline/target.h"
 
 namespace dragoman::tests {
@@ -181,7 +182,7 @@ class FakeOdoo final : public pipeline::Target {
     std::int64_t id = 0, version = 0, partner = 0;
     std::string state = "draft", status;
     std::map<std::string, Line> lines;
-    bool delivered = false;
+    bool delivered = false, shipped = false;
     int confirmed = 0;
     Decimal total() const {
       Decimal sum;
@@ -348,6 +349,144 @@ class FakeOdoo final : public pipeline::Target {
   std::map<std::string, std::int64_t> bound_;
   std::optional<nlohmann::json> new_partner_;
   std::int64_t last_id_ = 0;
+};
+
+/// What the procedure `market` tells of the orders of a FakeOdoo, and of products whose stock and price are set here.
+///
+/// Threads: one thread at a time.
+class FakeBook final : public pipeline::OrderBook {
+ public:
+  explicit FakeBook(FakeOdoo& odoo) : odoo_(odoo) {}
+
+  struct Product {
+    std::string free = "0", price = "0", currency = "EGP", default_code, barcode, name;
+    bool active = true, deleted = false;
+  };
+
+  /// Somebody changes an order in Odoo, which was imported under this key.
+  void change(const std::string& key, const std::function<void(FakeOdoo::Order&)>& how) {
+    how(odoo_.orders.at(key));
+    changed_.insert(key);
+  }
+  /// Somebody deletes it.
+  void remove(const std::string& key) {
+    removed_[key] = odoo_.orders.at(key).id;
+    odoo_.orders.erase(key);
+  }
+  void set(std::int64_t product, const Product& how) {
+    goods[product] = how;
+    changed_products_.insert(product);
+  }
+
+  Watched watch(const Watch& what, std::stop_token) override {
+    ++watches;
+    if (before_call) before_call();
+    Watched out;
+    out.watermark = std::to_string(watches);
+    if (what.since.empty()) return out;
+    std::set<std::string> told = changed_;
+    for (const auto& [key, order] : odoo_.orders)
+      if (const auto seen = versions_.find(key); seen == versions_.end() || seen->second != order.version) {
+        told.insert(key);
+        versions_[key] = order.version;
+      }
+    for (const auto& key : told)
+      for (const auto& prefix : what.prefixes)
+        if (key.starts_with(prefix)) out.orders.push_back(facts(key));
+    if (what.deleted)
+      for (const auto& [key, id] : removed_) out.orders.push_back(facts(key));
+    out.products.assign(changed_products_.begin(), changed_products_.end());
+    out.all_products = all_products;
+    changed_.clear();
+    changed_products_.clear();
+    all_products = false;
+    return out;
+  }
+  std::vector<pipeline::OrderFacts> orders(std::span<const std::string> keys, std::stop_token) override {
+    if (before_call) before_call();
+    std::vector<pipeline::OrderFacts> out;
+    for (const auto& key : keys) out.push_back(facts(key));
+    return out;
+  }
+  std::vector<pipeline::ProductStock> stock(const Stock& what, std::stop_token) override {
+    ++stock_calls;
+    asked = what;
+    if (before_call) before_call();
+    std::vector<pipeline::ProductStock> out;
+    for (const auto id : what.products) {
+      const auto found = goods.find(id);
+      if (found == goods.end() || found->second.deleted)
+        out.push_back({.id = id, .there = false});
+      else
+        out.push_back({.id = id,
+                       .there = true,
+                       .active = found->second.active,
+                       .free = found->second.free,
+                       .price = found->second.price,
+                       .currency = found->second.currency});
+    }
+    return out;
+  }
+  pipeline::MarketChoices choices(std::stop_token) override { return chosen; }
+  std::vector<pipeline::ProductFacts> products(std::int64_t after, int limit, const std::string&,
+                                               std::stop_token) override {
+    std::vector<pipeline::ProductFacts> out;
+    for (const auto& [id, product] : goods)
+      if (id > after && static_cast<int>(out.size()) < limit)
+        out.push_back({.id = id,
+                       .name = product.name,
+                       .default_code = product.default_code,
+                       .barcode = product.barcode,
+                       .unit = "Units",
+                       .active = product.active,
+                       .storable = true,
+                       .market_id = ""});
+    return out;
+  }
+
+  std::map<std::int64_t, Product> goods;
+  pipeline::MarketChoices chosen;
+  Stock asked;
+  bool all_products = false;
+  std::function<void()> before_call;
+  int watches = 0, stock_calls = 0;
+
+ private:
+  pipeline::OrderFacts facts(const std::string& key) const {
+    pipeline::OrderFacts out;
+    out.key = key;
+    if (const auto gone = removed_.find(key); gone != removed_.end()) {
+      out.there = pipeline::OrderFacts::There::deleted;
+      out.id = gone->second;
+      return out;
+    }
+    const auto found = odoo_.orders.find(key);
+    if (found == odoo_.orders.end()) {
+      out.there = pipeline::OrderFacts::There::missing;
+      return out;
+    }
+    const auto& order = found->second;
+    out.id = order.id;
+    out.name = "S" + std::to_string(10'000 + order.id);
+    out.state = order.state;
+    out.total = order.total().str();
+    out.currency = "EGP";
+    out.delivered = order.delivered;
+    out.shipped = order.delivered || order.shipped;
+    for (const auto& [line, one] : order.lines)
+      out.lines.push_back({.id = order.id * 100,
+                           .product_id = one.product,
+                           .key = line,
+                           .ordered = one.quantity.str(),
+                           .delivered = order.delivered ? one.quantity.str() : "0",
+                           .storable = true});
+    return out;
+  }
+
+  FakeOdoo& odoo_;
+  std::set<std::string> changed_;
+  std::set<std::int64_t> changed_products_;
+  std::map<std::string, std::int64_t> removed_, versions_;
 };
 
 }  // namespace dragoman::tests

@@ -23,6 +23,7 @@ namespace {
 
 using nlohmann::json;
 using pipeline::Delivered;
+using pipeline::OrderFacts;
 using rpc::Domain;
 
 constexpr auto kArchivedToo = R"({"active_test":false})";
@@ -507,7 +508,7 @@ TEST_P(LiveMarket, StockAndPriceAreThoseOfTheWarehouseAndThePriceList) {
 }
 
 TEST_P(LiveMarket, WhatCanBeChosenAndLinkedIsListed) {
-  const auto settings = reader_->settings({});
+  const auto settings = reader_->choices({});
   ASSERT_FALSE(settings.companies.empty());
   EXPECT_FALSE(settings.companies[0].currency.empty());
   ASSERT_FALSE(settings.warehouses.empty());
@@ -525,11 +526,11 @@ TEST_P(LiveMarket, WhatCanBeChosenAndLinkedIsListed) {
 TEST_P(LiveMarket, AReaderWithoutItsProcedureSaysWhatToDo) {
   MarketReader gone(std::make_shared<rpc::Client>(settings_, clock_), 987'654, {}, "main");
   try {
-    gone.settings({});
+    gone.choices({});
     FAIL() << "nothing was thrown";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind, Error::Kind::unavailable);
-    EXPECT_EQ(error.code, "procedure");
+    EXPECT_EQ(error.code, pipeline::kNotProvisioned);
     EXPECT_NE(error.message.find("dragoman provision apply main"), std::string::npos) << error.message;
   }
 }

@@ -6,11 +6,16 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "pipeline/target.h"
 
 namespace dragoman::connectors::odoo {
 namespace {
 
 using nlohmann::json;
+using pipeline::MarketChoices;
+using pipeline::OrderFacts;
+using pipeline::ProductFacts;
+using pipeline::ProductStock;
 
 Error not_understood(const std::string& what, const json& answer) {
   Error error(Error::Kind::protocol, "The answer of the procedure `market` is not understood: " + what + ".",
@@ -75,8 +80,8 @@ OrderFacts order_of(const json& row) {
   return facts;
 }
 
-std::vector<MarketSettings::Named> named(const json& answer, const char* name) {
-  std::vector<MarketSettings::Named> out;
+std::vector<MarketChoices::Named> named(const json& answer, const char* name) {
+  std::vector<MarketChoices::Named> out;
   for (const json& row : list(answer, name))
     out.push_back({.id = number(row, "id"),
                    .name = text(row, "name"),
@@ -117,7 +122,7 @@ json MarketReader::run(const json& payload, std::stop_token stop) {
                              "missing in Odoo, and `dragoman provision apply {}` puts it in place.",
                              error.message, connection_, connection_),
                  error.detail);
-    better.code = "procedure";
+    better.code = pipeline::kNotProvisioned;
     throw better;
   }
   if (!answer.is_object() || answer.value("procedure", json()) != "market")
@@ -177,7 +182,7 @@ std::vector<ProductStock> MarketReader::stock(const Stock& what, std::stop_token
   return out;
 }
 
-MarketSettings MarketReader::settings(std::stop_token stop) {
+MarketChoices MarketReader::choices(std::stop_token stop) {
   const json answer = run({{"settings", json::object()}}, std::move(stop));
   return {.companies = named(answer, "companies"),
           .warehouses = named(answer, "warehouses"),

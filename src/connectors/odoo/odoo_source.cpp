@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "connectors/odoo/import_target.h"
+#include "connectors/odoo/market_reader.h"
 #include "connectors/odoo/models.h"
 #include "connectors/odoo/provision.h"
 
@@ -448,6 +449,12 @@ pipeline::Connector connector() {
     const std::int64_t action = action_of(connection, "import");
     return std::make_unique<ImportTarget>(pool->get(connection, secret, settings.client, clock), action,
                                           settings.companies, connection.name);
+  };
+  connector.make_book = [pool, settings_of](const pipeline::Connection& connection, const Secret& secret,
+                                            Clock& clock) {
+    const OdooSettings settings = settings_of(connection, secret);
+    return std::make_shared<MarketReader>(pool->get(connection, secret, settings.client, clock),
+                                          action_of(connection, "market"), settings.companies, connection.name);
   };
   connector.kinds = delivery_kinds();
   connector.intake = "odoo.import";
