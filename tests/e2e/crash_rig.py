@@ -522,11 +522,11 @@ class Hub:
         assert done.returncode in codes, f"{' '.join(words)} ended with {done.returncode}: {done.stderr[-800:]} {self.tail()}"
         return json.loads(done.stdout)
 
-    def provision(self, env):
+    def provision(self, env, *words):
         """The procedures in Odoo, with the administrator's login of the test's own."""
         secret = self.folder / "admin-password"
         secret.write_text(env["ODOO_PASSWORD"])
-        return self.ask("provision", "apply", "main", "--admin-login", env["ODOO_USERNAME"], "--admin-password-file", str(secret))
+        return self.ask("provision", "apply", "main", "--admin-login", env["ODOO_USERNAME"], "--admin-password-file", str(secret), *words)
 
     def retry_suspects(self):
         """What a person would do: a job that was there at death after death is set aside as if it were the cause, and here it
