@@ -12,6 +12,7 @@ build_set=(
   "libboost1.81-dev|libboost1.83-dev|libboost1.88-dev|libboost-dev"
   libcurl4-openssl-dev nlohmann-json3-dev libsimdjson-dev libsqlite3-dev libpq-dev libcli11-dev libtomlplusplus-dev
   libspdlog-dev libfmt-dev prometheus-cpp-dev libsodium-dev libpugixml-dev libhowardhinnant-date-dev libssl-dev zlib1g-dev
+  python3 # tools/trial.py
   tzdata  # schedules have time zones; only UTC works without it
 )
 test_set=(googletest libgtest-dev libbenchmark-dev postgresql python3 curl jq openssl)

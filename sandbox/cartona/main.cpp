@@ -70,6 +70,8 @@ int main(int argc, char** argv) {
   app.add_option("--scenario", scenario, "day: a trading day plays from the beginning")->check(CLI::IsMember({"day"}));
   app.add_option("--speed", speed, "seconds of the scenario in a second; 0: steps by hand")->capture_default_str();
   app.add_option("--orders", orders, "orders of the scenario for each supplier_code")->capture_default_str();
+  app.add_option("--state", options.state,
+                 "a file that its end leaves accounts, products and orders in, and the next start goes on from");
   app.add_option("--ready-file", ready_file, "written when requests are accepted: KEY=value lines");
   app.add_flag("--markdown-switches", markdown, "prints the table of the switches for the reference page, and ends");
   CLI11_PARSE(app, argc, argv);

@@ -1,5 +1,7 @@
 #include "sandbox/cartona/server.h"
 
+#include <filesystem>
+#include <fstream>
 #include <stdexcept>
 #include <thread>
 
@@ -34,7 +36,19 @@ int Server::start() {
   parts.service = std::make_unique<Service>(
       parts.options.start, [&http](std::chrono::milliseconds time) { return http.wait(time); },
       [&http] { return http.counters(); });
-  if (!parts.options.scenario.is_null()) parts.service->control("POST", "/scenario", parts.options.scenario);
+  Json scenario = parts.options.scenario;
+  if (const std::string& path = parts.options.state; !path.empty() && std::filesystem::exists(path)) {
+    std::uint64_t before = 0;
+    try {
+      std::ifstream in(path);
+      before = parts.service->take_up(Json::parse(in));
+    } catch (const std::exception& error) {
+      throw std::runtime_error(path + " is no state of a stand-in Cartona: " + error.what());
+    }
+    // Another day, not the same one again.
+    if (!scenario.is_null()) scenario["seed"] = scenario.value("seed", parts.options.start.seed) + before;
+  }
+  if (!scenario.is_null()) parts.service->control("POST", "/scenario", scenario);
   parts.port = http.start();
   parts.player = std::thread([&parts] { parts.service->play_until_stopped(); });
   return parts.port;
@@ -42,9 +56,15 @@ int Server::start() {
 
 void Server::stop() {
   if (parts_->http) parts_->http->stop();
-  if (parts_->player.joinable()) {
-    parts_->service->stop_playing();
-    parts_->player.join();
+  if (!parts_->player.joinable()) return;
+  parts_->service->stop_playing();
+  parts_->player.join();
+  if (const std::string& path = parts_->options.state; !path.empty()) {
+    std::ofstream out(path + ".new", std::ios::trunc);
+    out << parts_->service->kept().dump(-1, ' ', false, Json::error_handler_t::replace);
+    out.close();
+    if (!out) throw std::runtime_error("cannot write " + path);
+    std::filesystem::rename(path + ".new", path);
   }
 }
 

@@ -14,6 +14,8 @@ struct Options {
   Start start;
   /// A scenario that plays from the beginning; null: none.
   Json scenario;
+  /// Where a start finds what the one before it ended with, and its end leaves it; empty: nowhere.
+  std::string state;
 };
 
 /// A stand-in Cartona: the supplier's API over HTTP with everything in memory, a control interface beside it. See

@@ -84,6 +84,17 @@ void Service::set_up() {
   }
 }
 
+Json Service::kept() {
+  const std::lock_guard lock(mutex_);
+  return {{"starts", starts_}, {"world", world_.state()}};
+}
+
+std::uint64_t Service::take_up(const Json& kept) {
+  const std::lock_guard lock(mutex_);
+  world_.take_up(kept.at("world"));
+  return starts_ = kept.at("starts").get<std::uint64_t>() + 1;
+}
+
 bool Service::wait(Lock& lock, milliseconds time) {
   lock.unlock();
   const bool whole = pause_(time);

@@ -48,6 +48,10 @@ class Service {
 
   const Start& start() const { return start_; }
 
+  /// All that a later start goes on from; and goes on from it: how often that was before.
+  Json kept();
+  std::uint64_t take_up(const Json& kept);
+
  private:
   struct Logged {
     std::uint64_t seq = 0;
@@ -94,6 +98,7 @@ class Service {
   FaultRules faults_;
   std::deque<Logged> log_;
   std::uint64_t next_request_ = 1;
+  std::uint64_t starts_ = 0;
   std::size_t log_bytes_ = 0;
   std::unique_ptr<Day> day_;
   std::chrono::steady_clock::time_point day_began_;

@@ -212,6 +212,10 @@ class World {
   };
   std::optional<std::vector<Order*>> pull(Supplier& supplier, const Pull& asked);
 
+  /// All that a later start goes on from; and goes on from it, in place of what is there. Throws what is wrong with it.
+  Json state() const;
+  void take_up(const Json& state);
+
   void clear_orders();
   void clear_products();
   void clear_suppliers();

@@ -46,6 +46,8 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--seed-data", options.seed_data, "small (a trading company) or none")->capture_default_str();
   app.add_option("--seed", options.seed, "seed of everything generated")->capture_default_str();
+  app.add_option("--state", options.state,
+                 "a file that its end leaves what it holds in, and the next start goes on from");
   app.add_option("--fill", fills, "MODEL=N generated records, may be repeated");
   app.add_option("--churn", options.churn_per_second, "writes a second by people at work")->capture_default_str();
   app.add_option("--ready-file", ready_file, "written when requests are accepted: KEY=value lines");

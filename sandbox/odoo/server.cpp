@@ -1,5 +1,6 @@
 #include "sandbox/odoo/server.h"
 
+#include <filesystem>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -9,6 +10,7 @@
 #include "sandbox/odoo/fill.h"
 #include "sandbox/odoo/http.h"
 #include "sandbox/odoo/service.h"
+#include "sandbox/odoo/state.h"
 
 namespace sandbox::odoo {
 
@@ -20,6 +22,7 @@ struct Server::Parts {
   std::mutex churn_mutex;
   std::unique_ptr<Churn> churn;
   int port = 0;
+  bool stopped = false;
 
   /// POST starts people at work, DELETE lets them finish, all answer what they have done.
   Json churn_control(const std::string& method, const Json& body) {
@@ -55,14 +58,18 @@ int Server::start() {
   if (options.workers < 1) throw std::runtime_error("--workers must be 1 or more");
   parts.database = std::make_unique<Database>(options.db, load_schema(options.series));
   const SeedUsers users{options.admin_password, options.admin_key, options.limited_password, options.limited_key};
-  if (options.seed_data == "small") {
+  const bool goes_on = !options.state.empty() && std::filesystem::exists(options.state);
+  if (goes_on) {
+    load_state(*parts.database, options.state);
+  } else if (options.seed_data == "small") {
     seed_company(*parts.database, options.seed, users);
   } else if (options.seed_data == "none") {
     seed_base(*parts.database, users);
   } else {
     throw std::runtime_error("unknown seed data '" + options.seed_data + "': small or none");
   }
-  for (const auto& [model, count] : options.fill) fill(*parts.database, model, count, options.seed);
+  if (!goes_on)
+    for (const auto& [model, count] : options.fill) fill(*parts.database, model, count, options.seed);
   HttpServer::Options http;
   http.bind = options.bind;
   http.port = options.port;
@@ -91,7 +98,10 @@ void Server::stop() {
     const std::lock_guard lock(parts_->churn_mutex);
     parts_->churn.reset();
   }
-  if (parts_->http) parts_->http->stop();
+  if (!parts_->http || parts_->stopped) return;
+  parts_->stopped = true;
+  parts_->http->stop();
+  if (!parts_->options.state.empty()) save_state(*parts_->database, parts_->options.state);
 }
 
 int Server::port() const {

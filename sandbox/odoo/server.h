@@ -20,6 +20,9 @@ struct Options {
   /// "small": the trading company; "none": users, groups and countries only.
   std::string seed_data = "small";
   std::uint64_t seed = 1;
+  /// Where a start finds what the one before it ended with, and its end leaves it; empty: nowhere. Seed data and what
+  /// is filled come into a new one only.
+  std::string state;
   /// Generated records on top: {"res.partner", 1000000}.
   std::vector<std::pair<std::string, std::size_t>> fill;
   /// Writes a second by a generator in the process; 0: none.

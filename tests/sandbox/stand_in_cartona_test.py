@@ -1365,6 +1365,31 @@ def every_position_of_every_switch_was_set(c):
     assert not missing, missing
 
 
+def a_state_file_is_gone_on_from(c):
+    with tempfile.TemporaryDirectory() as folder:
+        state = str(pathlib.Path(folder) / "state")
+        first = Cartona(folder, "--state", state)
+        made = first.control("/orders", {"count": 30, "seed": 3})["hashed_ids"]
+        first.control("/act", {"hashed_id": made[0], "do": "approve"})
+        first.control("/act", {"hashed_id": made[1], "do": "edit"})
+        acked = first.raw("POST", f"{first.prefix}order/update-order-status/{made[2]}", json.dumps({"hashed_id": made[2], "status": "synced"}),
+                          {"AuthorizationToken": TOKEN})
+        assert acked.status == 200, acked
+        before = {row["order"]["hashed_id"]: row for row in first.control("/orders", {"limit": 1000}, "GET")["orders"]}
+        products = first.control("/products", {}, "GET")["products"]
+        first.stop()
+        again = Cartona(folder, "--state", state)
+        after = {row["order"]["hashed_id"]: row for row in again.control("/orders", {"limit": 1000}, "GET")["orders"]}
+        assert after.pop(made[1])["order"]["status"] == "pending", "nobody is left who would finish it"
+        before.pop(made[1])
+        assert after == before and again.control("/products", {}, "GET")["products"] == products
+        assert not set(again.control("/orders", {"count": 30, "seed": 3})["hashed_ids"]) & set(made), "an id is not given out again"
+        again.stop()
+        pathlib.Path(state).write_text("{}")
+        refused = subprocess.run([str(PROGRAM), "--state", state], capture_output=True, text=True, timeout=60)
+        assert refused.returncode == 1 and "is no state of a stand-in Cartona" in refused.stderr, refused
+
+
 class Restart(Exception):
     """The test has stopped its server."""
 

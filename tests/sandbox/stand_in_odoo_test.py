@@ -259,6 +259,29 @@ def churn_counts_what_it_did(odoo):
     assert odoo.control("/churn", method="GET")["counts"] == {}
 
 
+def a_state_file_is_gone_on_from(odoo):
+    with tempfile.TemporaryDirectory() as folder:
+        state = str(pathlib.Path(folder) / "state")
+        first = StandIn(folder, "--state", state)
+        model = first.call("ir.model", "search", [["model", "=", "res.partner"]])[0]
+        first.call("ir.model.fields", "create", {"model_id": model, "name": "x_kept", "field_description": "Kept", "ttype": "char"})
+        made = first.call("res.partner", "create", {"name": "Zoë", "x_kept": "yes", "comment": "<p>a</p>"})
+        gone = first.call("res.partner", "create", {"name": "Gone"})
+        first.call("res.partner", "unlink", [gone])
+        asked = [(model, first.rpc(model, "search_read", [], [], order="id")[1])
+                 for model in ("res.partner", "sale.order", "sale.order.line", "stock.quant", "res.users", "product.product")]
+        first.stop()
+        again = StandIn(folder, "--state", state)
+        for model, answer in asked:
+            assert again.rpc(model, "search_read", [], [], order="id")[1] == answer, model
+        assert again.call("res.partner", "read", [made], ["x_kept"])[0]["x_kept"] == "yes"
+        assert again.call("res.partner", "create", {"name": "Next"}) > gone, "an id is not given out again"
+        again.stop()
+        pathlib.Path(state).write_bytes(b"{}")
+        refused = subprocess.run([str(PROGRAM), "--state", state], capture_output=True, text=True, timeout=60)
+        assert refused.returncode == 1 and "is no state of a stand-in Odoo" in refused.stderr, refused
+
+
 TESTS = [value for name, value in list(globals().items()) if callable(value) and getattr(value, "__code__", None)
          and value.__code__.co_varnames[:1] == ("odoo",) and value.__code__.co_argcount == 1]
 
