@@ -330,7 +330,7 @@ std::vector<Operation> market_operations() {
                  .rows = "story",
                  .columns = {{.name = "at", .type = Type::time, .required = true},
                              {.name = "what",
-                              .doc = "`version`, `held`, `imported`, `recorded`, `acknowledged`, `retry`",
+                              .doc = "`version`, `held`, `imported`, `recorded`, `acknowledged`, `retry`, `resolved`",
                               .required = true},
                              {.name = "message", .required = true},
                              {.name = "job", .type = Type::integer, .doc = "which did it"}}},
@@ -348,6 +348,31 @@ std::vector<Operation> market_operations() {
             answer["story"] = std::move(story);
             return dump(answer);
           },
+  });
+  all.push_back({
+      .name = "market resolve",
+      .summary = "Takes the flag off an order that a person has seen to",
+      .description =
+          "For what the hub leaves to people: goods that came back, an order that was cancelled at the marketplace "
+          "after it was delivered. `market orders --flagged` lists them. The order's story keeps it.",
+      .method = "POST",
+      .path = "/connections/{connection}/orders/{order}/resolve",
+      .permission = Role::user,
+      .inputs = {market_field(),
+                 {.name = "order",
+                  .doc = "the marketplace's id or number of it, or the hub's own",
+                  .required = true,
+                  .positional = true},
+                 {.name = "note", .doc = "what was done, for those who wonder later", .fallback = R"("")"}},
+      .output = {.fields = order_columns()},
+      .run =
+          [](Context& context, const json& input) {
+            const auto connection = market_of(context, input.at("connection"));
+            const auto row = context.services.market.get(connection.name, input.at("order"));
+            context.services.market.resolve(row, who(context), input.at("note"));
+            return dump(shape(context.services.market.get(connection.name, row.external_id)));
+          },
+      .slow = true,
   });
   all.push_back({
       .name = "market pull",

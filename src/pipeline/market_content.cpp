@@ -126,6 +126,17 @@ json product_of(const MarketLine& line, const MarketplaceSettings& settings, con
   return {{"key", key}, {"model", "product.product"}, {"match", rules}};
 }
 
+// How it is delivered, by the first of its words that the table knows; null: it is left to Odoo.
+json carrier_of(const MarketOrder& order, const MarketplaceSettings& settings, const MarketName& name) {
+  for (const auto& word : order.delivery)
+    if (const auto found = settings.carriers.find(word); found != settings.carriers.end())
+      return {
+          {"key", fmt::format("{}carrier/{}", name.prefix(), found->second)},
+          {"model", "delivery.carrier"},
+          {"match", json::array({json::array({"carriers", json::array({json::array({"id", "=", found->second})})})})}};
+  return nullptr;
+}
+
 json steps_of(const MarketOrder& order, const MarketplaceSettings& settings) {
   json steps = json::array();
   const bool no_delivery = order.delivers_itself && !settings.keep_pickings;
@@ -260,6 +271,10 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
     json known = values;
     known["partner_id"] = plan.customer_key;
     plan.body = digest_of(dumped({{"values", known}, {"lines", bare}}));
+    // Not part of the digest: another table is no reason to write an order anew that may be closed by now. Left out
+    // where Odoo has no delivery methods.
+    if (json carrier = carrier_of(order, settings, name); !carrier.is_null())
+      values["carrier_id?"] = std::move(carrier);
   }
   // What is there already just so need not be written again: most of what comes later is a new state alone, and an
   // order that has been delivered takes no lines any more.

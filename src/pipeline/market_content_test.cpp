@@ -141,6 +141,22 @@ TEST_F(MarketContent, KeepsTheTaxesOfTheProductWhereThatIsSet) {
   EXPECT_FALSE(content()["children"]["order_line"][0]["values"].contains("tax_id"));
 }
 
+TEST_F(MarketContent, NamesTheDeliveryMethodOfTheFirstWordThatIsInTheTable) {
+  order_.delivery = {"RT-07", "delivered_by_supplier"};
+  EXPECT_FALSE(content()["values"].contains("carrier_id?")) << "without a table it is left to Odoo";
+  const auto before = plan().body;
+  settings_.carriers = {{"delivered_by_supplier", 4}, {"RT-09", 6}};
+  EXPECT_EQ(
+      content()["values"]["carrier_id?"],
+      json::parse(
+          R"({"key":"cartona/shop1/carrier/4","model":"delivery.carrier","match":[["carriers",[["id","=",4]]]]})"));
+  EXPECT_EQ(plan().body, before) << "another table does not write orders anew";
+  settings_.carriers["RT-07"] = 5;
+  EXPECT_EQ(content()["values"]["carrier_id?"]["key"], "cartona/shop1/carrier/5");
+  order_.delivery = {"RT-08"};
+  EXPECT_FALSE(content()["values"].contains("carrier_id?")) << "a word that is not in it is no error";
+}
+
 TEST_F(MarketContent, IsTheStateAloneWhereNothingElseChanged) {
   applied_.imported = true;
   applied_.state = MarketState::pending;

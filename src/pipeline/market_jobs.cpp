@@ -354,6 +354,7 @@ void end_recorded(Session& session, const Ending& ending, std::int64_t job_id) {
       "flag_message = CASE WHEN $5 <> '' THEN $6 ELSE flag_message END WHERE id = $1",
       {row.id, state, row.revision, row.version, ending.plan.flag, ending.plan.message});
   MarketOrders::tell(session, row.id, "recorded", ending.plan.message, job_id);
+  MarketOrders::tell_of_flag(session, row, ending.plan.flag, ending.plan.message);
   acknowledge(session, row, ending.plan.code);
 }
 
@@ -387,6 +388,7 @@ void end_imported(Session& session, const Ending& ending, const Delivered& deliv
                      fmt::format("{} as odoo:sale.order:{}, version {}: {}{}", name(delivered.what), delivered.id,
                                  row.version, row.status, message.empty() ? "" : ". " + message),
                      job_id);
+  MarketOrders::tell_of_flag(session, row, flag, message);
   acknowledge(session, row, fmt::format("job {}", job_id));
 }
 

@@ -565,6 +565,33 @@ Due due_of(const Row& row) {
 
 }  // namespace
 
+void MarketOrders::tell_of_flag(Session& session, const MarketOrderRow& row, const std::string& flag,
+                                const std::string& message) {
+  if (flag.empty() || (row.flag == flag && row.flag_message == message) || row.connection.empty()) return;
+  notify::raise(
+      session,
+      {.fingerprint = fmt::format("market:{}:flag:{}", row.connection, flag),
+       .severity = notify::Severity::warning,
+       .title = fmt::format("Orders of {} need somebody: {}", row.connection, flag),
+       .text = fmt::format("Order {}: {}\n\n`dragoman market resolve {} {}` says that it was seen to.",
+                           row.number.empty() ? row.external_id : row.number, message, row.connection, row.external_id),
+       .subject = row.connection,
+       .link = fmt::format("dragoman market orders --connection {} --flagged", row.connection)});
+}
+
+void MarketOrders::resolve(const MarketOrderRow& row, const std::string& by, const std::string& note) {
+  store_.write([&](Session& session) {
+    // Only what was looked at: another flag may have come meanwhile.
+    if (row.flag.empty() ||
+        session.execute("UPDATE market_order SET flag = '', flag_message = '' WHERE id = $1 AND flag = $2 AND "
+                        "flag_message = $3",
+                        {row.id, row.flag, row.flag_message}) != 1)
+      throw Error(Error::Kind::conflict,
+                  fmt::format("The order {} has nothing that a person should see to.", row.external_id));
+    tell(session, row.id, "resolved", fmt::format("{} by {}{}{}", row.flag, by, note.empty() ? "" : ": ", note));
+  });
+}
+
 std::int64_t MarketOrders::retry(const std::string& connection, const std::string& code, std::int64_t id,
                                  const std::string& cause) {
   std::int64_t count = 0;

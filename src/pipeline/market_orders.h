@@ -136,6 +136,11 @@ class MarketOrders {
   /// twice as long with each time; 0: not before something happens.
   static void hold(store::Session& session, const MarketOrderRow& row, const Error& why, Micros retry,
                    std::int64_t job_id = 0);
+  /// Tells people, in the transaction that sets it, of a flag that the order did not have.
+  static void tell_of_flag(store::Session& session, const MarketOrderRow& row, const std::string& flag,
+                           const std::string& message);
+  /// Takes the flag off an order, for a person who saw to it; the story keeps it. Throws conflict if there is none.
+  void resolve(const MarketOrderRow& row, const std::string& by, const std::string& note);
   /// Enqueues the acknowledgement of an order whose newest version has been dealt with.
   static void enqueue_ack(store::Session& session, std::int64_t connection_id, std::int64_t id, bool single,
                           const std::string& cause);

@@ -81,6 +81,14 @@ MarketplaceSettings MarketplaceSettings::parse(const json& settings) {
                       word, meaning.dump()));
     out.states[word] = *state;
   }
+  const json carriers = settings.value("carriers", json::object());
+  for (const auto& [word, carrier] : carriers.items()) {
+    if (word.empty() || !carrier.is_number_integer() || carrier.get<std::int64_t>() < 1 ||
+        carrier.get<std::int64_t>() >= kId)
+      wrong(fmt::format("In the setting `carriers`, `{}` is to be {}; it is the id of a delivery method in Odoo.", word,
+                        carrier.dump()));
+    out.carriers[word] = carrier.get<std::int64_t>();
+  }
   return out;
 }
 
@@ -107,6 +115,9 @@ std::vector<Connector::Setting> marketplace_settings() {
           {"states", "object", false, json::object(),
            "words of the marketplace for the state of an order, each with what it means: pending, editing, approved, "
            "assigned, delivered, cancelled or returned"},
+          {"carriers", "object", false, json::object(),
+           "words of the marketplace for how an order is delivered, each with the id of a delivery method in Odoo; "
+           "others leave it to Odoo"},
           {"hold_retry_seconds", "number", false, 300,
            "how soon an order that is held is tried again by itself; the pause doubles up to an hour"}};
 }

@@ -28,6 +28,8 @@ struct MarketplaceSettings {
   bool keep_pickings = false;                 ///< of orders that the marketplace delivers
   bool partial = false;                       ///< what is not in stock becomes a backorder when an order is delivered
   std::map<std::string, MarketState> states;  ///< the marketplace's words that mean something else here
+  std::map<std::string, std::int64_t>
+      carriers;  ///< the marketplace's words for how it is delivered -> delivery.carrier
   Micros hold_retry = std::chrono::minutes(5);
 
   /// Throws invalid, naming what is wrong.

@@ -223,6 +223,25 @@ TEST_P(Market, ACancelledOrderIsCancelledAndADeliveredOneIsFlagged) {
   EXPECT_EQ(all(), "A|cancelled|sent B|imported|sent");
 }
 
+TEST_P(Market, PeopleAreToldOfWhatIsTheirsAndSayThatTheySawToIt) {
+  add_shop();
+  shop_->change("A", [](auto& order) { order.status = "approved"; });
+  pull();
+  shop_->change("A", [](auto& order) { order.status = "returned"; });
+  pull();
+  EXPECT_EQ(order("A").flag, "returned");
+  EXPECT_EQ(rows("SELECT fingerprint FROM alert", 1), "market:shop:flag:returned");
+  EXPECT_EQ(rows("SELECT CAST(times AS TEXT) FROM alert", 1), "1");
+
+  const auto seen = order("A");
+  orders_->resolve(seen, "anna", "the goods are back on the shelf");
+  EXPECT_EQ(order("A").flag, "");
+  EXPECT_EQ(orders_->story(seen.id).back().message, "returned by anna: the goods are back on the shelf");
+  EXPECT_EQ(orders_->standings().at(0).flagged, 0);
+  EXPECT_THROW(orders_->resolve(seen, "ben", ""), Error) << "somebody else saw to it";
+  EXPECT_EQ(all(), "A|imported|sent");
+}
+
 TEST_P(Market, WhatWasCancelledBeforeItCameNeverGetsToOdoo) {
   add_shop();
   shop_->change("A", [](auto& order) { order.status = "cancelled"; });

@@ -62,6 +62,8 @@ struct MarketOrder {
   std::string cancelled_by;      ///< of one that is cancelled: `retailer`, `supplier`, or empty
   std::string delivered_by;      ///< `delivered_by_supplier`, `delivered_by_cartona`
   bool delivers_itself = false;  ///< the marketplace delivers it, and the supplier's stock does not move
+  /// Words for how it is delivered, the most telling first, for the setting `carriers`.
+  std::vector<std::string> delivery;
   MarketCustomer customer;
   std::vector<MarketLine> lines;
   Decimal total, credit, installment, wallet, rebate;

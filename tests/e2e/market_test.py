@@ -7,6 +7,7 @@ DRAGOMAN_SANDBOX_CARTONA. Real servers come in DRAGOMAN_TEST_ODOO19_ENV and DRAG
 tests whose name holds one of them. DRAGOMAN_SEED replays what is ordered; DRAGOMAN_FULL=1 makes one long.
 """
 import contextlib
+import json
 import os
 import pathlib
 import random
@@ -255,6 +256,33 @@ def delivered_by_the_marketplace(env, folder):
         shop.taken_in(kept)
         assert len(shop.one(kept)["pickings"]) == 1 and shop.one(kept)["pickings"] != ["cancel"], shop.one(kept)
         return "none moved of 10"
+
+
+@test("DeliveryWordsNameTheDeliveryMethod", *REAL)
+def delivery_words(env, folder):
+    """The route, else who delivers, says the delivery method in Odoo; a word that is not in the table leaves it open."""
+    with a_shop(env, folder) as (cartona, shop):
+        service = shop.make_product(shop.tag + "-delivery", type="service")
+        van, parcel = (shop.odoo.call("delivery.carrier", "create", {"name": f"{shop.tag} {name}", "product_id": service,
+                                                                      "delivery_type": "fixed"}) for name in ("van", "parcel"))
+        gone = shop.odoo.call("delivery.carrier", "create", {"name": shop.tag + " gone", "product_id": service})
+        shop.odoo.call("delivery.carrier", "unlink", [gone])
+        table = {"RT-07": van, "delivered_by_cartona": parcel, "RT-99": gone}
+        shop.hub.ask("connection", "update", shop.name, "--carriers", json.dumps(table))
+        line, given = [(shop.codes[0], 1, 5)], {"status": "approved"}
+        by_route = cartona.order(line, distribution_route_code="RT-07", delivered_by="delivered_by_cartona", **given)
+        by_who = cartona.order(line, distribution_route_code="RT-08", delivered_by="delivered_by_cartona", **given)
+        unmapped = cartona.order(line, distribution_route_code="RT-08", **given)
+        missing = cartona.order(line, distribution_route_code="RT-99", **given)
+        for order, carrier in ((by_route, van), (by_who, parcel), (unmapped, None)):
+            shop.taken_in(order)
+            assert shop.one(order)["carrier"] == carrier and Decimal(shop.one(order)["total"]) == 5, shop.one(order)
+        row = shop.until(missing, lambda r: r["state"] == "held")
+        assert row["hold"] == "import_notmatched" and "delivery.carrier" in row["reason"], row
+        shop.hub.ask("connection", "update", shop.name, "--carriers", json.dumps(table | {"RT-99": parcel}))
+        shop.taken_in(missing)
+        assert shop.one(missing)["carrier"] == parcel
+        return "by route, by who delivers, none, and one that is not there"
 
 
 def place(cartona, shop, chance, count):

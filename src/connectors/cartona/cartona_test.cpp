@@ -43,6 +43,7 @@ TEST(CartonaOrder, IsReadWithEveryAmountAsItIs) {
   EXPECT_EQ(order.customer.code, "R-17");
   EXPECT_EQ(order.customer.phones, std::vector<std::string>{"+200000000000"});
   EXPECT_EQ(order.delivery_day, "2026-11-21");
+  EXPECT_EQ(order.delivery, std::vector<std::string>{"delivered_by_supplier"});
   ASSERT_TRUE(order.ordered);
   EXPECT_EQ(format_odoo(*order.ordered), "2026-11-20 08:00:00");
   ASSERT_EQ(order.lines.size(), 2u);
@@ -51,6 +52,13 @@ TEST(CartonaOrder, IsReadWithEveryAmountAsItIs) {
   EXPECT_EQ(order.lines[0].market_discount.str(), "2");
   EXPECT_EQ(order.lines[1].quantity.str(), "4");
   EXPECT_EQ(order.lines[1].price.str(), "100");
+}
+
+TEST(CartonaOrder, IsDeliveredByItsRouteThenByWhoDelivers) {
+  const auto order = parse_order(
+      R"({"hashed_id":"A","status":"pending","delivered_by":"delivered_by_cartona","distribution_route_code":"RT-07"})",
+      {});
+  EXPECT_EQ(order.delivery, (std::vector<std::string>{"RT-07", "delivered_by_cartona"}));
 }
 
 TEST(CartonaOrder, KeepsDigitsThatADoubleWouldLose) {
@@ -280,7 +288,8 @@ TEST(CartonaConnection, ChecksItsSettings) {
        {R"({"batch_size":1001})", R"({"batch_size":0})", R"({"poll_seconds":0})", R"({"states":{"x":"unknown"}})",
         R"({"product_rules":["guess"]})", R"({"customer_rules":["phone","phone"]})", R"({"line_taxes":"some"})",
         R"({"paths":{"orders":"/absolute"}})", R"({"paths":{"somewhere":"x"}})", R"({"currency":"egp"})",
-        R"({"timeout_seconds":0})"})
+        R"({"timeout_seconds":0})", R"({"carriers":{"RT-01":0}})", R"({"carriers":{"RT-01":"DHL"}})",
+        R"({"carriers":{"RT-01":4294967296}})"})
     EXPECT_THROW(check(json::parse(bad)), Error) << bad;
 }
 

@@ -215,6 +215,10 @@ MarketOrder parse_order(std::string_view body, const std::map<std::string, Marke
   order.delivered_by = text(in, {"delivered_by"});
   order.delivers_itself = order.delivered_by == "delivered_by_cartona";
   if (!order.delivers_itself) order.delivered_by = "delivered_by_supplier";
+  // The route is the more telling of the two.
+  if (std::string route = text(in, {"distribution_route_code"}); !route.empty())
+    order.delivery.push_back(std::move(route));
+  order.delivery.push_back(order.delivered_by);
   const std::string whole = "the order";
   order.total = amount(in, {"total_price"}, true, whole, order);
   order.credit = amount(in, {"cartona_credit"}, false, whole, order);
