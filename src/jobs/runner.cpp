@@ -24,6 +24,11 @@ using What = Outcome::What;
 constexpr int kWaitingMax = 1000;
 // While jobs are quick, so much time's worth of them is claimed ahead: a commit takes about a tenth of it.
 constexpr double kAheadSeconds = 0.05;
+// So many runs of a connection begin although every thread is taken: other connections may hold those for as long as
+// their remotes hang, and that is not to be this one's trouble.
+constexpr int kOwnThreads = 2;
+// However full those lanes are that can't begin, so much can be claimed for the others.
+constexpr int kClaimMin = 100;
 constexpr std::size_t kFinishMax = 1000;
 // Notifications wake at once; this is for what nobody notified.
 constexpr Micros kLookMax = std::chrono::seconds(1);
@@ -69,6 +74,7 @@ struct Pool {
   std::set<std::shared_ptr<Run>> runs;  // not the abandoned ones
   std::size_t turn = 0;                 // lanes of one urgency take turns
   int waiting = 0;
+  int idle = 0;  // threads without a run, those included that are about to begin
   int stuck = 0;
   bool woken = true;   // there may be something to claim
   bool alone = false;  // a job runs that wants no other beside it
@@ -82,6 +88,19 @@ struct Pool {
     return connections.try_emplace(lane.connection_id, max, lane.connection_id == 0 ? max : 4).first->second;
   }
 
+  /// Whether this lane's first may begin, as far as places and threads go. With the lock.
+  bool may_run(const OfLane& lane) {
+    if (lane.waiting.empty()) return false;
+    const auto& its = concurrency(lane.lane);
+    return its.has_room() && (static_cast<int>(runs.size()) < settings.threads || its.running() < kOwnThreads);
+  }
+
+  /// Whether something may begin that no thread is free for. With the lock.
+  bool lacks_threads() {
+    return idle == 0 && static_cast<int>(runs.size()) >= settings.threads && !stopping && may_begin && !alone &&
+           std::any_of(lanes.begin(), lanes.end(), [&](const auto& one) { return may_run(one.second); });
+  }
+
   /// The next jobs to run, of the lane whose first is the most urgent; nullptr: nothing may begin. With the lock.
   std::shared_ptr<Run> pick() {
     if (stopping || !may_begin || alone || waiting == 0 || !node.fresh()) return nullptr;
@@ -90,7 +109,7 @@ struct Pool {
     const auto count = lanes.size();
     for (auto& [id, lane] : lanes) {
       const auto place = (at++ + count - turn % count) % count;
-      if (lane.waiting.empty() || !concurrency(lane.lane).has_room()) continue;
+      if (!may_run(lane)) continue;
       if (lane.waiting.front().alone && !runs.empty()) continue;
       const auto rank = [&](const OfLane& l, std::size_t p) { return std::pair(l.waiting.front().priority, p); };
       if (best && rank(*best, best_at) <= rank(lane, place)) continue;
@@ -256,11 +275,15 @@ void worker(const std::shared_ptr<Pool>& pool, int number) {
     {
       std::unique_lock lock(pool->mutex);
       pool->work.wait(lock, [&] { return pool->stopping || (run = pool->pick()); });
+      --pool->idle;
       if (!run) return;
+      // It was the last one, and more could begin: the pump sees to that.
+      if (pool->lacks_threads()) pool->pump.notify_one();
     }
     work_on(pool, run);
     std::lock_guard lock(pool->mutex);
     if (run->abandoned) return;  // another thread took its place
+    ++pool->idle;
   }
 }
 
@@ -280,7 +303,10 @@ class Runner::Impl {
 
   void start() {
     node_.start();
-    for (int i = 0; i < settings_.threads; ++i) add_worker();
+    {
+      std::lock_guard lock(pool_->mutex);
+      for (int i = 0; i < settings_.threads; ++i) add_worker();
+    }
     threads_.emplace_back([this](std::stop_token stop) { listen(stop); });
     threads_.emplace_back([this](std::stop_token stop) { beat(stop); });
     threads_.emplace_back([this](std::stop_token stop) { keep(stop); });
@@ -367,7 +393,9 @@ class Runner::Impl {
   Node& node() { return node_; }
 
  private:
+  /// With the lock.
   void add_worker() {
+    ++pool_->idle;
     workers_.emplace_back([pool = pool_, number = ++workers_made_] { worker(pool, number); });
   }
 
@@ -536,7 +564,7 @@ class Runner::Impl {
     const double seconds = std::max(1e-3, static_cast<double>((now - measured_).count()) / 1e6);
     const bool measure = seconds > 0.02;
     if (measure) measured_ = now;
-    room.jobs_max = pool_->stopping || !pool_->may_begin ? 0 : kWaitingMax - pool_->waiting;
+    room.jobs_max = pool_->stopping || !pool_->may_begin ? 0 : std::max(kWaitingMax - pool_->waiting, kClaimMin);
     room.idle = pool_->runs.empty() && pool_->waiting == 0;
     room.threads = settings_.threads;
     room.fresh_limit = std::min({4, settings_.threads, settings_.per_connection_max});
@@ -580,8 +608,9 @@ class Runner::Impl {
         if (trouble > Micros::zero())
           pool_->pump.wait_for(lock, trouble, [&] { return stop.stop_requested(); });
         else
-          pool_->pump.wait_until(lock, look_at,
-                                 [&] { return stop.stop_requested() || pool_->woken || !pool_->finished.empty(); });
+          pool_->pump.wait_until(lock, look_at, [&] {
+            return stop.stop_requested() || pool_->woken || !pool_->finished.empty() || pool_->lacks_threads();
+          });
         if (stop.stop_requested() && (pool_->finished.empty() || trouble > Micros::zero())) return;
         limits = room(clock_.steady());
         if (unsure) known = held();
@@ -638,6 +667,8 @@ class Runner::Impl {
         ++pool_->waiting;
       }
       if (pool_->stopping) give_back_waiting();
+      // One at a time: it takes its run, and tells if it lacks another.
+      if (pool_->lacks_threads()) add_worker();
       if (turn.claims.jobs.size() == 1)
         pool_->work.notify_one();
       else if (!turn.claims.jobs.empty())

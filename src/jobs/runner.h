@@ -13,7 +13,7 @@
 namespace dragoman::jobs {
 
 struct RunnerSettings {
-  int threads = 16;            ///< handlers that run at once
+  int threads = 16;            ///< handlers that run at once, and two more of each connection that has fewer
   int per_connection_max = 8;  ///< of them for one connection; how many really, is learnt from its remote
   Micros stop_grace = std::chrono::seconds(10);   ///< what is under way gets so long when the hub stops
   Micros stuck_grace = std::chrono::seconds(30);  ///< past its time limit a handler gets so long to come back

@@ -196,6 +196,35 @@ TEST_P(RunnerTest, AConnectionGetsNoMoreThanItsLimit) {
   EXPECT_EQ(others, 10);
 }
 
+TEST_P(RunnerTest, RemotesThatHangHoldNoThreadsOfOtherConnections) {
+  std::atomic<int> lived = 0;
+  handler_.work = [&](std::span<const Job> jobs, std::stop_token) {
+    if (jobs.front().connection_id <= 3)
+      wait_at_the_gate();
+    else
+      ++lived;
+    return std::vector<Outcome>(jobs.size(), done());
+  };
+  auto given = settings();
+  given.threads = 4;
+  start(given);
+  // Three that hang, and one of them could take every thread.
+  std::vector<NewJob> jobs(900, job("{}", "batch"));
+  for (std::size_t i = 0; i < jobs.size(); ++i) jobs[i].connection_id = static_cast<std::int64_t>(i % 3) + 1;
+  add_all(jobs);
+  ASSERT_TRUE(eventually([&] { return at_the_gate_ >= 4; }));
+  for (int round = 1; round <= 5; ++round) {
+    std::vector<NewJob> live(8, job());
+    for (std::size_t i = 0; i < live.size(); ++i) live[i].connection_id = 4 + static_cast<std::int64_t>(i % 4);
+    add_all(live);
+    ASSERT_TRUE(eventually([&] { return lived == 8 * round; })) << "round " << round << ", " << lived;
+  }
+  // Each of the three has its limit at most, or the two that everybody has.
+  EXPECT_LE(at_the_gate_, 4 + 2 * 2);
+  open_the_gate();
+  ASSERT_TRUE(eventually([&] { return board_->counts().done == 900 + 40; }));
+}
+
 TEST_P(RunnerTest, WhatAHandlerThrowsIsTheOutcomeOfAllItsJobs) {
   handler_.work = [&](std::span<const Job> jobs, std::stop_token) -> std::vector<Outcome> {
     if (jobs.front().payload == "error") throw Error(Error::Kind::invalid, "no good");
