@@ -84,14 +84,21 @@ bool GateCore::trial_due(Micros now) const {
 
 bool GateCore::probe_due(Micros now) const {
   if (!learning() || probing_ || limit_ != workers_ || inside() == 0) return false;
-  const auto& bulk = waiting_[index(Lane::bulk)];
-  if (std::none_of(bulk.begin(), bulk.end(), [](const Waiting& w) { return !w.probing; })) return false;
+  const bool orders = lends(Lane::order);
+  if (!orders && !lends(Lane::bulk)) return false;
   const int n = inside();
-  // Beside a trial at once; to go beyond what is known; or to see that the free worker is still there.
+  // Beside a trial at once; to go beyond what is known; or to see that the free worker is still there. Orders take
+  // every place as it is, so where they wait nothing need be let in for it.
   const bool beyond = n >= workers_ && workers_ < kWorkersMax && now >= next_probe_ && grown_to_ == 0 &&
-                      (settings_.bulk_share_all || workers_ == 1 ? now >= next_trial_ : trial_inside_);
+                      (settings_.bulk_share_all || workers_ == 1 || orders ? now >= next_trial_ : trial_inside_);
   const bool check = n < workers_ && n == bulk_places() && now >= next_probe_ && workers_ >= 2;
   return (beyond || check) && witnesses_fresh(now);
+}
+
+// Whether a caller waits there whose thread may be borrowed. A person's is not.
+bool GateCore::lends(Lane lane) const {
+  const auto& waiting = waiting_[index(lane)];
+  return std::any_of(waiting.begin(), waiting.end(), [](const Waiting& w) { return !w.probing; });
 }
 
 std::uint64_t GateCore::arrive(Lane lane, std::string_view work, Micros now) {
@@ -145,7 +152,8 @@ GateCore::Step GateCore::next(Micros now) {
   }
   if (probe_due(now)) {
     // The last in the line has the most time.
-    const auto who = std::find_if(bulk.rbegin(), bulk.rend(), [](const Waiting& w) { return !w.probing; });
+    auto& line = lends(Lane::bulk) ? bulk : waiting_[index(Lane::order)];
+    const auto who = std::find_if(line.rbegin(), line.rend(), [](const Waiting& w) { return !w.probing; });
     who->probing = true;
     probing_ = true;
     probe_ = Probe{};
@@ -160,8 +168,9 @@ GateCore::Step GateCore::next(Micros now) {
 }
 
 void GateCore::probed(std::uint64_t ticket, Ending ending, Micros now) {
-  for (auto& who : waiting_[index(Lane::bulk)])
-    if (who.ticket == ticket) who.probing = false;
+  for (auto& lane : waiting_)
+    for (auto& who : lane)
+      if (who.ticket == ticket) who.probing = false;
   if (!probing_ || probe_.answered) return;
   if (ending == Ending::refused) punish(probe_.start, now);
   const double took = double((now - probe_.start).count());
@@ -276,7 +285,8 @@ void GateCore::not_proved(Micros now) {
   if (++failures_ >= kFailures) settle(now);
 }
 
-// Where there are two workers, somebody else's call that comes during a trial has none left; where there are more, it has.
+// Where there are two workers, somebody else's call that comes during a trial has none left; where there are more, it
+// has.
 Micros GateCore::trial_spacing() const {
   return workers_ <= 2 ? settings_.trial_spacing : std::min<Micros>(settings_.trial_spacing, kTrialSpacing);
 }

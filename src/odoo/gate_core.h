@@ -19,7 +19,8 @@ namespace dragoman::odoo {
 /// and with them everybody else's. So it is learnt, without making anybody wait for it longer than one call:
 ///
 /// - A *probe* is the smallest call there is, made while n calls are inside. Answered while all n go on, it proves a
-///   worker more than n. It needs a caller that waits for a place anyway, and lends its thread.
+///   worker more than n. It needs a caller that waits for a place anyway, and lends its thread: bulk work's, or an
+///   order's, of which a backlog alone finds out that there are two.
 /// - Bulk work keeps one worker free, so to use n + 1 it has to know n + 2: a *trial* lets one call more in than it
 ///   should be, once, and probes beside it. Where there are two workers that waits for a minute of bulk work, and comes
 ///   once a minute at most: somebody else's call has no worker left meanwhile. Two trials without a proof end the
@@ -81,6 +82,7 @@ class GateCore {
   bool witnesses_fresh(Micros now) const;
   bool trial_due(Micros now) const;
   bool probe_due(Micros now) const;
+  bool lends(Lane lane) const;
   void proved(int workers, Micros now);
   void not_proved(Micros now);
   void unclear(Micros now);

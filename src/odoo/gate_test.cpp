@@ -37,9 +37,9 @@ struct Server {
 // socket's queue. With fewer cores than calls under way, each goes slower.
 class Simulation {
  public:
-  Simulation(Server server, GateSettings settings, int callers, std::uint64_t seed)
-      : server_(server), core_(settings), random_(seed) {
-    for (int i = 0; i < callers; ++i) arrive_bulk();
+  Simulation(Server server, GateSettings settings, int callers, std::uint64_t seed, Lane lane = Lane::bulk)
+      : server_(server), core_(settings), random_(seed), lane_(lane) {
+    for (int i = 0; i < callers; ++i) arrive();
     if (server_.foreign_rate > 0) at(exponential(1000 / server_.foreign_rate), [this] { foreign(); });
   }
 
@@ -108,8 +108,8 @@ class Simulation {
       queue_.erase(queue_.begin());
     }
   }
-  void arrive_bulk() {
-    core_.arrive(Lane::bulk, "res.partner.search_read", now());
+  void arrive() {
+    core_.arrive(lane_, "res.partner.search_read", now());
     pump();
   }
   void pump() {
@@ -126,7 +126,7 @@ class Simulation {
             core_.leave(ticket, Ending::good, now());
             ++completed_;
             pump();
-            at(1, [this] { arrive_bulk(); });  // what a caller does between two pages
+            at(1, [this] { arrive(); });  // what a caller does between two pages
           });
         });
       }
@@ -141,6 +141,7 @@ class Simulation {
   Server server_;
   GateCore core_;
   std::mt19937_64 random_;
+  const Lane lane_;
   double now_ = 1000;
   std::vector<Job> running_, queue_;
   std::priority_queue<Timer> timers_;
@@ -175,6 +176,24 @@ TEST_P(GateLearns, AsManyWorkersAsThereAreWhenBulkMayHaveAll) {
 
 INSTANTIATE_TEST_SUITE_P(Servers, GateLearns,
                          ::testing::Combine(::testing::Values(1, 2, 3, 4, 8), ::testing::Values(60.0, 300.0, 1500.0)));
+
+TEST(Gate, ABacklogOfOrdersAloneFindsTheSecondWorkerSoon) {
+  Simulation simulation({.workers = 2, .service_ms = 1500}, {}, 4, seed(), Lane::order);
+  simulation.run_for(10s);
+  EXPECT_EQ(simulation.core().places(), 2);
+  simulation.run_for(10min);
+  EXPECT_EQ(simulation.core().places(), 2);
+  EXPECT_EQ(simulation.core().bulk_places(), 1);
+}
+
+TEST(Gate, OrdersAloneTakeNoMoreThanThereIsAndFewOfAThreadedOdoo) {
+  Simulation one({.workers = 1, .service_ms = 800}, {}, 4, seed(), Lane::order);
+  one.run_for(10min);
+  EXPECT_EQ(one.core().places(), 1);
+  Simulation threaded({.workers = 64, .cores = 1, .service_ms = 200}, {}, 10, seed(), Lane::order);
+  threaded.run_for(10min);
+  EXPECT_LE(threaded.core().places(), 3);
+}
 
 TEST(Gate, LearningTakesNobodyElsesWorkerForLong) {
   Simulation simulation({.workers = 2}, {}, 6, seed());
@@ -354,8 +373,7 @@ TEST(GateThreads, WaitingForAPlaceEndsWhenStopped) {
   std::stop_source source;
   std::thread waiter([&] {
     try {
-      gate.enter(
-          Lane::bulk, "w", [] { return Ending::good; }, source.get_token());
+      gate.enter(Lane::bulk, "w", [] { return Ending::good; }, source.get_token());
       ADD_FAILURE() << "let in";
     } catch (const Error& error) {
       EXPECT_EQ(error.kind, Error::Kind::cancelled);
