@@ -23,6 +23,7 @@ struct MarketLink {
   std::int64_t odoo_product_id = 0;  ///< 0: nobody has said which one it is, the rules find it
   Decimal factor = 1;                ///< Odoo's units in one of the marketplace's
   bool ignored = false;              ///< a person said that it is none of ours
+  bool settled = false;              ///< linked, by whom or what ever, or ignored: what a rule finds changes nothing
 };
 
 /// What of an order has been applied already.

@@ -318,18 +318,22 @@ struct Ending {
   std::vector<MarketLine> lines;
   MarketState market_state = MarketState::unknown;
   Micros hold_retry{};
+  std::shared_ptr<const std::map<std::string, MarketLink>> links;  // products of its marketplace that were known before
 };
 
 // Products that were met, so that a person finds them; what is known of them stays.
 void note_products(Session& session, const Ending& ending) {
   const std::int64_t now = to_us(session.now());
-  for (const MarketLine& line : ending.lines)
+  for (const MarketLine& line : ending.lines) {
+    // Nearly always known: an order then costs no statement here.
+    if (ending.links && ending.links->contains(line.product_id)) continue;
     session.execute(
         "INSERT INTO market_product (connection_id, external_id, internal_code, base_id, name, unit, unit_count, "
         "state, "
         "seen_us, changed_us) VALUES ($1, $2, $3, $4, $5, $6, $7, 'proposed', $8, $8) ON CONFLICT DO NOTHING",
         {ending.row.connection_id, line.product_id, line.internal_id, line.base_id, line.name, line.unit,
          line.unit_count.str(), now});
+  }
 }
 
 void end_held(Session& session, const Ending& ending, const Error& why, std::int64_t job_id) {
@@ -378,6 +382,8 @@ void end_imported(Session& session, const Ending& ending, const Delivered& deliv
   for (const auto& [key, link] : delivered.links) {
     const auto product = ending.plan.products.find(key);
     if (product == ending.plan.products.end()) continue;
+    const auto known = ending.links->find(product->second);
+    if (known != ending.links->end() && known->second.settled) continue;
     // What a person has said about it stays.
     session.execute(
         "UPDATE market_product SET odoo_product_id = $3, how = $4, state = 'linked', changed_us = $5 WHERE "
@@ -416,6 +422,27 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
   std::map<std::int64_t, std::shared_ptr<Ending>> endings;  // by job
   std::vector<Job> deliveries;
   std::vector<std::size_t> delivery_places;
+  struct Known {
+    std::set<std::string> products;
+    std::shared_ptr<const std::map<std::string, MarketLink>> links;
+  };
+  std::map<std::int64_t, Known> known;  // by marketplace
+  std::vector<std::optional<MarketOrder>> parsed(ids.size());
+  const auto failed = [&](std::size_t n, const Error& error) {
+    Outcome& outcome = outcomes[places[n]];
+    if (const auto stop_outcome = stopped(error)) {
+      outcome = *stop_outcome;
+    } else if (error.code == "decimal") {
+      // Amounts that nobody can have meant.
+      auto ending = std::make_shared<Ending>();
+      ending->row = loaded[n]->row;
+      outcome = jobs::done(
+          [ending, error, id = jobs[places[n]].id](Session& session) { end_held(session, *ending, error, id); },
+          dumped({{"outcome", "held"}, {"code", error.code}, {"note", error.message}}));
+    } else {
+      outcome = jobs::failed(error);
+    }
+  };
   for (std::size_t n = 0; n < ids.size(); ++n) {
     const Job& job = jobs[places[n]];
     Outcome& outcome = outcomes[places[n]];
@@ -435,21 +462,37 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
     try {
       auto& open = opened[row.connection_id];
       if (!open) open = owner.marketplaces_.peek(row.connection_id);
-      const MarketOrder order = open->marketplace->parse(loaded[n]->body);
+      parsed[n] = open->marketplace->parse(loaded[n]->body);
+      for (const auto& line : parsed[n]->lines) known[row.connection_id].products.insert(line.product_id);
+    } catch (const Error& error) {
+      failed(n, error);
+    }
+  }
+  for (auto& [connection, one] : known) {
+    const std::vector<std::string> products(one.products.begin(), one.products.end());
+    one.links = std::make_shared<const std::map<std::string, MarketLink>>(orders.links(connection, products));
+  }
+  for (std::size_t n = 0; n < ids.size(); ++n) {
+    if (!parsed[n]) continue;
+    const Job& job = jobs[places[n]];
+    Outcome& outcome = outcomes[places[n]];
+    const MarketOrderRow& row = loaded[n]->row;
+    const MarketOrder& order = *parsed[n];
+    try {
+      const auto& open = opened[row.connection_id];
       MarketApplied applied;
       applied.imported = row.odoo_id > 0;
       applied.state = market_state(row.applied_state);
       applied.body = row.applied_body;
       applied.edited = row.edited;
-      std::vector<std::string> products;
-      for (const auto& line : order.lines) products.push_back(line.product_id);
       auto ending = std::make_shared<Ending>();
       ending->row = row;
       ending->lines = order.lines;
       ending->market_state = order.state;
       ending->hold_retry = open->settings.hold_retry;
-      ending->plan =
-          plan_order(order, open->settings, open->name(), orders.links(row.connection_id, products), applied);
+      ending->links = known[row.connection_id].links;
+      if (!ending->links) ending->links = std::make_shared<const std::map<std::string, MarketLink>>();
+      ending->plan = plan_order(order, open->settings, open->name(), *ending->links, applied);
       const MarketPlan& plan = ending->plan;
       switch (plan.what) {
         case MarketPlan::What::deliver: {
@@ -478,17 +521,7 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
           break;
       }
     } catch (const Error& error) {
-      if (const auto stop_outcome = stopped(error)) {
-        outcome = *stop_outcome;
-      } else if (error.code == "decimal") {
-        // Amounts that nobody can have meant.
-        auto ending = std::make_shared<Ending>();
-        ending->row = row;
-        outcome = jobs::done([ending, error, id = job.id](Session& session) { end_held(session, *ending, error, id); },
-                             dumped({{"outcome", "held"}, {"code", error.code}, {"note", error.message}}));
-      } else {
-        outcome = jobs::failed(error);
-      }
+      failed(n, error);
     }
   }
   if (deliveries.empty()) return outcomes;

@@ -23,6 +23,8 @@ using store::Session;
 // 2020-01-01 in seconds: revisions are seconds from then on, and stay below 2^31 until 2088.
 constexpr std::int64_t kRevisionsBegin = 1'577'836'800;
 constexpr Micros kHoldMax = std::chrono::hours(1);
+// So many new orders of one marketplace wait beside those of others; what comes behind them lets the others go first.
+constexpr std::int64_t kBacklog = 100;
 
 std::string list_of(const std::vector<std::string>& texts) {
   return json(texts).dump(-1, ' ', false, json::error_handler_t::replace);
@@ -226,10 +228,17 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
       imports.push_back({record.id, version, before == 0, parse(record.raw)});
     }
     // Enqueued before the rows are touched: who ends a job holds its order key, and then writes its row.
-    if (owner.odoo_connection_id > 0)
+    if (owner.odoo_connection_id > 0) {
+      std::int64_t ahead = 0;
+      session.first(
+          "SELECT COUNT(*) FROM (SELECT 1 FROM market_order WHERE connection_id = $1 AND state = 'new' AND version > 0 "
+          "LIMIT $2) w",
+          {owner.connection_id, kBacklog}, [&](const Row& row) { ahead = row.int64(0); });
       for (const auto& one : imports)
         enqueue_import(session, owner.odoo_connection_id, owner.connection_id, one.id,
-                       fmt::format("version {} of order {}", one.version, by_id.at(one.id).known.id));
+                       fmt::format("version {} of order {}", one.version, by_id.at(one.id).known.id),
+                       one.fresh && ++ahead > kBacklog ? jobs::Priority::low : jobs::Priority::normal);
+    }
     for (const auto& one : imports) {
       ++(one.fresh ? created : changed);
       const MarketOrder& order = one.order;
@@ -309,6 +318,7 @@ std::map<std::string, MarketLink> MarketOrders::links(std::int64_t connection_id
           MarketLink link;
           link.factor = Decimal::parse(row.text(2)).value_or(Decimal(1));
           link.ignored = row.text(3) == "ignored";
+          link.settled = row.text(3) != "proposed";
           // What a rule found it finds again, or something better by now.
           if (row.text(3) == "linked" && row.text(4).starts_with(kLinkedBy)) link.odoo_product_id = row.int64(1);
           out[std::string(row.text(0))] = link;
@@ -374,11 +384,12 @@ void MarketOrders::enqueue_ack(Session& session, std::int64_t connection_id, std
 }
 
 void MarketOrders::enqueue_import(Session& session, std::int64_t odoo_connection_id, std::int64_t connection_id,
-                                  std::int64_t id, const std::string& cause) {
+                                  std::int64_t id, const std::string& cause, jobs::Priority priority) {
   jobs::enqueue(session, {.kind = "market.import",
                           .flow = kOrdersFlow,
                           .connection_id = odoo_connection_id,
                           .payload = fmt::format(R"({{"order":{}}})", id),
+                          .priority = priority,
                           .order_key = fmt::format("market/{}/{}", connection_id, id),
                           .unique_key = fmt::format("market.import/{}/{}", odoo_connection_id, id),
                           .cause = cause});

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "jobs/job.h"
 #include "pipeline/capture_store.h"
 #include "pipeline/market_content.h"
 #include "pipeline/marketplace.h"
@@ -145,7 +146,8 @@ class MarketOrders {
   static void enqueue_ack(store::Session& session, std::int64_t connection_id, std::int64_t id, bool single,
                           const std::string& cause);
   static void enqueue_import(store::Session& session, std::int64_t odoo_connection_id, std::int64_t connection_id,
-                             std::int64_t id, const std::string& cause);
+                             std::int64_t id, const std::string& cause,
+                             jobs::Priority priority = jobs::Priority::normal);
   /// The revision after `before`, by the clock of the database.
   static std::int64_t next_revision(store::Session& session, std::int64_t before);
 

@@ -415,6 +415,32 @@ TEST_P(Market, ThePollerPullsEveryConnectionWhenItsTimeHasCome) {
   EXPECT_EQ(rows("SELECT CAST(COUNT(*) AS TEXT) FROM job", 1), "1");
 }
 
+TEST_P(Market, ABacklogOfOneMarketplaceLetsTheOrdersOfOthersGoFirst) {
+  add_shop({{"batch_size", 60}});
+  const auto other =
+      connections_->add("other", "market", connectors_->check_settings("market", {{"odoo", "main"}}), Secret("token"))
+          .id;
+  for (int i = 0; i < 240; ++i) shop_->change(fmt::format("A{}", i));
+  other_->change("B");
+  const auto claimed = [&](std::string_view kind, int most) {
+    const auto room = [&](const jobs::Lane& lane) { return lane.kind->name == kind ? most : 0; };
+    return queue_->claim(node_->id(), {.jobs_max = 1000, .room = room, .idle = true}).jobs;
+  };
+  for (const auto connection : {shop_id_, other}) {
+    store_->write([&](store::Session& session) { MarketJobs::enqueue_pull(session, connection, "test"); });
+    auto pulls = claimed("market.pull", 10);
+    ASSERT_EQ(pulls.size(), 1u);
+    std::vector<jobs::Finished> finished{
+        {pulls[0], pulls[0].lane.kind->handler->run(std::span(&pulls[0].job, 1), {}).at(0)}};
+    queue_->finish(finished);
+  }
+  const auto first = claimed("market.import", 101);
+  ASSERT_EQ(first.size(), 101u);
+  const auto of_other = fmt::format(R"({{"order":{}}})", orders_->get("other", "B").id);
+  EXPECT_EQ(first.back().job.payload, of_other);
+  EXPECT_EQ(claimed("market.import", 1000).size(), 140u);
+}
+
 TEST_P(Market, ALinkByAPersonComesBeforeTheRulesAndBringsItsFactor) {
   add_shop();
   odoo_->products[60] = {.default_code = "other", .barcode = "", .cartona_id = ""};

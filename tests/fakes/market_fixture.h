@@ -38,7 +38,9 @@ class MarketFixture : public DeliveryStore {
     fake.kind = "market";
     fake.settings = pipeline::marketplace_settings();
     odoo.make_book = [this](const pipeline::Connection&, const Secret&, Clock&) { return book_; };
-    fake.make_marketplace = [this](const pipeline::Connection&, const Secret&, Clock&) { return shop_; };
+    fake.make_marketplace = [this](const pipeline::Connection& connection, const Secret&, Clock&) {
+      return connection.name == "other" ? other_ : shop_;
+    };
     connectors_.emplace(std::vector<pipeline::Connector>{odoo, fake});
     connections_.emplace(*store_, *keys_, clock_);
     marketplaces_.emplace(*connections_, *connectors_, clock_);
@@ -127,6 +129,7 @@ class MarketFixture : public DeliveryStore {
   store::TemporaryFolder folder_;
   SystemRandom random_;
   std::shared_ptr<FakeMarketplace> shop_ = std::make_shared<FakeMarketplace>();
+  std::shared_ptr<FakeMarketplace> other_ = std::make_shared<FakeMarketplace>();  ///< of a connection named `other`
   std::shared_ptr<FakeOdoo> odoo_ = std::make_shared<FakeOdoo>();
   std::shared_ptr<FakeBook> book_ = std::make_shared<FakeBook>(*odoo_);
   std::int64_t shop_id_ = 0;
