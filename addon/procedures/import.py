@@ -775,16 +775,99 @@ def taken_by_others(pair, ids, plans):
     return taken
 
 
-def look_for(pair, wanted, item, plans):
+# Records that one search for the references of a batch may find; where there are more, each reference has its own.
+LOOK_AHEAD_MAX = 2000
+
+
+def plain_rule(item, model, rule):
+    # The field and the values of a rule that asks for values of one plain field and for nothing else, or None.
+    domain = translate(item['names'], model, rule[1])
+    if len(domain) != 1 or not isinstance(domain[0], tuple) or domain[0][1] not in ('=', 'in'):
+        return None
+    name, operator, value = domain[0]
+    field = SUDO[model]._fields.get(name)
+    if field is None or not field.store or field.company_dependent or field.type not in ('char', 'integer'):
+        return None
+    if field.type == 'char' and field.translate:
+        return None
+    values = value if operator == 'in' and isinstance(value, list) else [value]
+    for one in values:
+        if field.type == 'char':
+            if not isinstance(one, str) or not one or '\x00' in one:
+                return None
+        elif isinstance(one, bool) or not isinstance(one, int) or one < 1 or one > 2147483647:
+            return None
+    return (name, values) if values else None
+
+
+def try_plain_rule(item, model, rule):
+    try:
+        return plain_rule(item, model, rule)
+    except Exception as error:
+        if not is_only_the_items(error):
+            raise
+        return None
+
+
+def search_all(model, company, name, values):
+    # {value: ids} of what has one of these values, or None if that is too much.
+    found = search_in(model, company).search([(name, 'in', values)] + of_company(model, company),
+                                             limit=LOOK_AHEAD_MAX + 1, order='id')
+    if len(found) > LOOK_AHEAD_MAX:
+        return None
+    hits = {}
+    for record in found:
+        hits.setdefault(record[name], []).append(record.id)
+    return hits
+
+
+def look_ahead(keys, items):
+    # What the rules of these items' references find, by (model, company, field): one search each, and not one for every
+    # reference.
+    asked = {}
+    for item in items:
+        for pair in item['wanted']:
+            if not keys[pair]['there']:
+                for rule in item['wanted'][pair]['match']:
+                    asks = try_plain_rule(item, pair[0], rule)
+                    if asks:
+                        asked.setdefault((pair[0], company_of(item), asks[0]), set()).update(asks[1])
+    seen = {}
+    for one in asked:
+        if len(asked[one]) > 2:
+            seen[one] = search_all(one[0], one[1], one[2], list(asked[one]))
+    return seen
+
+
+def search_in(model, company):
+    return SUDO[model].with_context(allowed_company_ids=[company])
+
+
+def of_company(model, company):
+    return [('company_id', 'in', [False, company])] if 'company_id' in SUDO[model]._fields else []
+
+
+def hits_of(pair, rule, domain, item, seen, most):
+    # The first records that a rule finds.
+    company = company_of(item)
+    asks = plain_rule(item, pair[0], rule)
+    hits = seen.get((pair[0], company, asks[0])) if asks else None
+    if hits is None:
+        return search_in(pair[0], company).search(domain + of_company(pair[0], company), limit=most, order='id')
+    ids = set()
+    for value in asks[1]:
+        ids.update(hits.get(value, []))
+    return search_in(pair[0], company).browse(sorted(ids)[:most])
+
+
+def look_for(pair, wanted, item, plans, seen):
     # What becomes of one reference: {'id', 'how'}, {'values'} or {'error'}.
-    model = SUDO[pair[0]].with_context(allowed_company_ids=[company_of(item)])
-    tail = []
-    if 'company_id' in model._fields:
-        tail = [('company_id', 'in', [False, company_of(item)])]
+    model = search_in(pair[0], company_of(item))
+    tail = of_company(pair[0], company_of(item))
     tried = []
     for rule in wanted['match']:
         domain = translate(item['names'], pair[0], rule[1])
-        hits = model.search(domain + tail, limit=20 if wanted['own'] else 2, order='id')
+        hits = hits_of(pair, rule, domain, item, seen, 20 if wanted['own'] else 2)
         if wanted['own'] and hits:
             taken = taken_by_others(pair, hits.ids, plans)
             hits = model.browse(without(hits.ids, taken))
@@ -807,9 +890,9 @@ def look_for(pair, wanted, item, plans):
         pair[0], pair[1], '; '.join(['%s (%s)' % (one[0], shown(one[1])) for one in tried]) or 'nothing', archived)}}
 
 
-def try_look_for(pair, wanted, item, plans):
+def try_look_for(pair, wanted, item, plans, seen):
     try:
-        return look_for(pair, wanted, item, plans)
+        return look_for(pair, wanted, item, plans, seen)
     except Exception as error:
         if not is_only_the_items(error):
             raise
@@ -827,6 +910,7 @@ def without(ids, taken):
 def plan_links(keys, items):
     # Says for each reference by match what it is, and takes out the items of which one is nothing. Nothing is written.
     plans = {}
+    seen = look_ahead(keys, items)
     for item in items:
         failed = None
         waiting = list(item['top'])
@@ -839,7 +923,7 @@ def plan_links(keys, items):
             if keys[pair]['there']:
                 continue
             if pair not in plans:
-                plan = try_look_for(pair, wanted, item, plans)
+                plan = try_look_for(pair, wanted, item, plans, seen)
                 plan.update({'company': company_of(item), 'depth': wanted['depth'], 'own': wanted['own'],
                              'names': item['names']})
                 plans[pair] = plan
