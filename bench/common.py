@@ -150,7 +150,7 @@ class Odoo:
             raise RuntimeError(f"Odoo 19 did not come up: {done.stderr.strip()[-800:]}")
         values = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
         self.environment = {key: values[key] for key in ("ODOO_URL", "ODOO_DB", "ODOO_USERNAME", "ODOO_PASSWORD", "ODOO_API_KEY")}
-        self.url, self.db, self.key, self.pg = values["ODOO_URL"], values["ODOO_DB"], values["ODOO_API_KEY"], values["ODOO_PG_URI"]
+        self.url, self.db, self.key, self.pg, self.log = (values[key] for key in ("ODOO_URL", "ODOO_DB", "ODOO_API_KEY", "ODOO_PG_URI", "ODOO_LOG"))
         self.workers = workers
         versions = CACHE / "odoo" / "19" / "root" / ".versions"
         self.versions = versions.read_text().strip() if versions.exists() else "unknown"
@@ -188,12 +188,12 @@ def psql(uri, arguments):
     return done.stdout.strip()
 
 
-def wait_for(condition, seconds, what):
+def wait_for(condition, seconds, what, every=0.05):
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise RuntimeError(f"{what}: not within {seconds} s")
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 def shuffled(items, seed):

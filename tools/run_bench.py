@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The figures of the goals, on this machine: ./dev bench [GROUP…] [--quick] [--pairs N] [--seed N] [--only P1,P2…].
 
-Groups: pull (P1 to P8, a real Odoo 19), store (P9), queue (Q1 to Q5), api (S1), intake (S2). The first lines tell the machine and the versions; then every
+Groups: pull (P1 to P8, a real Odoo 19), store (P9), queue (Q1 to Q5), api (S1), intake (S2),
+orders (O1 to O4 and MKT-70, a real Odoo 19 and the stand-ins). The first lines tell the machine and the versions; then every
 figure is one line of JSON: name (beginning with its id), value, unit, goal where there is one, which direction is better, and
 with pairs the interval that holds the median with at least 95 % probability. Lines with # are for people.
 --quick is for trying the benches out: 3 pairs, small sizes, no figure to quote.
@@ -18,7 +19,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 import run_tests  # noqa: E402
-from bench import common, pull, queue  # noqa: E402
+from bench import common, orders, pull, queue  # noqa: E402
 
 
 def version_of(command, pattern=r"\d+(\.\d+)+"):
@@ -71,7 +72,7 @@ def intake(options):
     run_program("intake_bench", options, dict(os.environ, DRAGOMAN_REPO=str(ROOT), DRAGOMAN_SEED=str(options.seed)))
 
 
-GROUPS = {"pull": pull.run, "store": store, "api": api, "intake": intake, "queue": queue.run}
+GROUPS = {"pull": pull.run, "store": store, "api": api, "intake": intake, "queue": queue.run, "orders": orders.run}
 
 
 def main():
@@ -80,7 +81,7 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--pairs", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="", help="ids of figures of the pull group: P1,P4")
+    parser.add_argument("--only", default="", help="ids of figures of the groups pull and orders: P1,P4,O1")
     given = parser.parse_args()
     unknown = [name for name in given.groups if name not in GROUPS]
     if unknown:
