@@ -208,7 +208,7 @@ int main(int argc, char** argv) {
     api.add_routes(router);
     router.observe([&](const http::Served& served) { metrics.served(served); });
     http::Server server({.port = 0}, {[&](http::Exchange exchange) { return router.answer(std::move(exchange)); },
-                                      [&](const http::Request& request) { return router.immediate(request); }});
+                                      [&](http::Exchange& exchange) { return router.at_once(exchange); }});
     const auto issued = tokens.create("bench", access::Role::viewer, {});
     const std::string tail =
         " HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer " + issued.secret.reveal() + "\r\n\r\n";

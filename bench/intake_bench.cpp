@@ -289,7 +289,7 @@ int main(int argc, char** argv) {
     router.observe([&](const http::Served& served) { metrics.served(served); });
     http::Server server({.port = 0, .request_threads = static_cast<int>(threads)},
                         {[&](http::Exchange exchange) { return router.answer(std::move(exchange)); },
-                         [&](const http::Request& request) { return router.immediate(request); }});
+                         [&](http::Exchange& exchange) { return router.at_once(exchange); }});
     const auto token = tokens.create("bench", access::Role::admin, {}).secret.reveal();
     BareInbox bare_inbox((folder / "bare.db").string());
     BareServer bare(bare_inbox);

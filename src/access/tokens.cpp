@@ -211,6 +211,19 @@ std::optional<Token> Tokens::check(std::string_view presented) {
   return token;
 }
 
+std::optional<Token> Tokens::check_from_memory(std::string_view presented) {
+  if (!presented.starts_with(kScheme) || presented.size() > 200) return std::nullopt;
+  const std::string hash = hash_of(presented);
+  const Time now = clock_.now();
+  auto cache = cache_.lock();
+  if (!cache->fresh || clock_.steady() - cache->read >= kCacheAge) return std::nullopt;
+  const auto found = cache->by_hash.find(hash);
+  if (found == cache->by_hash.end() || !active(found->second, now)) return std::nullopt;
+  const auto& used = found->second.used;
+  if (!used || now - *used >= kUsedEvery) return std::nullopt;
+  return found->second;
+}
+
 bool Tokens::any() {
   bool found = false;
   store_.read([&](Session& session) {

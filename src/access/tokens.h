@@ -63,6 +63,8 @@ class Tokens {
   Token revoke(const std::string& id_or_prefix);
   /// The token that was presented, if it is active.
   std::optional<Token> check(std::string_view presented);
+  /// The same from memory, without ever waiting: nothing also where `check` would have to ask or note something.
+  std::optional<Token> check_from_memory(std::string_view presented);
   bool any();
 
  private:

@@ -38,11 +38,15 @@ class Api {
 
  private:
   http::Reply run(const ops::Operation& operation, http::Call& call);
+  /// As run, on the io thread: nothing if it would have to wait, or is to be refused.
+  std::optional<http::Reply> at_once(const ops::Operation& operation, http::Call& call);
   http::Reply follow(const ops::Operation& operation, http::Call& call, nlohmann::json input, std::string caller);
   http::Reply ready(http::Call& call);
   http::Reply metrics(http::Call& call);
   /// The caller's token, or none and the answer that refuses.
   std::optional<access::Token> authenticate(http::Call& call, http::Reply& refusal);
+  /// Counts the request; false, and the answer that refuses, if it is one too many.
+  bool within_limit(access::RateLimit& limit, std::string_view key, const http::Call& call, http::Reply& refusal);
 
   const Settings settings_;
   const std::vector<ops::Operation>& operations_;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <future>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -36,7 +37,23 @@ class ApiTest : public testing::Test {
     http::Exchange exchange;
     exchange.request = {std::move(method), std::move(target), std::move(headers), std::move(body)};
     exchange.peer = "192.0.2.1";
-    return router_.answer(std::move(exchange)).response;
+    if (auto reply = router_.at_once(exchange)) return there(*std::move(reply));
+    return there(router_.answer(std::move(exchange)));
+  }
+  // What a reply says, when it is there.
+  static http::Response there(http::Reply reply) {
+    if (!reply.later) return std::move(reply.response);
+    std::promise<http::Response> said;
+    reply.later([&](http::Reply::Result result) { said.set_value(result().response); });
+    return said.get_future().get();
+  }
+  // Whether it is answered on the io thread.
+  bool at_once(std::string method, std::string target, std::string body = {}, http::Headers headers = {}) {
+    http::Exchange exchange;
+    exchange.request = {std::move(method), std::move(target), std::move(headers), std::move(body)};
+    auto reply = router_.at_once(exchange);
+    if (reply) there(*std::move(reply));
+    return reply.has_value();
   }
   http::Headers as(const Secret& token) {
     return {{"Authorization", "Bearer " + token.reveal()}, {"Content-Type", "application/json"}};
@@ -178,9 +195,38 @@ TEST_F(ApiTest, RecordsThatAreNoneAreRefusedBeforeAnythingIsStored) {
 TEST_F(ApiTest, HealthAndReadinessNeedNoToken) {
   EXPECT_EQ(ask("GET", "/healthz").status, 200);
   EXPECT_EQ(ask("GET", "/readyz").status, 200);
-  EXPECT_TRUE(router_.immediate({.method = "GET", .target = "/healthz"}));
-  EXPECT_FALSE(router_.immediate({.method = "GET", .target = "/readyz"}));
+  EXPECT_TRUE(at_once("GET", "/healthz"));
+  EXPECT_FALSE(at_once("GET", "/readyz"));
   EXPECT_EQ(ask("GET", "/metrics").status, 401) << "not from this machine";
+}
+
+TEST_F(ApiTest, StatusNeedsNoThreadWhileWhatItTellsIsInMemory) {
+  const auto status = [&] { return at_once("GET", "/api/v1/status", {}, as(viewer_)); };
+  EXPECT_FALSE(status()) << "the token is not known yet";
+  EXPECT_EQ(ask("GET", "/api/v1/status", {}, as(viewer_)).status, 200);
+  hub_.clock.advance(access::Tokens::kCacheAge);
+  EXPECT_EQ(ask("GET", "/api/v1/status", {}, as(viewer_)).status, 200);
+  EXPECT_TRUE(status());
+  EXPECT_FALSE(at_once("GET", "/api/v1/status")) << "who is refused is so by a thread";
+  EXPECT_FALSE(at_once("GET", "/api/v1/status?x=1", {}, as(viewer_)));
+  EXPECT_FALSE(at_once("POST", "/api/v1/status", {}, as(viewer_)));
+  EXPECT_FALSE(at_once("GET", "/api/v1/tokens", {}, as(admin_)));
+  hub_.clock.advance(std::chrono::milliseconds(250));
+  EXPECT_FALSE(status()) << "the counts are too old";
+  EXPECT_EQ(ask("GET", "/api/v1/status", {}, as(viewer_)).status, 200);
+  EXPECT_TRUE(status());
+  hub_.tokens.revoke(hub_.tokens.list().back().prefix);
+  EXPECT_FALSE(status());
+  EXPECT_EQ(ask("GET", "/api/v1/status", {}, as(viewer_)).status, 401);
+}
+
+TEST_F(ApiTest, AnEndedTokenIsNotTakenFromMemory) {
+  const auto brief =
+      hub_.tokens.create("brief", access::Role::viewer, hub_.clock.now() + std::chrono::seconds(1)).secret;
+  EXPECT_EQ(ask("GET", "/api/v1/status", {}, as(brief)).status, 200);
+  EXPECT_EQ(ask("GET", "/api/v1/status", {}, as(brief)).status, 200);
+  hub_.clock.advance(std::chrono::seconds(1));
+  EXPECT_EQ(ask("GET", "/api/v1/status", {}, as(brief)).status, 401);
 }
 
 class SlowApiTest : public ApiTest {
@@ -197,6 +243,7 @@ TEST_F(SlowApiTest, TooManyRequestsAreToldWhenToComeBack) {
   EXPECT_EQ(code(limited), "rate_limit");
   EXPECT_GT(std::stoi(std::string(*limited.headers.find("Retry-After"))), 100);
   EXPECT_EQ(ask("GET", "/api/v1/status", {}, as(admin_)).status, 200) << "another token has its own";
+  EXPECT_TRUE(at_once("GET", "/api/v1/status", {}, as(viewer_))) << "and it takes no thread to be told so";
 }
 
 TEST_F(SlowApiTest, GuessingTokensIsSlowAndDoesNotStopThoseWhoHaveOne) {
@@ -220,7 +267,7 @@ class ApiServerTest : public ApiTest {
 
   http::Server server_{{.port = 0},
                        {[this](http::Exchange exchange) { return router_.answer(std::move(exchange)); },
-                        [this](const http::Request& request) { return router_.immediate(request); }}};
+                        [this](http::Exchange& exchange) { return router_.at_once(exchange); }}};
 };
 
 TEST_F(ApiServerTest, ChangesComeAsEventsAndGoOnAfterTheLastOneSeen) {

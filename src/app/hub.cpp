@@ -261,7 +261,7 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
     log_served(served);
   });
   http::Server server(config.http, {[&](http::Exchange exchange) { return router.answer(std::move(exchange)); },
-                                    [&](const http::Request& request) { return router.immediate(request); }});
+                                    [&](http::Exchange& exchange) { return router.at_once(exchange); }});
   metrics.on_scrape([&] { return measure(core, server); });
 
   const auto token = ensure_local_token(core, folder);

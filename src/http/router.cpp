@@ -132,7 +132,7 @@ Target parse_target(std::string_view target) {
 }
 
 Router::Methods& Router::methods(std::string_view pattern) {
-  Methods fresh{std::string(pattern), split(pattern), {}, false};
+  Methods fresh{std::string(pattern), split(pattern), {}};
   const bool named = std::any_of(fresh.segments.begin(), fresh.segments.end(), is_name);
   if (!named) return exact_.try_emplace(std::string(pattern), std::move(fresh)).first->second;
   for (auto& known : patterns_)
@@ -146,14 +146,13 @@ void Router::add(std::string_view method, std::string_view pattern, Route route)
   routes.emplace_back(method, std::move(route));
 }
 
-void Router::add_immediate(std::string_view method, std::string_view path, Route route) {
-  add(method, path, std::move(route));
-  methods(path).immediate = true;
+void Router::add_immediate(std::string_view method, std::string_view pattern, Route route) {
+  add(method, pattern, route);
+  add_at_once(method, pattern, [route = std::move(route)](Call& call) { return std::optional(route(call)); });
 }
 
-bool Router::immediate(const Request& request) const {
-  const auto found = exact_.find(request.target);
-  return found != exact_.end() && found->second.immediate;
+void Router::add_at_once(std::string_view method, std::string_view pattern, AtOnce route) {
+  methods(pattern).at_once.emplace_back(method, std::move(route));
 }
 
 const Router::Methods* Router::match(const std::vector<std::string>& segments, Parameters& path) const {
@@ -205,32 +204,87 @@ Reply Router::route(Call& call, Served& served) const {
   return {std::move(response), {}};
 }
 
-Reply Router::answer(Exchange exchange) const {
-  const Micros begin = clock_.steady();
-  const auto asked = exchange.request.headers.find("X-Request-Id");
-  Call call{exchange, {}, {}, {}, asked && plain_id(*asked) ? std::string(*asked) : random_hex(random_, 8)};
-  Served served{exchange.request.method, {}, call.request_id, exchange.peer};
+namespace {
+
+std::string id_of(const Request& request, Random& random) {
+  const auto asked = request.headers.find("X-Request-Id");
+  return asked && plain_id(*asked) ? std::string(*asked) : random_hex(random, 8);
+}
+
+}  // namespace
+
+template <typename Work>
+std::optional<Reply> Router::guarded(const Work& work, std::string_view request_id, Micros begin,
+                                     Served& served) const {
   Reply reply;
   const auto done = [&](const std::exception* error) {
-    reply.response.headers.set("X-Request-Id", call.request_id);
+    if (reply.later) return;  // it is served when it is there
+    reply.response.headers.set("X-Request-Id", std::string(request_id));
     served.status = reply.response.status;
     served.took = clock_.steady() - begin;
     served.error = error;
     if (observer_) observer_(served);
   };
   try {
-    reply = route(call, served);
+    std::optional<Reply> made = work();
+    if (!made) return std::nullopt;
+    reply = std::move(*made);
     done(nullptr);
   } catch (const Error& error) {
-    reply = {error_response(error, call.request_id), {}};
+    reply = {error_response(error, request_id), {}};
     done(&error);
   } catch (const std::exception& error) {
     log::error("a request failed in a way that was not foreseen",
-               {{"request", call.request_id}, {"route", served.route}, {"error", error.what()}});
-    reply = {error_response(Error(Error::Kind::bug, "something went wrong inside the hub"), call.request_id), {}};
+               {{"request", request_id}, {"route", served.route}, {"error", error.what()}});
+    reply = {error_response(Error(Error::Kind::bug, "something went wrong inside the hub"), request_id), {}};
     done(&error);
   }
+  if (!reply.later) return reply;
+  // What is still needed then; the request itself is gone.
+  struct Asked {
+    std::string method, route, request_id, peer;
+  };
+  auto asked = std::make_shared<const Asked>(
+      Asked{std::string(served.method), std::string(served.route), std::string(request_id), std::string(served.peer)});
+  reply.later = [this, begin, asked = std::move(asked), later = std::move(reply.later)](auto take) mutable {
+    later([this, begin, asked = std::move(asked), take = std::move(take)](Reply::Result result) mutable {
+      take([&] {
+        Served then{asked->method, asked->route, asked->request_id, asked->peer};
+        return *guarded(result, asked->request_id, begin, then);
+      });
+    });
+  };
   return reply;
+}
+
+Reply Router::answer(Exchange exchange) const {
+  const Micros begin = clock_.steady();
+  Call call{exchange, {}, {}, {}, id_of(exchange.request, random_)};
+  Served served{exchange.request.method, {}, call.request_id, exchange.peer};
+  return *guarded([&] { return route(call, served); }, call.request_id, begin, served);
+}
+
+std::optional<Reply> Router::at_once(Exchange& exchange) const {
+  const Micros begin = clock_.steady();
+  const Request& request = exchange.request;
+  Call call{exchange, {}, {}, {}, {}};
+  const AtOnce* found = nullptr;
+  try {
+    const Target target = parse_target(request.target);
+    const Methods* methods = match(target.segments, call.path);
+    if (!methods || methods->at_once.empty()) return std::nullopt;
+    const std::string_view wanted = request.method == "HEAD" ? "GET" : std::string_view(request.method);
+    for (const auto& [known, route] : methods->at_once)
+      if (known == wanted) found = &route;
+    if (!found) return std::nullopt;
+    call.route = methods->pattern;
+    call.query = parse_query(target.query);
+  } catch (const Error&) {
+    return std::nullopt;  // told where every request is
+  }
+  call.request_id = id_of(request, random_);
+  Served served{request.method, call.route, call.request_id, exchange.peer};
+  return guarded([&] { return (*found)(call); }, call.request_id, begin, served);
 }
 
 Response error_response(const Error& error, std::string_view request_id) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -44,6 +45,8 @@ struct Call {
   std::string request_id;
 };
 using Route = std::function<Reply(Call&)>;
+/// As Route, on the io thread: nothing if it would have to wait, and then it has left no trace.
+using AtOnce = std::function<std::optional<Reply>(Call&)>;
 
 /// What was done, for the log and the metrics.
 struct Served {
@@ -69,22 +72,28 @@ class Router {
   /// `pattern`: `/api/v1/records/{model}/{id}`. An exact path wins over one with names.
   void add(std::string_view method, std::string_view pattern, Route route);
   /// As add, for a route that never waits: it may be answered on the io thread.
-  void add_immediate(std::string_view method, std::string_view path, Route route);
+  void add_immediate(std::string_view method, std::string_view pattern, Route route);
+  /// Beside add, for a route that sometimes needs no waiting.
+  void add_at_once(std::string_view method, std::string_view pattern, AtOnce route);
   void observe(std::function<void(const Served&)> observer) { observer_ = std::move(observer); }
 
   Reply answer(Exchange exchange) const;
-  bool immediate(const Request& request) const;
+  /// For Handler::at_once.
+  std::optional<Reply> at_once(Exchange& exchange) const;
 
  private:
   struct Methods {
     std::string pattern;
     std::vector<std::string> segments;
     std::vector<std::pair<std::string, Route>> routes;
-    bool immediate = false;
+    std::vector<std::pair<std::string, AtOnce>> at_once{};
   };
   Methods& methods(std::string_view pattern);
   const Methods* match(const std::vector<std::string>& segments, Parameters& path) const;
   Reply route(Call& call, Served& served) const;
+  /// What `work` answers, its errors as answers; nothing if it does.
+  template <typename Work>
+  std::optional<Reply> guarded(const Work& work, std::string_view request_id, Micros begin, Served& served) const;
 
   const Clock& clock_;
   Random& random_;

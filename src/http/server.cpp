@@ -98,6 +98,7 @@ class Server::Impl {
   void accept();
   void bind();
   bool hand_over(Work work);
+  void answer_later(std::shared_ptr<Session> session, std::function<void(std::function<void(Reply::Result)>)> later);
   void run_requests(int number);
   bool run_stream(std::shared_ptr<Stream> stream, std::function<void(Sink&)> body);
 
@@ -114,6 +115,7 @@ class Server::Impl {
   std::deque<Work> waiting_;
   bool closed_ = false;
   std::size_t open_sessions_ = 0;
+  std::size_t later_ = 0;  // answers that somebody still owes
   struct StreamThread {
     std::jthread thread;
     std::shared_ptr<std::atomic<bool>> ended;
@@ -367,8 +369,12 @@ class Server::Impl::Session : public std::enable_shared_from_this<Server::Impl::
     exchange.peer = peer_;
     exchange.peer_is_loopback = loopback_;
     exchange.stop = server_.stop_requests_.get_token();
-    if (server_.handler_.immediate && server_.handler_.immediate(request))
-      return send(server_.handler_.answer(std::move(exchange)));
+    if (server_.handler_.at_once) {
+      if (auto reply = server_.handler_.at_once(exchange)) {
+        if (reply->later) return server_.answer_later(shared_from_this(), std::move(reply->later));
+        return send(std::move(*reply));
+      }
+    }
     if (!server_.hand_over({shared_from_this(), std::move(exchange)}))
       refuse(503, "busy", "queue_full", "the hub has more requests waiting than it can take; try again in a moment");
   }
@@ -639,11 +645,29 @@ void Server::Impl::run_requests(int number) {
       waiting_.pop_front();
     }
     Reply reply = handler_.answer(std::move(work.exchange));
+    if (reply.later) {
+      answer_later(std::move(work.session), std::move(reply.later));
+      continue;
+    }
     // The session goes back to the io thread for good, so it is destroyed there.
     asio::post(io_, [session = std::move(work.session), reply = std::move(reply)]() mutable {
       session->answer(std::move(reply));
     });
   }
+}
+
+void Server::Impl::answer_later(std::shared_ptr<Session> session,
+                                std::function<void(std::function<void(Reply::Result)>)> later) {
+  {
+    std::lock_guard lock(mutex_);
+    ++later_;
+  }
+  // As above: what is left of the function when it has been called holds no session.
+  later([this, session = std::move(session)](Reply::Result result) mutable {
+    asio::post(io_, [session = std::move(session), reply = result()]() mutable { session->answer(std::move(reply)); });
+    std::lock_guard lock(mutex_);
+    if (--later_ == 0) emptied_.notify_all();
+  });
 }
 
 bool Server::Impl::run_stream(std::shared_ptr<Stream> stream, std::function<void(Sink&)> body) {
@@ -709,6 +733,10 @@ void Server::Impl::stop(std::chrono::milliseconds grace) {
   for (auto& thread : request_threads_)
     if (thread.joinable()) thread.join();
   streams.clear();
+  {
+    std::unique_lock lock(mutex_);
+    emptied_.wait(lock, [&] { return later_ == 0; });
+  }
   // Everything is closed, so the io thread runs out of work once it has seen the last posts.
   forever_.reset();
   if (io_thread_.joinable()) io_thread_.join();

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -27,9 +28,16 @@ class Sink {
 
 /// What a handler answers. With `stream` set, the head of `response` is sent at once, and then what `stream` writes,
 /// from a thread of its own; the connection stays for further requests when it returns.
+///
+/// With `later` set there is no answer yet, and the other two are left out: `later` is called once, must neither wait
+/// nor throw, and is given what takes the answer. That is called once, from any thread, and calls the function that it
+/// is given for a Reply (without `stream` and `later`). So a request can wait for something without a thread that
+/// waits.
 struct Reply {
+  using Result = std::function<Reply()>;
   Response response;
   std::function<void(Sink&)> stream;
+  std::function<void(std::function<void(Result)>)> later{};
 };
 
 /// One request on its way through the server.
@@ -44,8 +52,9 @@ struct Exchange {
 struct Handler {
   /// Must not throw. Threads: called from any request thread.
   std::function<Reply(Exchange)> answer;
-  /// True for requests that `answer` deals with without ever waiting: they are answered on the io thread. May be empty.
-  std::function<bool(const Request&)> immediate;
+  /// Asked first: answers what needs no waiting at all. Nothing: `answer` is asked, with the exchange as it was. Must
+  /// not throw; may be empty. Threads: called from the io thread.
+  std::function<std::optional<Reply>(Exchange&)> at_once;
 };
 
 struct ServerSettings {
@@ -84,7 +93,8 @@ class Server {
   std::string url() const;
 
   /// Takes no more connections, ends the streams, closes what is idle, asks the handlers under way to end, and waits up
-  /// to `grace` for their answers to be read. Then closes the rest; returns when every handler has returned.
+  /// to `grace` for their answers to be read. Then closes the rest; returns when every handler has returned, and
+  /// whatever was to be answered later is answered.
   void stop(std::chrono::milliseconds grace);
 
   struct Stats {

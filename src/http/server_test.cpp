@@ -242,7 +242,7 @@ TEST(HttpServer, SaysComeBackLaterWhenTheQueueIsFull) {
   EXPECT_EQ(first.answer().status, 200);
 }
 
-TEST(HttpServer, ImmediateRequestsAreAnsweredWhileAllThreadsAreBusy) {
+TEST(HttpServer, WhatNeedsNoWaitingIsAnsweredWhileAllThreadsAreBusy) {
   Gate gate;
   auto settings = quick();
   settings.request_threads = 1;
@@ -250,13 +250,91 @@ TEST(HttpServer, ImmediateRequestsAreAnsweredWhileAllThreadsAreBusy) {
                              if (exchange.request.target != "/now") gate.wait();
                              return echo(std::move(exchange));
                            },
-                           [](const Request& request) { return request.target == "/now"; }});
+                           [](Exchange& exchange) {
+                             return exchange.request.target == "/now" ? std::optional(echo(exchange)) : std::nullopt;
+                           }});
   RawHttp slow(server.port()), now(server.port());
   slow.send(kGet);
   gate.await_arrivals(1);
   EXPECT_EQ(now.ask("GET /now HTTP/1.1\r\nHost: h\r\n\r\n").status, 200);
   gate.open();
   EXPECT_EQ(slow.answer().status, 200);
+}
+
+// Answers what has come so far when it is told to.
+class Later {
+ public:
+  Reply operator()(Exchange exchange) {
+    Reply reply;
+    reply.later = [this, answer = echo(std::move(exchange))](auto take) {
+      std::lock_guard lock(mutex_);
+      waiting_.push_back([take = std::move(take), answer] { take([&] { return answer; }); });
+      come_.notify_all();
+    };
+    return reply;
+  }
+  void await(std::size_t count) {
+    std::unique_lock lock(mutex_);
+    come_.wait(lock, [&] { return waiting_.size() >= count; });
+  }
+  void answer() {
+    std::vector<std::function<void()>> all;
+    {
+      std::lock_guard lock(mutex_);
+      all.swap(waiting_);
+    }
+    for (const auto& one : all) one();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable come_;
+  std::vector<std::function<void()>> waiting_;
+};
+
+TEST(HttpServer, AnAnswerThatComesLaterTakesNoThread) {
+  Later later;
+  auto settings = quick();
+  settings.request_threads = 1;
+  // Half of them begin on the io thread.
+  Server server(settings, {[&](Exchange exchange) { return later(std::move(exchange)); },
+                           [&](Exchange& exchange) {
+                             return exchange.request.target == "/now" ? std::optional(later(exchange)) : std::nullopt;
+                           }});
+  std::vector<std::unique_ptr<RawHttp>> clients;
+  for (int i = 0; i < 10; ++i) {
+    clients.push_back(std::make_unique<RawHttp>(server.port()));
+    clients.back()->send(i % 2 ? "GET /now HTTP/1.1\r\nHost: h\r\n\r\n" : kGet);
+  }
+  later.await(10);
+  later.answer();
+  for (int i = 0; i < 10; ++i)
+    EXPECT_EQ(clients[static_cast<std::size_t>(i)]->answer().body,
+              i % 2 ? "GET /now  from 127.0.0.1" : "GET /echo  from 127.0.0.1");
+  // The connection goes on, also for what was sent meanwhile.
+  clients[0]->send(std::string(kGet) + std::string(kGet));
+  for (int i = 0; i < 2; ++i) {
+    later.await(1);
+    later.answer();
+    EXPECT_EQ(clients[0]->answer().status, 200);
+  }
+}
+
+TEST(HttpServer, StopsWhenWhatIsAnsweredLaterHasBeen) {
+  Later later;
+  Server server(quick(), {[&](Exchange exchange) { return later(std::move(exchange)); }, {}});
+  RawHttp kept(server.port());
+  kept.send(kGet);
+  later.await(1);
+  std::atomic<bool> stopped = false;
+  std::jthread stopper([&] {
+    server.stop(0ms);
+    stopped = true;
+  });
+  EXPECT_EQ(kept.to_end(), "");
+  EXPECT_FALSE(stopped) << "what takes the answer is still needed";
+  later.answer();
+  stopper.join();
 }
 
 TEST(HttpServer, RefusesConnectionsOverItsLimit) {
@@ -444,9 +522,8 @@ TEST(HttpServer, ManyClientsAtOnceGetTheirOwnAnswers) {
   SystemClock clock;
   SystemRandom random;
   Router router(clock, random);
-  router.add("POST", "/api/{name}", [](Call& call) {
-    return Reply{{200, {}, *find(call.path, "name") + call.exchange.request.body}, {}};
-  });
+  router.add("POST", "/api/{name}",
+             [](Call& call) { return Reply{{200, {}, *find(call.path, "name") + call.exchange.request.body}, {}}; });
   Server server(quick(), {[&](Exchange exchange) { return router.answer(std::move(exchange)); }, {}});
   std::vector<std::jthread> clients;
   std::atomic<int> right = 0;

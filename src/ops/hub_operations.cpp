@@ -111,10 +111,7 @@ std::vector<Operation> store_operations() {
                              .type = Type::integer,
                              .doc = "how many were sealed anew",
                              .required = true}}},
-      .run =
-          [](Context& context, const json&) {
-            return dump({{"secrets", context.services.rotate_key()}});
-          },
+      .run = [](Context& context, const json&) { return dump({{"secrets", context.services.rotate_key()}}); },
       .slow = true,
   });
   return all;
@@ -185,22 +182,41 @@ std::vector<Operation> token_operations() {
 }
 
 // Who watches asks often, and many do; counting reads every lane.
-constexpr Micros kCountsAge = std::chrono::milliseconds(250);
+constexpr Micros kStatusAge = std::chrono::milliseconds(250);
 
+// What of the status costs something.
 struct Recent {
   std::optional<Time> at;
   jobs::JobCounts counts;
+  std::string trouble;
 };
 
-jobs::JobCounts recent_counts(Guarded<Recent>& recent, Context& context) {
+std::optional<Recent> recent_if_young(Guarded<Recent>& recent, Time now) {
+  auto held = recent.lock();
+  if (!held->at || *held->at > now || now - *held->at >= kStatusAge) return std::nullopt;
+  return *held;
+}
+
+Recent recent_or_new(Guarded<Recent>& recent, Context& context) {
   const Time now = context.services.clock.now();
-  {
-    auto held = recent.lock();
-    if (held->at && *held->at <= now && now - *held->at < kCountsAge) return held->counts;
-  }
-  const auto counts = context.services.jobs.counts();
-  *recent.lock() = {now, counts};
-  return counts;
+  if (auto known = recent_if_young(recent, now)) return *std::move(known);
+  const Recent fresh{now, context.services.jobs.counts(), context.services.trouble ? context.services.trouble() : ""};
+  *recent.lock() = fresh;
+  return fresh;
+}
+
+std::string status_of(Context& context, const Recent& recent) {
+  const auto& jobs = recent.counts;
+  return dump({{"version", context.services.version},
+               {"started", format_iso(context.services.started)},
+               {"now", format_iso(context.services.clock.now())},
+               {"jobs_accepted", jobs.accepted()},
+               {"jobs_waiting", jobs.waiting},
+               {"jobs_running", jobs.running},
+               {"jobs_done", jobs.done},
+               {"jobs_cancelled", jobs.cancelled},
+               {"jobs_dead", jobs.dead},
+               {"trouble", recent.trouble}});
 }
 
 }  // namespace
@@ -229,6 +245,7 @@ std::vector<Operation> hub_operations() {
           },
   });
   for (auto& operation : token_operations()) all.push_back(std::move(operation));
+  const auto recent = std::make_shared<Guarded<Recent>>();
   all.push_back({
       .name = "status",
       .summary = "Shows that the hub runs, since when, and in which version",
@@ -251,20 +268,12 @@ std::vector<Operation> hub_operations() {
                              .doc = "dead letters, which wait for a person",
                              .required = true},
                             {.name = "trouble", .doc = "why this hub should not be given work; empty: all is well"}}},
-      .run =
-          [recent = std::make_shared<Guarded<Recent>>()](Context& context, const json&) {
-            const jobs::JobCounts jobs = recent_counts(*recent, context);
-            return dump({{"version", context.services.version},
-                         {"started", format_iso(context.services.started)},
-                         {"now", format_iso(context.services.clock.now())},
-                         {"jobs_accepted", jobs.accepted()},
-                         {"jobs_waiting", jobs.waiting},
-                         {"jobs_running", jobs.running},
-                         {"jobs_done", jobs.done},
-                         {"jobs_cancelled", jobs.cancelled},
-                         {"jobs_dead", jobs.dead},
-                         {"trouble", context.services.trouble ? context.services.trouble() : ""}});
-          },
+      .run = [recent](Context& context, const json&) { return status_of(context, recent_or_new(*recent, context)); },
+      .at_once = [recent](Context& context) -> std::optional<std::string> {
+        const auto known = recent_if_young(*recent, context.services.clock.now());
+        if (!known) return std::nullopt;
+        return status_of(context, *known);
+      },
   });
   return all;
 }

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <sodium.h>
 
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -35,7 +36,7 @@ std::string location_of(const pipeline::InboxReceipt& receipt) {
   return fmt::format("/api/v1/inbox/{}/{}", receipt.connection, receipt.id);
 }
 
-std::string put(Context& context, json input) {
+pipeline::InboxPut put_of(Context& context, json input) {
   pipeline::InboxPut put;
   put.connection = input.at("connection");
   put.idempotency_key = input.at("idempotency_key");
@@ -58,7 +59,10 @@ std::string put(Context& context, json input) {
   } else {
     put.records.push_back(pipeline::checked_record(input, "the record", model));
   }
-  const auto receipt = context.services.inbox.put(put);
+  return put;
+}
+
+std::string acknowledgement(const pipeline::InboxReceipt& receipt) {
   return dump({{"id", receipt.id},
                {"connection", receipt.connection},
                {"records", receipt.records},
@@ -141,7 +145,17 @@ std::vector<Operation> inbox_operations() {
                             {.name = "records", .type = Type::integer, .doc = "how many", .required = true},
                             {.name = "received", .type = Type::time, .required = true},
                             {.name = "location", .doc = "where to see what became of them", .required = true}}},
-      .run = [](Context& context, const json& input) { return put(context, input); },
+      .run = [](Context& context,
+                const json& input) { return acknowledgement(context.services.inbox.put(put_of(context, input))); },
+      .begin = [](Context& context, const json& input) -> std::function<void(std::function<void(Operation::Result)>)> {
+        auto& inbox = context.services.inbox;
+        const auto put = std::make_shared<pipeline::InboxPut>(put_of(context, input));
+        return [&inbox, put](auto told) {
+          inbox.put_later(std::move(*put), [told = std::move(told)](const pipeline::InboxAnswer& answer) {
+            told([&answer] { return acknowledgement(answer.receipt_or_throw()); });
+          });
+        };
+      },
       .status = 202,
       .audits_itself = true,
   });

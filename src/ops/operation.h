@@ -132,6 +132,13 @@ struct Operation {
   /// Gets checked input, returns the text of a JSON object: captured bodies go into it byte for byte.
   /// Threads: safe from any thread.
   std::function<std::string(Context&, const nlohmann::json&)> run;
+  /// Of one that takes no input: what `run` answers, if that is in memory, without ever waiting. May be empty.
+  std::function<std::optional<std::string>(Context&)> at_once{};
+  /// Of one that `audits_itself`: `run` in two parts, neither of which waits, so that it takes no thread while others
+  /// share its commit. `begin` checks the input, and returns what does the rest: that is called once, and tells what it
+  /// is given soon after, from any thread, by a function that returns the answer or throws. May be empty.
+  using Result = std::function<std::string()>;
+  std::function<std::function<void(std::function<void(Result)>)>(Context&, const nlohmann::json&)> begin{};
   /// Where it can be followed: emits until nobody listens. May be empty.
   std::function<void(Context&, const nlohmann::json&, const Emit&)> follow;
   /// Throws what `follow` would refuse, while an error can still be answered as one. May be empty.

@@ -1,9 +1,12 @@
 #include "pipeline/inbox.h"
 
 #include <fmt/format.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <map>
+#include <memory>
+#include <set>
 
 #include "audit/audit.h"
 #include "base/error.h"
@@ -83,58 +86,131 @@ void check_idempotency_key(const std::string& key) {
 
 struct Inbox::Waiting {
   const InboxPut* put = nullptr;
-  InboxReceipt receipt;
-  std::optional<Error> error;
-  bool done = false;
+  InboxAnswer answer;
   // Of the transaction:
   std::int64_t connection_id = 0;
   bool fresh = false;
+  // Of a thread that waits; guarded by mutex_:
+  bool done = false, leads = false;
+  std::condition_variable ready;
+  // Of one for which none waits:
+  InboxPut own;
+  std::function<void(const InboxAnswer&)> told;
 };
 
-InboxReceipt Inbox::put(const InboxPut& put) {
+Inbox::~Inbox() {
+  std::jthread thread;
+  {
+    std::lock_guard lock(mutex_);
+    thread = std::move(thread_);
+    thread.request_stop();
+  }
+  come_.notify_all();
+}
+
+void Inbox::check(const InboxPut& put) const {
   check_idempotency_key(put.idempotency_key);
   if (put.records.empty()) throw error_of(Error::Kind::invalid, "no_records", "There is no record in the body.");
   if (put.records.size() > settings_.records_max)
     throw error_of(
         Error::Kind::invalid, "too_many",
         fmt::format("A body holds {} records at most, and this has {}.", settings_.records_max, put.records.size()));
-  Waiting mine{.put = &put};
-  const std::pair<std::string, std::string> key{put.connection, put.idempotency_key};
+}
 
-  std::unique_lock lock(mutex_);
-  if (!storing_.insert(key).second) {
+void Inbox::enter(Waiting& one) {
+  if (!storing_.insert({one.put->connection, one.put->idempotency_key}).second) {
     auto error = error_of(Error::Kind::conflict, "in_progress",
                           "A request with this idempotency key is being stored right now; ask again in a moment.");
     error.retry_in(std::chrono::seconds(1));
     throw error;
   }
-  waiting_.push_back(&mine);
-  done_.wait(lock, [&] { return mine.done || !leading_; });
-  if (!mine.done) {
-    // Nobody is at it: this thread takes everybody who waits along.
+  waiting_.push_back(&one);
+}
+
+InboxReceipt Inbox::put(const InboxPut& put) {
+  check(put);
+  Waiting mine;
+  mine.put = &put;
+  std::unique_lock lock(mutex_);
+  enter(mine);
+  if (leading_)
+    mine.ready.wait(lock, [&] { return mine.done || mine.leads; });
+  else
     leading_ = true;
-    std::vector<Waiting*> group;
-    const auto size = static_cast<std::ptrdiff_t>(std::min(waiting_.size(), settings_.group_max));
-    group.assign(waiting_.begin(), waiting_.begin() + size);
-    waiting_.erase(waiting_.begin(), waiting_.begin() + size);
-    // Its own may stand behind the group's end; then it comes first in it.
-    if (std::find(group.begin(), group.end(), &mine) == group.end()) {
-      std::erase(waiting_, &mine);
-      group.push_back(&mine);
-    }
-    lock.unlock();
-    run(group);
-    lock.lock();
-    for (Waiting* one : group) {
-      one->done = true;
-      storing_.erase({one->put->connection, one->put->idempotency_key});
-    }
-    leading_ = false;
-    done_.notify_all();
+  if (!mine.done) lead(lock, &mine);
+  lock.unlock();
+  return mine.answer.receipt_or_throw();
+}
+
+void Inbox::put_later(InboxPut put, std::function<void(const InboxAnswer&)> told) {
+  auto one = std::make_unique<Waiting>();
+  try {
+    check(put);
+    one->own = std::move(put);
+    one->put = &one->own;
+    one->told = std::move(told);
+    std::lock_guard lock(mutex_);
+    enter(*one);
+    one.release();  // lead() destroys it
+    if (leading_) return;
+    if (!thread_.joinable()) thread_ = std::jthread([this](std::stop_token stop) { work(stop); });
+    come_.notify_one();
+  } catch (const Error& error) {
+    (one->told ? one->told : told)({{}, error});
+  }
+}
+
+void Inbox::work(const std::stop_token& stop) {
+  pthread_setname_np(pthread_self(), "inbox");
+  std::unique_lock lock(mutex_);
+  while (true) {
+    come_.wait(lock, [&] { return waiting_.empty() ? stop.stop_requested() : !leading_; });
+    if (waiting_.empty()) return;
+    leading_ = true;
+    lead(lock, nullptr);
+  }
+}
+
+// Stores those who wait and tells them. The caller has set leading_, and is among them, or is the inbox's own thread.
+void Inbox::lead(std::unique_lock<std::mutex>& lock, Waiting* mine) {
+  const auto size = static_cast<std::ptrdiff_t>(std::min(waiting_.size(), settings_.group_max));
+  std::vector<Waiting*> group(waiting_.begin(), waiting_.begin() + size);
+  waiting_.erase(waiting_.begin(), waiting_.begin() + size);
+  // Its own may stand behind the group's end; then it comes along.
+  if (mine && std::find(group.begin(), group.end(), mine) == group.end()) {
+    std::erase(waiting_, mine);
+    group.push_back(mine);
   }
   lock.unlock();
-  if (mine.error) throw *mine.error;
-  return mine.receipt;
+  run(group);
+  lock.lock();
+  std::vector<std::unique_ptr<Waiting>> to_tell;
+  for (Waiting* one : group) {
+    storing_.erase({one->put->connection, one->put->idempotency_key});
+    if (one->told) {
+      to_tell.emplace_back(one);
+    } else if (one != mine) {
+      one->done = true;
+      one->ready.notify_one();  // under the lock, for it lives on its own thread's stack
+    }
+  }
+  if (mine) mine->done = true;
+  // Who waits longest goes on.
+  leading_ = false;
+  if (!waiting_.empty()) {
+    if (Waiting* next = waiting_.front(); !next->told) {
+      leading_ = next->leads = true;
+      next->ready.notify_one();
+    } else if (mine) {
+      if (!thread_.joinable()) thread_ = std::jthread([this](std::stop_token stop) { work(stop); });
+      come_.notify_one();
+    }
+  }
+  if (to_tell.empty()) return;
+  lock.unlock();
+  for (const auto& one : to_tell) one->told(one->answer);
+  to_tell.clear();
+  lock.lock();
 }
 
 void Inbox::run(const std::vector<Waiting*>& group) {
@@ -146,20 +222,21 @@ void Inbox::run(const std::vector<Waiting*>& group) {
                         error.kind == Error::Kind::cancelled || group.size() == 1;
     // Of one whose commit is in doubt the same again tells: it finds its own row, or writes it.
     if (shared && error.kind != Error::Kind::in_doubt) {
-      for (Waiting* one : group) one->error = error;
+      for (Waiting* one : group) one->answer.error = error;
       return;
     }
   } catch (const std::exception& error) {
-    for (Waiting* one : group) one->error = Error(Error::Kind::bug, "The request could not be stored.", error.what());
+    for (Waiting* one : group)
+      one->answer.error = Error(Error::Kind::bug, "The request could not be stored.", error.what());
     return;
   }
   // Something about one of them; the others have nothing to do with it.
   for (Waiting* one : group) {
     try {
-      one->error.reset();
+      one->answer.error.reset();
       write({one});
     } catch (const Error& error) {
-      one->error = error;
+      one->answer.error = error;
     }
   }
 }
@@ -180,34 +257,46 @@ void Inbox::refuse_mixed(Session& session, const std::vector<Waiting*>& group) {
   if (keys.empty()) return;
 
   // In the order of the keys, so that nodes wait for each other one way round only.
-  std::string list;
-  for (const auto& [key, first] : keys) {
-    list += fmt::format("{}[{},", list.empty() ? "[" : ",", std::get<0>(key));
-    append_json_string(list, std::get<1>(key));
-    list += ',';
-    append_json_string(list, std::get<2>(key));
-    list += fmt::format(",{}]", static_cast<int>(first.versions));
+  if (session.engine() == store::Engine::sqlite) {
+    for (auto& [key, said] : keys) {
+      const auto& [connection_id, model, record_key] = key;
+      if (session.execute("INSERT INTO delivery (connection_id, model, record_key, versions) VALUES ($1, $2, $3, $4) "
+                          "ON CONFLICT (connection_id, model, record_key) DO NOTHING",
+                          {connection_id, model, record_key, static_cast<std::int64_t>(said.versions)}) == 0)
+        session.query("SELECT versions FROM delivery WHERE connection_id = $1 AND model = $2 AND record_key = $3",
+                      {connection_id, model, record_key},
+                      [&said = said](const Row& row) { said.versions = static_cast<Versions>(row.int64(0)); });
+    }
+  } else {
+    std::set<Key> known;
+    const auto list = [&](const auto& wanted) {
+      std::string out;
+      for (const auto& [key, said] : keys) {
+        if (!wanted(key)) continue;
+        out += fmt::format("{}[{},", out.empty() ? "[" : ",", std::get<0>(key));
+        append_json_string(out, std::get<1>(key));
+        out += ',';
+        append_json_string(out, std::get<2>(key));
+        out += fmt::format(",{}]", static_cast<int>(said.versions));
+      }
+      return out += ']';
+    };
+    for (const auto& [key, said] : keys) known.insert(key);
+    session.query(
+        "INSERT INTO delivery (connection_id, model, record_key, versions) SELECT CAST(d ->> 0 AS bigint), "
+        "d ->> 1, d ->> 2, CAST(d ->> 3 AS bigint) FROM json_array_elements(CAST($1 AS json)) d "
+        "ON CONFLICT (connection_id, model, record_key) DO NOTHING RETURNING connection_id, model, record_key",
+        {list([](const Key&) { return true; })},
+        [&](const Row& row) { known.erase({row.int64(0), row.text(1), row.text(2)}); });
+    if (!known.empty())
+      session.query(
+          "SELECT d.connection_id, d.model, d.record_key, d.versions FROM json_array_elements(CAST($1 AS json)) k "
+          "JOIN delivery d ON d.connection_id = CAST(k ->> 0 AS bigint) AND d.model = k ->> 1 AND "
+          "d.record_key = k ->> 2",
+          {list([&](const Key& key) { return known.count(key) > 0; })}, [&](const Row& row) {
+            keys.at({row.int64(0), row.text(1), row.text(2)}).versions = static_cast<Versions>(row.int64(3));
+          });
   }
-  list += ']';
-  const bool sqlite = session.engine() == store::Engine::sqlite;
-  session.execute(
-      sqlite ? "INSERT INTO delivery (connection_id, model, record_key, versions) SELECT json_extract(value, '$[0]'), "
-               "json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]') "
-               "FROM json_each($1) WHERE true ON CONFLICT (connection_id, model, record_key) DO NOTHING"
-             : "INSERT INTO delivery (connection_id, model, record_key, versions) SELECT CAST(d ->> 0 AS bigint), "
-               "d ->> 1, d ->> 2, CAST(d ->> 3 AS bigint) FROM json_array_elements(CAST($1 AS json)) d "
-               "ON CONFLICT (connection_id, model, record_key) DO NOTHING",
-      {list});
-  session.query(
-      sqlite ? "SELECT d.connection_id, d.model, d.record_key, d.versions FROM json_each($1) k CROSS JOIN delivery d "
-               "WHERE d.connection_id = json_extract(k.value, '$[0]') AND d.model = json_extract(k.value, '$[1]') AND "
-               "d.record_key = json_extract(k.value, '$[2]')"
-             : "SELECT d.connection_id, d.model, d.record_key, d.versions FROM json_array_elements(CAST($1 AS json)) k "
-               "JOIN delivery d ON d.connection_id = CAST(k ->> 0 AS bigint) AND d.model = k ->> 1 AND "
-               "d.record_key = k ->> 2",
-      {list}, [&](const Row& row) {
-        keys.at({row.int64(0), row.text(1), row.text(2)}).versions = static_cast<Versions>(row.int64(3));
-      });
 
   for (Waiting* one : group) {
     if (!one->fresh) continue;
@@ -222,7 +311,7 @@ void Inbox::refuse_mixed(Session& session, const std::vector<Waiting*>& group) {
                   std::string_view(order)}) == 1;
     };
     std::map<Key, Versions> here;
-    for (std::size_t i = 0; i < records.size() && !one->error; ++i) {
+    for (std::size_t i = 0; i < records.size() && !one->answer.error; ++i) {
       const Key key{one->connection_id, records[i].model, records[i].key};
       const auto versions = versions_of(records[i].version);
       const auto [mine, first] = here.try_emplace(key, versions);
@@ -233,10 +322,10 @@ void Inbox::refuse_mixed(Session& session, const std::vector<Waiting*>& group) {
         fits =
             before.versions == versions || before.versions == Versions::unknown || (!before.now && say(key, versions));
       if (!fits)
-        one->error = versions_mixed(fmt::format("Record {}", i), records[i].model, records[i].key,
-                                    versions == Versions::given ? Versions::counted : Versions::given);
+        one->answer.error = versions_mixed(fmt::format("Record {}", i), records[i].model, records[i].key,
+                                           versions == Versions::given ? Versions::counted : Versions::given);
     }
-    if (!one->error) {
+    if (!one->answer.error) {
       for (const auto& [key, versions] : here) {
         auto& said = keys.at(key);
         if (said.versions == Versions::unknown) say(key, versions);
@@ -245,7 +334,7 @@ void Inbox::refuse_mixed(Session& session, const std::vector<Waiting*>& group) {
       continue;
     }
     // Nothing of the body is taken in, and its key may come again with another.
-    session.execute("DELETE FROM inbox WHERE id = $1", {one->receipt.id});
+    session.execute("DELETE FROM inbox WHERE id = $1", {one->answer.receipt.id});
     one->fresh = false;
   }
 }
@@ -268,7 +357,7 @@ void Inbox::write(const std::vector<Waiting*>& group) {
     std::map<std::string, Known> connections;
     std::vector<jobs::NewJob> enqueued;
     for (Waiting* one : sorted) {
-      one->error.reset();
+      one->answer.error.reset();
       one->fresh = false;
       const InboxPut& put = *one->put;
       auto known = connections.find(put.connection);
@@ -283,29 +372,30 @@ void Inbox::write(const std::vector<Waiting*>& group) {
       }
       const Known& connection = known->second;
       if (connection.id == 0) {
-        one->error = Error(Error::Kind::not_found,
-                           fmt::format("There is no connection `{}`; `dragoman connection list` shows those that there "
-                                       "are.",
-                                       put.connection));
+        one->answer.error =
+            Error(Error::Kind::not_found,
+                  fmt::format("There is no connection `{}`; `dragoman connection list` shows those that there "
+                              "are.",
+                              put.connection));
         continue;
       }
       if (connection.intake.empty()) {
-        one->error =
+        one->answer.error =
             error_of(Error::Kind::invalid, "intake",
                      fmt::format("The connection `{}` is of the kind `{}`, and nothing can be delivered to it.",
                                  put.connection, connection.kind));
         continue;
       }
       one->connection_id = connection.id;
-      one->receipt = {
+      one->answer.receipt = {
           .connection = put.connection, .records = static_cast<std::int64_t>(put.records.size()), .received = now};
       session.query(
           "INSERT INTO inbox (connection_id, idempotency_key, digest, sender, received_us, records) VALUES ($1, $2, "
           "$3, "
           "$4, $5, $6) ON CONFLICT (connection_id, idempotency_key) DO NOTHING RETURNING id",
-          {connection.id, put.idempotency_key, Bytes{put.digest}, put.sender, to_us(now), one->receipt.records},
+          {connection.id, put.idempotency_key, Bytes{put.digest}, put.sender, to_us(now), one->answer.receipt.records},
           [&](const Row& row) {
-            one->receipt.id = row.int64(0);
+            one->answer.receipt.id = row.int64(0);
             one->fresh = true;
           });
       if (!one->fresh) {
@@ -313,16 +403,17 @@ void Inbox::write(const std::vector<Waiting*>& group) {
         session.query(
             "SELECT id, digest, received_us, records FROM inbox WHERE connection_id = $1 AND idempotency_key = $2",
             {connection.id, put.idempotency_key}, [&](const Row& row) {
-              one->receipt.id = row.int64(0);
+              one->answer.receipt.id = row.int64(0);
               same = row.bytes(1) == put.digest;
-              one->receipt.received = row.time(2);
-              one->receipt.records = row.int64(3);
+              one->answer.receipt.received = row.time(2);
+              one->answer.receipt.records = row.int64(3);
             });
         if (!same)
-          one->error = error_of(Error::Kind::invalid, "idempotency_key_reused",
-                                fmt::format("This idempotency key came before (inbox {}), with another body. Another "
-                                            "request takes another key.",
-                                            one->receipt.id));
+          one->answer.error =
+              error_of(Error::Kind::invalid, "idempotency_key_reused",
+                       fmt::format("This idempotency key came before (inbox {}), with another body. Another "
+                                   "request takes another key.",
+                                   one->answer.receipt.id));
         continue;
       }
     }
@@ -330,14 +421,14 @@ void Inbox::write(const std::vector<Waiting*>& group) {
     for (const Waiting* one : sorted) {
       if (!one->fresh) continue;
       const InboxPut& put = *one->put;
-      const std::string cause = fmt::format("inbox {}", one->receipt.id);
+      const std::string cause = fmt::format("inbox {}", one->answer.receipt.id);
       for (std::size_t i = 0; i < put.records.size(); ++i) {
         const auto& record = put.records[i];
         DeliveryOrder order{.model = record.model,
                             .key = record.key,
                             .version = record.version,
                             .content = record.content,
-                            .inbox_id = one->receipt.id,
+                            .inbox_id = one->answer.receipt.id,
                             .position = static_cast<std::int64_t>(i)};
         jobs::NewJob job;
         job.kind = connections.at(put.connection).intake;
@@ -360,12 +451,8 @@ void Inbox::write(const std::vector<Waiting*>& group) {
         if (!one->fresh) continue;
         for (std::size_t i = 0; i < one->put->records.size(); ++i) {
           const auto& record = one->put->records[i];
-          const Param row[] = {one->receipt.id,
-                               static_cast<std::int64_t>(i),
-                               jobs.at(job++).id,
-                               std::string_view(record.model),
-                               std::string_view(record.key),
-                               record.version};
+          const Param row[] = {one->answer.receipt.id,         static_cast<std::int64_t>(i), jobs.at(job++).id,
+                               std::string_view(record.model), std::string_view(record.key), record.version};
           rows.insert(rows.end(), std::begin(row), std::end(row));
         }
       }
@@ -376,11 +463,11 @@ void Inbox::write(const std::vector<Waiting*>& group) {
       if (!one->fresh) continue;
       entries.push_back({.actor = one->put->actor,
                          .action = "inbox.put",
-                         .subject = fmt::format("{}:inbox {}", one->put->connection, one->receipt.id),
+                         .subject = fmt::format("{}:inbox {}", one->put->connection, one->answer.receipt.id),
                          .why = "",
                          .outcome = "ok",
                          .before = "",
-                         .after = fmt::format(R"({{"records":{}}})", one->receipt.records)});
+                         .after = fmt::format(R"({{"records":{}}})", one->answer.receipt.records)});
     }
     if (!entries.empty()) audit::append(session, entries);
   });

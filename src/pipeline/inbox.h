@@ -3,15 +3,18 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <mutex>
 #include <optional>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "pipeline/connections.h"
 #include "store/store.h"
 
@@ -46,6 +49,16 @@ struct InboxReceipt {
   Time received{};
 };
 
+/// What a put came to.
+struct InboxAnswer {
+  InboxReceipt receipt;
+  std::optional<Error> error;
+  const InboxReceipt& receipt_or_throw() const {
+    if (error) throw *error;
+    return receipt;
+  }
+};
+
 /// What became of one record.
 struct InboxRecord {
   std::int64_t position = 0, job_id = 0;
@@ -69,13 +82,16 @@ struct InboxEntry : InboxReceipt {
 /// by another node.
 ///
 /// Requests that come while a transaction is under way share the next one: a disk that takes two milliseconds to sync
-/// takes hundreds of them at a time.
+/// takes hundreds of them at a time. One of the threads that wait leads it; of requests for which no thread waits
+/// (put_later) a thread of the inbox's own does.
 ///
 /// Threads: safe from any thread.
 class Inbox {
  public:
   Inbox(store::Store& store, const ConnectorList& connectors, InboxSettings settings = {})
       : store_(store), connectors_(connectors), settings_(settings) {}
+  /// Waits for what put_later began.
+  ~Inbox();
 
   /// Returns when the records and their jobs are durable.
   ///
@@ -85,6 +101,9 @@ class Inbox {
   ///         conflict: code `in_progress` (a request with this key is being stored right now); not_found (no such
   ///         connection); as Store::write: where it is not durable, it was not acknowledged.
   InboxReceipt put(const InboxPut& put);
+  /// As put, but returns at once: `told` is called when the answer is there, by this call or from another thread. It
+  /// must neither wait nor throw.
+  void put_later(InboxPut put, std::function<void(const InboxAnswer&)> told);
 
   /// Throws not_found.
   InboxEntry show(const std::string& connection, std::int64_t id);
@@ -102,6 +121,10 @@ class Inbox {
 
  private:
   struct Waiting;
+  void check(const InboxPut& put) const;
+  void enter(Waiting& one);
+  void lead(std::unique_lock<std::mutex>& lock, Waiting* mine);
+  void work(const std::stop_token& stop);
   void run(const std::vector<Waiting*>& group);
   void write(const std::vector<Waiting*>& group);
   static void refuse_mixed(store::Session& session, const std::vector<Waiting*>& group);
@@ -111,11 +134,13 @@ class Inbox {
   const InboxSettings settings_;
 
   std::mutex mutex_;
-  std::condition_variable done_;
-  bool leading_ = false;  ///< guarded by mutex_, as the next two
-  std::vector<Waiting*> waiting_;
+  std::condition_variable come_;  ///< for the thread: somebody waits, and nobody leads
+  bool leading_ = false;          ///< guarded by mutex_, as the next two
+  std::deque<Waiting*> waiting_;
   std::set<std::pair<std::string, std::string>> storing_;  ///< connection, key
   std::atomic<std::int64_t> cleaned_upto_ = 0;  ///< where the next cleaning goes on; wrong values only cost time
+
+  std::jthread thread_;  ///< made by the first put_later; guarded by mutex_
 };
 
 /// Throws invalid, code `idempotency_key`.

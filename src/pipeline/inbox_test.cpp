@@ -6,9 +6,12 @@
 
 #include <atomic>
 #include <barrier>
+#include <condition_variable>
 #include <csignal>
 #include <filesystem>
 #include <latch>
+#include <map>
+#include <mutex>
 #include <thread>
 
 #include "fakes/delivery_fakes.h"
@@ -206,7 +209,9 @@ TEST_P(InboxTest, AKeyThatIsBeingStoredIsToldToAskAgain) {
       refused.count_down();
     }
   };
-  { std::jthread one(send), two(send); }
+  {
+    std::jthread one(send), two(send);
+  }
   EXPECT_EQ(stored, 1);
   EXPECT_EQ(told, 1);
 }
@@ -237,6 +242,85 @@ TEST_P(InboxTest, RequestsAtOnceShareTransactionsAndEachHasItsAnswer) {
   EXPECT_EQ(rows("SELECT CAST(count(*) AS TEXT) FROM job", 1), std::to_string(all.size()));
 }
 
+// The answers of put_later, by key.
+class Told {
+ public:
+  void put(Inbox& inbox, InboxPut put) {
+    const std::string key = put.idempotency_key;
+    inbox.put_later(std::move(put), [this, key](const InboxAnswer& answer) {
+      std::lock_guard lock(mutex_);
+      answers_.emplace(key, answer);
+      come_.notify_all();
+    });
+  }
+  std::multimap<std::string, InboxAnswer> await(std::size_t count) {
+    std::unique_lock lock(mutex_);
+    come_.wait(lock, [&] { return answers_.size() >= count; });
+    return answers_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable come_;
+  std::multimap<std::string, InboxAnswer> answers_;
+};
+
+TEST_P(InboxTest, PutLaterTellsWhenItIsDurableOrWhyItIsNot) {
+  Told told;
+  told.put(*inbox_, body("k1"));
+  EXPECT_EQ(told.await(1).find("k1")->second.receipt_or_throw().records, 1);
+  told.put(*inbox_, body("k1"));
+  EXPECT_EQ(told.await(2).rbegin()->second.receipt.id, told.await(2).begin()->second.receipt.id);
+  EXPECT_EQ(rows("SELECT CAST(count(*) AS TEXT) FROM job", 1), "1");
+  Told refused;
+  refused.put(*inbox_, body("k1", "other"));
+  refused.put(*inbox_, body("a key"));
+  auto lost = body("k2");
+  lost.connection = "nowhere";
+  refused.put(*inbox_, lost);
+  const auto answers = refused.await(3);
+  EXPECT_EQ(answers.find("k1")->second.error.value().code, "idempotency_key_reused");
+  EXPECT_EQ(answers.find("a key")->second.error.value().code, "idempotency_key");
+  EXPECT_EQ(answers.find("k2")->second.error.value().kind, Error::Kind::not_found);
+}
+
+TEST_P(InboxTest, ThoseWhoWaitAndThoseWhoAreToldShareTransactions) {
+  settings_.group_max = 5;  // so that many stand behind a group's end
+  Inbox inbox(*store_, connectors_, settings_);
+  constexpr int kThreads = 4, kEach = 40;
+  Told told;
+  std::vector<std::vector<std::int64_t>> ids(kThreads);
+  {
+    std::barrier start(kThreads);
+    std::vector<std::jthread> senders;
+    for (int t = 0; t < kThreads; ++t)
+      senders.emplace_back([&, t] {
+        start.arrive_and_wait();
+        for (int i = 0; i < kEach; ++i) {
+          const auto key = fmt::format("t{}-{}", t, i);
+          if (i % 3 == 0)
+            ids[static_cast<std::size_t>(t)].push_back(inbox.put(body(key)).id);
+          else
+            told.put(inbox, body(key));
+        }
+      });
+  }
+  std::set<std::int64_t> all;
+  for (const auto& mine : ids) all.insert(mine.begin(), mine.end());
+  for (const auto& [key, answer] : told.await(kThreads * kEach - all.size())) all.insert(answer.receipt_or_throw().id);
+  EXPECT_EQ(all.size(), static_cast<std::size_t>(kThreads * kEach));
+  EXPECT_EQ(rows("SELECT CAST(count(*) AS TEXT) FROM job", 1), std::to_string(all.size()));
+}
+
+TEST_P(InboxTest, EndsWhenAllWhoAreToldHaveBeen) {
+  Told told;
+  {
+    Inbox inbox(*store_, connectors_, settings_);
+    for (int i = 0; i < 30; ++i) told.put(inbox, body(fmt::format("k{}", i)));
+  }
+  EXPECT_EQ(told.await(0).size(), 30u);
+}
+
 TEST_P(InboxTest, TwoNodesWithTheSameKeysAtOnceStoreEachOnce) {
   const auto other_store = open_again();
   Inbox other(*other_store, connectors_);
@@ -262,12 +346,7 @@ TEST_P(InboxTest, TellsWhatBecameOfEachRecord) {
   const auto receipt = inbox_->put(body("k1", "a", 4));
   auto target = std::make_shared<tests::FakeTarget>();
   target->refused.emplace("k1-2", Error(Error::Kind::invalid, "No country."));
-  DeliveryHandler handler(
-      *store_,
-      [&](std::int64_t) {
-        return Destination{1, "main", target};
-      },
-      "node test");
+  DeliveryHandler handler(*store_, [&](std::int64_t) { return Destination{1, "main", target}; }, "node test");
   const auto before = inbox_->show("main", receipt.id);
   EXPECT_EQ(before.open, 4);
   EXPECT_EQ(before.items.at(0).state, "waiting");
