@@ -120,6 +120,40 @@ std::vector<Operation> mapping_operations() {
                 const json& input) { return dump(shape(context.services.mapping.show(input.at("id")))); },
   });
   all.push_back({
+      .name = "mapping share",
+      .summary = "Says that a second record at the remote is the same customer or product as one here",
+      .description =
+          "As two branches that a marketplace lists apart and that are one customer of yours. Of every other "
+          "kind each record has one of its own. `mapping unlink` takes it back.",
+      .method = "POST",
+      .path = "/mappings/share",
+      .permission = Role::manager,
+      .inputs = {connection_field(),
+                 {.name = "external_id",
+                  .doc = "the second record there: `odoo:res.partner:43`",
+                  .required = true,
+                  .positional = true},
+                 {.name = "internal_id",
+                  .doc = "ours, which stands for a record there already",
+                  .required = true,
+                  .positional = true},
+                 {.name = "entity", .doc = "what they are", .required = true, .choices = {"customer", "product"}},
+                 {.name = "reason", .doc = "why, for those who wonder later", .required = true}},
+      .output = {.fields = mapping_fields()},
+      .run =
+          [](Context& context, const json& input) {
+            pipeline::Mapped mapped;
+            mapped.connection = input.at("connection");
+            mapped.entity = input.at("entity");
+            mapped.internal_id = input.at("internal_id");
+            mapped.external_id = input.at("external_id");
+            const std::string actor = context.actor.empty() ? context.caller : context.actor;
+            mapped.cause = actor;
+            return dump(shape(context.services.mapping.share(mapped, input.at("reason"), actor)));
+          },
+      .audits_itself = true,
+  });
+  all.push_back({
       .name = "mapping unlink",
       .summary = "Forgets that two records are one, for a reason",
       .description = "Nothing changes at the remote. What is delivered later under the same key still finds the same "

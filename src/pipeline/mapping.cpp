@@ -88,6 +88,62 @@ void Mapping::share(Session& session, const Mapped& mapped, const std::string& b
                                 meaning ? meaning->internal_id : "another record"));
 }
 
+Mapped Mapping::share(const Mapped& given, const std::string& why, const std::string& actor) {
+  if (why.empty())
+    throw Error(Error::Kind::invalid, "Two records are made one for a reason: give it, for those who wonder later.");
+  Mapped shared;
+  store_.write([&](Session& session) {
+    Mapped mapped = given;
+    mapped.created = session.now();
+    if (!session.first("SELECT id FROM connection WHERE name = $1", {mapped.connection},
+                       [&](const Row& row) { mapped.connection_id = row.int64(0); }))
+      throw Error(Error::Kind::not_found, fmt::format("There is no connection `{}`; `dragoman connection list` shows "
+                                                      "those that there are.",
+                                                      mapped.connection));
+    std::string first;
+    session.first(
+        "SELECT external_id FROM integration_mapping WHERE connection_id = $1 AND entity = $2 AND "
+        "internal_id = $3 ORDER BY id LIMIT 1",
+        {mapped.connection_id, mapped.entity, mapped.internal_id}, [&](const Row& row) { first = row.text(0); });
+    const auto known = [&](const std::string& external_id) {
+      return session.first(std::string(kColumns) +
+                               "WHERE m.connection_id = $1 AND m.external_id = $2 AND m.entity = $3 AND m.internal_id "
+                               "= $4",
+                           {mapped.connection_id, external_id, mapped.entity, mapped.internal_id},
+                           [&](const Row& row) { shared = mapped_of(row); });
+    };
+    if (known(mapped.external_id)) return;
+    if (first.empty())
+      throw Error(
+          Error::Kind::not_found,
+          fmt::format("`{}` of the kind `{}` stands for nothing at `{}` yet: `dragoman mapping find` shows what "
+                      "an id stands for.",
+                      mapped.internal_id, mapped.entity, mapped.connection));
+    // `odoo:res.partner:42`: all but the number is the same.
+    const auto model_of = [](const std::string& external_id) {
+      return external_id.substr(0, external_id.rfind(':') + 1);
+    };
+    const std::string number = mapped.external_id.substr(model_of(mapped.external_id).size());
+    if (model_of(mapped.external_id) != model_of(first) || number.empty())
+      throw Error(Error::Kind::invalid,
+                  fmt::format("`{}` is no such record as `{}`, which `{}` stands for already: give one that is written "
+                              "in the same way.",
+                              mapped.external_id, first, mapped.internal_id));
+    share(session, mapped, actor);
+    known(mapped.external_id);
+    audit::append(session, {.actor = actor,
+                            .action = "mapping.share",
+                            .subject = mapped.connection + ":" + mapped.external_id,
+                            .why = why,
+                            .outcome = "ok",
+                            .before = "",
+                            .after = fmt::format(R"({{"entity":{},"internal_id":{},"external_id":{},"beside":{}}})",
+                                                 json_string(mapped.entity), json_string(mapped.internal_id),
+                                                 json_string(mapped.external_id), json_string(first))});
+  });
+  return shared;
+}
+
 std::vector<Mapped> Mapping::list(const Filter& filter) {
   std::vector<Mapped> out;
   std::string sql = std::string(kColumns) + "WHERE m.id > $1";

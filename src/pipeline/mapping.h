@@ -55,6 +55,10 @@ class Mapping {
   std::vector<Mapped> list(const Filter& filter);
   /// Throws not_found.
   Mapped show(std::int64_t id);
+  /// As the function above, by the connection's name, with an audit entry. Ours has to have a record of theirs by now,
+  /// and both of theirs to be of one model. Once more is no harm, and leaves no entry. Throws as well invalid without a
+  /// reason and where theirs is written in another way, not_found (no such connection; ours has none there).
+  Mapped share(const Mapped& mapped, const std::string& why, const std::string& actor);
   /// Forgets that two ids are one, and leaves an audit entry with the reason. Nothing changes at the remote, and what
   /// is delivered later under the same key finds the same record there. Throws not_found, invalid without a reason.
   Mapped unlink(std::int64_t id, const std::string& why, const std::string& actor);

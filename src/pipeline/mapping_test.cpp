@@ -82,6 +82,40 @@ TEST_P(MappingTest, SharingTakesAPersonsYesAndIsForCustomersAndProducts) {
   EXPECT_EQ(all(), "A|market:shop:1 A|market:shop:2 P|market:item:2");
 }
 
+TEST_P(MappingTest, APersonSharesForAReasonAndItIsAudited) {
+  put("customer", "A", "odoo:res.partner:1");
+  put("order", "O", "odoo:sale.order:1");
+  Mapping mapping(*store_);
+  const auto give = [&](const std::string& internal_id, const std::string& external_id,
+                        const std::string& connection = "main", const std::string& entity = "customer") {
+    Mapped mapped;
+    mapped.connection = connection;
+    mapped.entity = entity;
+    mapped.internal_id = internal_id;
+    mapped.external_id = external_id;
+    mapped.cause = "token ann";
+    return mapped;
+  };
+  const auto share = [&](const Mapped& mapped) { return mapping.share(mapped, "two branches, one firm", "token ann"); };
+  const auto kind_of = [&](const Mapped& mapped) { return store::error_of([&] { share(mapped); }).kind; };
+  EXPECT_EQ(store::error_of([&] { mapping.share(give("A", "odoo:res.partner:2"), "", "token ann"); }).kind,
+            Error::Kind::invalid);
+  EXPECT_EQ(kind_of(give("A", "odoo:res.partner:2", "nowhere")), Error::Kind::not_found);
+  EXPECT_EQ(kind_of(give("B", "odoo:res.partner:2")), Error::Kind::not_found) << "B stands for nothing yet";
+  EXPECT_EQ(kind_of(give("A", "odoo:product.product:2")), Error::Kind::invalid);
+  EXPECT_EQ(kind_of(give("A", "odoo:res.partner:")), Error::Kind::invalid);
+  EXPECT_EQ(store::error_of([&] { share(give("O", "odoo:sale.order:2", "main", "order")); }).code, "not_shared");
+  const auto shared = share(give("A", "odoo:res.partner:2"));
+  EXPECT_EQ(shared.shared_by, "token ann");
+  EXPECT_EQ(shared.connection, "main");
+  EXPECT_EQ(share(give("A", "odoo:res.partner:2")).id, shared.id) << "once more is no harm";
+  put("customer", "C", "odoo:res.partner:3");
+  EXPECT_EQ(store::error_of([&] { share(give("A", "odoo:res.partner:3")); }).code, "taken");
+  EXPECT_EQ(all(), "A|odoo:res.partner:1 A|odoo:res.partner:2 C|odoo:res.partner:3 O|odoo:sale.order:1");
+  EXPECT_EQ(rows("SELECT actor, action, subject, why FROM audit", 4),
+            "token ann|mapping.share|main:odoo:res.partner:2|two branches, one firm");
+}
+
 TEST_P(MappingTest, IsListedFoundAndUnlinkedForAReason) {
   for (int i = 1; i <= 5; ++i) put("order", fmt::format("A{}", i), fmt::format("odoo:sale.order:{}", i));
   Mapping mapping(*store_);
