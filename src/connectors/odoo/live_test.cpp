@@ -219,6 +219,27 @@ TEST_P(Live, CertifyByBodiesFindsWhatSqlChangedWithItsTimeUntouched) {
             0u);
 }
 
+TEST_P(Live, TheTimesOfAStretchAreTheSameAsListsAndOneByOne) {
+  std::vector<std::int64_t> ids;
+  for (int i = 0; i < 5; ++i) ids.push_back(partner(fmt::format("{} {}", tag_, i)));
+  outside_->write("res.partner", {ids[2]}, {{"active", false}}, {});
+  odoo::OdooSource source(odoo::OdooSettings::parse(connections_->get("main").settings, Secret(server_->password)),
+                          clock_);
+  const auto plan = source.describe("res.partner", std::nullopt, {}).value().plan;
+  const pipeline::Range whole{0, ids.back()};
+  // A time that everything is later than makes it ask one by one.
+  const auto listed = source.stamps("res.partner", plan, std::nullopt, whole, 1'000'000, {});
+  const auto each = source.stamps("res.partner", plan, Time{}, whole, 1'000'000, {});
+  ASSERT_EQ(listed.stamps.size(), each.stamps.size());
+  EXPECT_GE(listed.stamps.size(), 5u);
+  for (std::size_t i = 0; i < each.stamps.size(); ++i) {
+    EXPECT_EQ(listed.stamps[i].id, each.stamps[i].id);
+    EXPECT_EQ(listed.stamps[i].write_date, each.stamps[i].write_date) << each.stamps[i].id;
+  }
+  EXPECT_EQ(source.stamps("res.partner", plan, std::nullopt, whole, 2, {}).stamps.size(), 2u);
+  EXPECT_TRUE(source.stamps("res.partner", plan, std::nullopt, {ids.back(), ids.back()}, 10, {}).stamps.empty());
+}
+
 TEST_P(Live, TestOfAConnectionSaysWhatItFinds) {
   const auto probe = sync_->test("main", {});
   for (const auto& step : probe.steps) EXPECT_TRUE(step.ok) << step.name << ": " << step.result;

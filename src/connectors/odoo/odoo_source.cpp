@@ -306,6 +306,8 @@ std::unique_ptr<pipeline::Page> OdooSource::read(const std::string& model, const
 
 pipeline::Source::Stamps OdooSource::stamps(const std::string& model, const Plan& plan, std::optional<Time> since,
                                             Range range, std::int64_t limit, std::stop_token stop) {
+  if (!since && range.upto && plan.has_write_date)
+    if (auto listed = listed_stamps(model, range, limit, stop)) return *std::move(listed);
   Domain domain = in_range(range);
   if (since) domain = Domain::where("write_date", ">=", format_odoo(*since)) && domain;
   rpc::ReadOptions read;
@@ -318,6 +320,61 @@ pipeline::Source::Stamps OdooSource::stamps(const std::string& model, const Plan
   out.took = answer.received - answer.sent;
   dragoman::json::PageReader reader({}, {.digest = false});
   for (const auto& record : reader.parse(answer.result())) out.stamps.push_back({record.id, record.write_date});
+  return out;
+}
+
+// `search_read` makes an object of each record. An aggregate over the same search (the same access rules, companies and
+// archived records) takes half the time: measured on 19 with 50,000 partners, 0.065 of pulling them with 24 fields, and
+// 0.136 by search_read. Odoo sorts both lists by id.
+std::optional<pipeline::Source::Stamps> OdooSource::listed_stamps(const std::string& model, Range range,
+                                                                  std::int64_t limit, std::stop_token stop) {
+  static const std::string kIds = "id:array_agg", kDates = "write_date:array_agg";
+  // There since 19; before, read_group gives no order.
+  if (client_->version(stop).major < 19) return std::nullopt;
+  {
+    std::lock_guard lock(mutex_);
+    if (unlisted_.contains("*") || unlisted_.contains(model)) return std::nullopt;
+  }
+  rpc::Answer answer;
+  try {
+    answer =
+        client_->call(model, "formatted_read_group", "",
+                      fmt::format(R"({{"domain":{},"aggregates":["{}","{}"]}})", in_range(range).json(), kIds, kDates),
+                      options(stop));
+  } catch (const Error& error) {
+    // Not in this Odoo, or a model that groups in its own way.
+    const bool never = error.code == "odoo_method";
+    if (!never && error.kind != Error::Kind::invalid) throw;
+    ignore_error("the times of records are asked for one by one", error);
+    std::lock_guard lock(mutex_);
+    unlisted_.insert(never ? "*" : model);
+    return std::nullopt;
+  }
+  Stamps out;
+  out.read_at = observe(answer);
+  out.took = answer.received - answer.sent;
+  const json groups = json::parse(answer.result(), nullptr, false);
+  const auto list = [&](const std::string& name) -> const json* {
+    if (!groups.is_array() || groups.size() != 1 || !groups[0].is_object()) return nullptr;
+    const auto found = groups[0].find(name);
+    return found == groups[0].end() ? nullptr : &*found;
+  };
+  const json *ids = list(kIds), *dates = list(kDates);
+  const auto broken = [&] {
+    return Error(Error::Kind::protocol, fmt::format("Odoo's lists of the records of {} make no sense.", model));
+  };
+  // Of no records it answers false or an empty list.
+  if (ids && !ids->is_array()) return out;
+  if (!ids || !dates || !dates->is_array() || ids->size() != dates->size()) throw broken();
+  out.stamps.reserve(ids->size());
+  for (std::size_t i = 0; i < ids->size() && static_cast<std::int64_t>(i) < limit; ++i) {
+    const json &id = (*ids)[i], &date = (*dates)[i];
+    if (!id.is_number_integer() || (!out.stamps.empty() && id.get<std::int64_t>() <= out.stamps.back().id))
+      throw broken();
+    Stamp stamp{id.get<std::int64_t>(), std::nullopt};
+    if (date.is_string() && !(stamp.write_date = parse_time(date.get_ref<const std::string&>()))) throw broken();
+    out.stamps.push_back(stamp);
+  }
   return out;
 }
 

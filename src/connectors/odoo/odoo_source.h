@@ -65,6 +65,9 @@ class OdooSource final : public pipeline::Source {
                                           const rpc::Domain& domain, std::int64_t limit, rpc::Lane lane,
                                           std::stop_token stop);
   Time observe(const rpc::Answer& answer);
+  /// As stamps, of a range with both ends: two lists, made by Odoo's database. nullopt where this Odoo can't do that.
+  std::optional<Stamps> listed_stamps(const std::string& model, pipeline::Range range, std::int64_t limit,
+                                      std::stop_token stop);
   /// Takes out of `plan` the fields that this account may not read, with the reason.
   void drop_unreadable(const std::string& model, pipeline::Plan& plan, std::optional<pipeline::Range> failing,
                        std::stop_token stop);
@@ -73,8 +76,9 @@ class OdooSource final : public pipeline::Source {
   Clock& clock_;
   const std::shared_ptr<rpc::Client> client_;
   ServerClock server_clock_;
-  std::mutex mutex_;  ///< guards captured_
+  std::mutex mutex_;  ///< guards what follows
   std::set<std::string> captured_;
+  std::set<std::string> unlisted_;  ///< models of which listed_stamps was refused; `*`: of all
 };
 
 /// The catalog's entry.
