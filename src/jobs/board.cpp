@@ -306,6 +306,8 @@ std::string Board::explain(std::int64_t id) {
             "It runs on node {} since {}, attempt {}{}. If that node dies, another takes it over when its "
             "lease is over.",
             node, at(*job.started), job.attempt, of);
+        if (session.first("SELECT 1 FROM job WHERE id = $1 AND again = 2", {id}, [](const Row&) {}))
+          out += " A person has cancelled it: it ends as soon as it can be stopped.";
         return;
       }
       default:
@@ -455,6 +457,12 @@ void Board::discard(std::int64_t id, const Act& act) {
 void Board::cancel(std::int64_t id, const Act& act) {
   store_.write([&](Session& session) {
     const auto view = view_of(session, id, true);
+    if (view.state == State::running) {
+      // Its node looks for these with every beat.
+      session.execute("UPDATE job SET again = 2 WHERE id = $1", {id});
+      tell(session, view, "cancel", act.why, act);
+      return;
+    }
     if (!waits(view)) wrong_state(view, "cancelled");
     end_as_cancelled(session, view, lane_of(session, id));
     tell(session, view, "cancelled", act.why, act);

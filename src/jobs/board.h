@@ -97,7 +97,7 @@ class Board {
   std::string edit(std::int64_t id, const std::string& payload, const Act& act);
   /// A dead letter that nobody wants any more.
   void discard(std::int64_t id, const Act& act);
-  /// A job that has not begun.
+  /// A job that has not begun ends at once; one that runs is asked to stop by its node (Queue::unwanted).
   void cancel(std::int64_t id, const Act& act);
 
   std::vector<DeadGroup> groups(int limit = 100);

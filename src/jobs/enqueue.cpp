@@ -72,9 +72,10 @@ bool fold(Session& session, const NewJob& job, std::int64_t id, Time now, std::i
   const auto seen = [&](const Row& row) { folded = row.int64(0); };
   bool there = false;
   if (job.fold == Fold::keep)
+    // One that was cancelled while it runs is wanted after all.
     there = session.first(
-        "UPDATE job SET folded = folded + 1, priority = CASE WHEN priority > $2 THEN $2 ELSE priority END "
-        "WHERE id = $1 AND state IN (0, 1, 2, 3) RETURNING folded",
+        "UPDATE job SET folded = folded + 1, priority = CASE WHEN priority > $2 THEN $2 ELSE priority END, "
+        "again = CASE WHEN again = 2 THEN 0 ELSE again END WHERE id = $1 AND state IN (0, 1, 2, 3) RETURNING folded",
         {into, priority}, seen);
   else
     // One that runs works on the payload that it was given: it has to run once more.

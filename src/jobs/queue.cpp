@@ -33,6 +33,13 @@ constexpr Micros kOutageWait = std::chrono::seconds(10);
 constexpr int kCommitsMax = 3;
 constexpr std::size_t kMessageMax = 2000, kResultMax = std::size_t{1} << 20;
 
+// Of job.again, while a job runs.
+constexpr std::int64_t kOnceMore = 1;  // its payload was replaced
+constexpr std::int64_t kUnwanted = 2;  // somebody cancelled it
+constexpr std::string_view kCancelledUndone = "it was cancelled while it ran, and had not been applied";
+constexpr std::string_view kCancelledInDoubt =
+    "it was cancelled while it ran, and may have been applied all the same: look at the target";
+
 #define DRAGOMAN_CLAIMED                                                                                          \
   "id, priority, attempt, interruptions, in_doubt, fence, payload_version, unique_scope, order_key, unique_key, " \
   "cause, payload, enqueued_us"
@@ -466,7 +473,7 @@ struct Consequences {
 struct Stored {
   State state = State::available;
   std::int64_t fence = 0, hold = 0, attempt = 0, interruptions = 0, in_doubt = 0;
-  bool again = false;
+  bool again = false, unwanted = false;
 };
 
 std::optional<Stored> read_locked(Session& session, std::int64_t job_id) {
@@ -482,7 +489,8 @@ std::optional<Stored> read_locked(Session& session, std::int64_t job_id) {
                                   row.int64(3),
                                   row.int64(4),
                                   row.int64(5),
-                                  row.int64(6) != 0};
+                                  row.int64(6) == kOnceMore,
+                                  row.int64(6) == kUnwanted};
                 });
   return stored;
 }
@@ -537,6 +545,16 @@ Ending settle(Session& session, const Finished& finished, Time now, Random& rand
   const auto code = out.keep(clean(outcome.code, 100));
   auto message = out.keep(clean(outcome.message));
 
+  if (stored->unwanted) {
+    if (what == What::retry || what == What::outage || what == What::snooze) {
+      const bool maybe = in_doubt != 0 || outcome.kind == Error::Kind::in_doubt;
+      message = out.keep(std::string(maybe ? kCancelledInDoubt : kCancelledUndone));
+      what = What::cancel;
+    } else if (what == What::done) {
+      told = "completed";
+      message = "it was done before it could be stopped";
+    }
+  }
   if (what == What::retry && attempt >= kind.attempts_max) what = What::dead;
   if (stored->again && (what == What::done || what == What::dead || what == What::cancel)) {
     told = "again";
@@ -850,21 +868,33 @@ std::set<std::int64_t> Queue::begin(store::Store& store, std::span<const Claimed
   return begun;
 }
 
+std::set<std::int64_t> Queue::unwanted(std::int64_t node_id) {
+  std::set<std::int64_t> ids;
+  store_.read([&](Session& session) {
+    ids.clear();
+    session.query("SELECT id FROM job WHERE node_id = $1 AND state = 2 AND again = 2", {node_id},
+                  [&](const Row& row) { ids.insert(row.int64(0)); });
+  });
+  return ids;
+}
+
 std::int64_t Queue::rescue(Session& session, std::int64_t node_id, std::string_view who) {
   struct Orphan {
     std::int64_t id, lane_id, interruptions, hold, attempt, scope;
     std::string order_key, unique_key;
-    bool begun;
+    bool begun, unwanted, in_doubt;
   };
   std::vector<Orphan> orphans;
   session.query(
       "UPDATE job SET state = 0, fence = fence + 1, attempt = attempt - 1, interruptions = interruptions + CASE WHEN "
       "started_us IS NULL THEN 0 ELSE 1 END, in_doubt = CASE WHEN started_us IS NULL THEN in_doubt ELSE 1 END, again = "
-      "0, node_id = 0 WHERE node_id = $1 AND state = 2 "
-      "RETURNING id, lane_id, interruptions, hold, attempt, unique_scope, order_key, unique_key, started_us",
+      "CASE WHEN again = 2 THEN 2 ELSE 0 END, node_id = 0 WHERE node_id = $1 AND state = 2 "
+      "RETURNING id, lane_id, interruptions, hold, attempt, unique_scope, order_key, unique_key, started_us, again, "
+      "in_doubt",
       {node_id}, [&](const Row& row) {
         orphans.push_back({row.int64(0), row.int64(1), row.int64(2), row.int64(3), row.int64(4) + 1, row.int64(5),
-                           std::string(row.text(6)), std::string(row.text(7)), !row.is_null(8)});
+                           std::string(row.text(6)), std::string(row.text(7)), !row.is_null(8),
+                           row.int64(9) == kUnwanted, row.int64(10) != 0});
       });
   if (orphans.empty()) return 0;
   std::sort(orphans.begin(), orphans.end(), [](const Orphan& a, const Orphan& b) { return a.id < b.id; });
@@ -877,6 +907,20 @@ std::int64_t Queue::rescue(Session& session, std::int64_t node_id, std::string_v
   std::map<std::int64_t, std::int64_t> connection_of;
   std::vector<DeadLetter> dead;
   for (const auto& orphan : orphans) {
+    if (orphan.unwanted) {
+      session.execute("UPDATE job SET state = 5, hold = 0, again = 0, finished_us = $2 WHERE id = $1",
+                      {orphan.id, to_us(now)});
+      if (!orphan.order_key.empty()) released.push_back(orphan.order_key);
+      if (!orphan.unique_key.empty() && orphan.scope != 0) release_unique(session, orphan.unique_key, orphan.id);
+      add_tally(session, orphan.lane_id, slot_of(node_id), 0, 1);
+      history.push_back({orphan.id,
+                         "cancelled",
+                         static_cast<int>(orphan.attempt),
+                         {},
+                         orphan.in_doubt ? kCancelledInDoubt : kCancelledUndone,
+                         who});
+      continue;
+    }
     if (orphan.hold == 2 && orphan.begun) {
       auto& kind_name = kind_of[orphan.lane_id];
       if (kind_name.empty())

@@ -138,6 +138,11 @@ class Queue {
   /// who claims, after a call that failed: otherwise nobody would ever run them, since the node lives.
   std::int64_t put_back_unknown(std::int64_t node_id, const std::set<std::pair<std::int64_t, std::int64_t>>& known);
 
+  /// Those that this node runs and somebody has cancelled meanwhile: whoever runs them stops what can be stopped. One
+  /// that is not done then ends as cancelled, whatever its outcome says of another try; its history tells whether it may
+  /// have been applied.
+  std::set<std::int64_t> unwanted(std::int64_t node_id);
+
   /// Takes the running jobs of a node that is dead (or was) back to where others find them. In the caller's
   /// transaction, which has made sure of that. How many.
   std::int64_t rescue(store::Session& session, std::int64_t node_id, std::string_view who);

@@ -602,6 +602,80 @@ TEST_P(QueueTest, TextThatIsNoTextInAnErrorIsStillRecorded) {
   EXPECT_EQ(board_->show(id).error_message, "bad ? byte ? her");
 }
 
+TEST_P(QueueTest, ACancelledJobThatRunsIsDoneOrEndsButIsNotTriedAgain) {
+  struct {
+    Outcome outcome;
+    State state;
+    std::vector<std::string> told;
+    std::string says;
+  } const cases[] = {
+      {done(), State::completed, {"cancel", "completed"}, "before it could be stopped"},
+      {snooze(Micros::zero()), State::cancelled, {"cancel", "cancelled"}, "had not been applied"},
+      {error(Error::Kind::unavailable), State::cancelled, {"cancel", "cancelled"}, "had not been applied"},
+      {error(Error::Kind::in_doubt), State::cancelled, {"cancel", "cancelled"}, "may have been applied"},
+      {error(Error::Kind::invalid), State::discarded, {"cancel", "dead"}, "it failed"},
+  };
+  for (const auto& one : cases) {
+    auto given = job();
+    given.order_key = given.unique_key = "A";
+    given.unique = Unique::unfinished;
+    const auto id = add(given).id;
+    const auto claimed = claim_one();
+    EXPECT_TRUE(queue_->unwanted(node_->id()).empty());
+    board_->cancel(id, {.who = "Ada", .why = "a mistake"});
+    EXPECT_EQ(state(id), State::running);
+    EXPECT_NE(board_->explain(id).find("has cancelled it"), std::string::npos);
+    EXPECT_EQ(queue_->unwanted(node_->id()), std::set<std::int64_t>{id});
+    EXPECT_EQ(end(claimed, one.outcome), Ending::recorded);
+    EXPECT_EQ(state(id), one.state);
+    EXPECT_EQ(told(id), one.told);
+    EXPECT_NE(board_->history(id).back().message.find(one.says), std::string::npos);
+    EXPECT_TRUE(queue_->unwanted(node_->id()).empty());
+    if (one.state == State::discarded) board_->discard(id, {.who = "Ada"});
+    EXPECT_EQ(number("SELECT (SELECT count(*) FROM order_queue) + (SELECT count(*) FROM job_unique)"), 0);
+  }
+  const auto counts = board_->counts();
+  EXPECT_EQ(counts.done, 1);
+  EXPECT_EQ(counts.cancelled, 4);
+  EXPECT_EQ(counts.accepted(), 5);
+}
+
+TEST_P(QueueTest, WhatIsFoldedIntoACancelledJobKeepsItGoing) {
+  for (const auto fold : {Fold::keep, Fold::replace}) {
+    auto given = job();
+    given.unique_key = "A";
+    given.unique = Unique::unfinished;
+    given.fold = fold;
+    const auto id = add(given).id;
+    const auto claimed = claim_one();
+    board_->cancel(id, {.who = "Ada"});
+    EXPECT_TRUE(add(given).folded);
+    EXPECT_TRUE(queue_->unwanted(node_->id()).empty());
+    EXPECT_EQ(end(claimed, snooze(Micros::zero())), Ending::recorded);
+    EXPECT_EQ(state(id), State::available);
+    EXPECT_EQ(end(claim_one(), done()), Ending::recorded);
+    EXPECT_EQ(state(id), State::completed);
+  }
+}
+
+TEST_P(QueueTest, ACancelledJobWhoseNodeDiesIsNotTakenOver) {
+  auto first = job("1"), second = job("2");
+  first.order_key = second.order_key = "A";
+  const auto id = add(first).id;
+  const auto next = add(second).id;
+  claim_one();
+  board_->cancel(id, {.who = "Ada"});
+  store_->write([&](store::Session& session) {
+    session.execute("UPDATE node SET state = 'dead'");
+    EXPECT_EQ(queue_->rescue(session, node_->id(), "node two"), 1);
+  });
+  EXPECT_EQ(state(id), State::cancelled);
+  EXPECT_NE(board_->history(id).back().message.find("may have been applied"), std::string::npos);
+  node_->start();
+  EXPECT_EQ(claim_one().job.id, next) << "the next of its order key goes on";
+  EXPECT_EQ(board_->counts().accepted(), 2);
+}
+
 TEST_P(QueueTest, CountsAddUp) {
   std::vector<NewJob> jobs;
   for (int i = 0; i < 12; ++i) jobs.push_back(job());

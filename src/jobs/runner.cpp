@@ -29,10 +29,15 @@ constexpr double kAheadSeconds = 0.05;
 constexpr int kOwnThreads = 2;
 // However full those lanes are that can't begin, so much can be claimed for the others.
 constexpr int kClaimMin = 100;
+// What would wait longer here is given back: a remote takes less at once than it did, and other nodes, or jobs that
+// matter more, are in the way of nothing.
+constexpr double kWaitSeconds = 1;
 constexpr std::size_t kFinishMax = 1000;
 // Notifications wake at once; this is for what nobody notified.
 constexpr Micros kLookMax = std::chrono::seconds(1);
 constexpr Micros kTroubleFirst = std::chrono::milliseconds(50), kTroubleMax = std::chrono::seconds(2);
+// How late a node's death may be seen, on top of its lease.
+constexpr Micros kLookAtOthers = std::chrono::milliseconds(500);
 constexpr Micros kWatchdogTick = std::chrono::milliseconds(100);
 constexpr Micros kNewerProgram = std::chrono::seconds(10);
 constexpr int kRetentionSteps = 20;
@@ -441,6 +446,7 @@ class Runner::Impl {
           forget_claims_of_others();
           alive = true;
         }
+        stop_unwanted();
         told = false;
       } catch (const Error& error) {
         if (!std::exchange(told, true))
@@ -457,6 +463,32 @@ class Runner::Impl {
       pool_->work.notify_all();
       pool_->pump.notify_one();
     }
+  }
+
+  /// Stops what somebody has cancelled. A run is stopped as a whole: those of its jobs that are wanted go back
+  /// uncounted.
+  void stop_unwanted() {
+    const auto unwanted = queue_.unwanted(node_.id());
+    if (unwanted.empty()) return;
+    std::vector<std::shared_ptr<Run>> under_way;
+    {
+      std::lock_guard lock(pool_->mutex);
+      for (auto& [id, lane] : pool_->lanes)
+        for (auto one = lane.waiting.begin(); one != lane.waiting.end();) {
+          if (!unwanted.contains(one->job.id)) {
+            ++one;
+            continue;
+          }
+          pool_->finished.push_back({std::move(*one), snooze(Micros::zero())});
+          one = lane.waiting.erase(one);
+          --pool_->waiting;
+        }
+      for (const auto& run : pool_->runs)
+        if (std::any_of(run->claimed.begin(), run->claimed.end(),
+                        [&](const Claimed& claimed) { return unwanted.contains(claimed.job.id); }))
+          under_way.push_back(run);
+    }
+    for (const auto& run : under_way) run->stop.request_stop();
   }
 
   /// Others have what this node had: nothing of it may go on, and nothing it says counts.
@@ -480,7 +512,7 @@ class Runner::Impl {
   void keep(std::stop_token stop) {
     name_thread("job-keep");
     Micros retention_again{};
-    while (clock_.wait(std::min(settings_.node.beat, Micros(std::chrono::seconds(1))), stop)) {
+    while (clock_.wait(std::min(settings_.node.beat, kLookAtOthers), stop)) {
       try {
         node_.watch();
         if (!leader_.campaign() || clock_.steady() < retention_again) continue;
@@ -582,6 +614,21 @@ class Runner::Impl {
     return room;
   }
 
+  /// Gives back what would wait here too long: the last of each lane. With the lock.
+  void give_back_too_much(const Room& room) {
+    for (auto& [id, lane] : pool_->lanes) {
+      const auto found = room.connections.find(lane.lane.connection_id);
+      if (found == room.connections.end()) continue;
+      const auto keep = static_cast<std::size_t>(std::max(found->second.limit * lane.lane.kind->batch_max,
+                                                          static_cast<int>(found->second.rate * kWaitSeconds)));
+      while (lane.waiting.size() > keep) {
+        pool_->finished.push_back({std::move(lane.waiting.back()), snooze(Micros::zero())});
+        lane.waiting.pop_back();
+        --pool_->waiting;
+      }
+    }
+  }
+
   /// What this node has in hand: jobs and their fences. With the lock.
   std::set<std::pair<std::int64_t, std::int64_t>> held() const {
     std::set<std::pair<std::int64_t, std::int64_t>> ids;
@@ -613,6 +660,7 @@ class Runner::Impl {
           });
         if (stop.stop_requested() && (pool_->finished.empty() || trouble > Micros::zero())) return;
         limits = room(clock_.steady());
+        give_back_too_much(limits);
         if (unsure) known = held();
         pool_->woken = false;
         const auto count = std::min(pool_->finished.size(), kFinishMax);
@@ -663,7 +711,11 @@ class Runner::Impl {
         if (claimed.node_id != node_.id()) continue;  // declared dead meanwhile: others have it
         auto& lane = pool_->lanes[claimed.lane.id];
         lane.lane = claimed.lane;
-        lane.waiting.push_back(std::move(claimed));
+        // What was taken over from a dead node, or is urgent, was claimed after others and still comes before them.
+        const auto rank = [](const Claimed& one) { return std::pair(one.priority, one.job.id); };
+        auto place = lane.waiting.end();
+        while (place != lane.waiting.begin() && rank(claimed) < rank(*std::prev(place))) --place;
+        lane.waiting.insert(place, std::move(claimed));
         ++pool_->waiting;
       }
       if (pool_->stopping) give_back_waiting();

@@ -291,6 +291,26 @@ TEST_P(RunnerTest, StoppingGivesBackWhatHasNotBegunUncounted) {
   EXPECT_EQ(number("SELECT count(*) FROM node WHERE name = 'hub' AND state = 'stopped'"), 1);
 }
 
+TEST_P(RunnerTest, ACancelledJobIsAskedToStopAndThoseBesideItGoOn) {
+  std::atomic<int> calls = 0;
+  handler_.work = [&](std::span<const Job> jobs, std::stop_token stop) {
+    if (++calls > 1) return std::vector<Outcome>(jobs.size(), done());
+    std::mutex mutex;
+    std::condition_variable_any asked;
+    std::unique_lock lock(mutex);
+    ++at_the_gate_;
+    asked.wait(lock, stop, [] { return false; });
+    return std::vector<Outcome>(jobs.size(), snooze(Micros::zero()));
+  };
+  const auto ids = add_all({job("{}", "batch"), job("{}", "batch"), job("{}", "batch")});
+  start(settings());
+  ASSERT_TRUE(eventually([&] { return at_the_gate_ == 1; }));
+  board_->cancel(ids[1].id, {.who = "Ada"});
+  ASSERT_TRUE(eventually([&] { return board_->counts().done == 2; }));
+  EXPECT_EQ(state(ids[1].id), State::cancelled);
+  EXPECT_EQ(board_->show(ids[0].id).attempt, 1);
+}
+
 TEST_P(RunnerTest, AHandlerThatDoesNotComeBackLosesItsJob) {
   const Kinds kinds({{.name = "work", .handler = &handler_, .time_limit = milliseconds(30)}});
   std::atomic<int> calls = 0;

@@ -229,8 +229,7 @@ std::vector<Operation> flow_operations() {
                              .required = true}}},
       .run =
           [key](Context& context, const json& input) {
-            const bool was =
-                context.services.jobs.resume(input.at("what"), key(context, input));
+            const bool was = context.services.jobs.resume(input.at("what"), key(context, input));
             return dump({{"resumed", was}});
           },
   });
@@ -372,8 +371,11 @@ std::vector<Operation> job_operations() {
   });
   all.push_back(job_act("discard", "Gives a dead letter up",
                         "It ends as cancelled. The later jobs of its order key go on.", &jobs::Board::discard));
-  all.push_back(
-      job_act("cancel", "Ends a job that has not begun", "One that runs can't be cancelled.", &jobs::Board::cancel));
+  all.push_back(job_act("cancel", "Ends a job that is not wanted any more",
+                        "One that has not begun ends at once. One that runs is asked to stop within a few seconds; if "
+                        "it is done before, it is done, else it ends as cancelled and is not tried again. Its history "
+                        "says whether it may have been applied all the same.",
+                        &jobs::Board::cancel));
   all.push_back({
       .name = "job groups",
       .summary = "Lists the dead letters by kind of error",

@@ -119,6 +119,8 @@ struct Wrong {
   std::set<std::string> invariants;  ///< one of them finds it
   std::vector<Plan::Rewrite> rewrites;
   bool effect_first = false;
+  /// Of what takes several deaths to be seen: nodes that share the work, and a record that kills whoever sends it.
+  bool deadly = false;
 };
 
 class WrongPrograms : public Simulation, public testing::WithParamInterface<Wrong> {};
@@ -130,6 +132,15 @@ TEST_P(WrongPrograms, AreCaught) {
     auto plan = plan_of(seed);
     plan.rewrites = GetParam().rewrites;
     plan.effect_first = GetParam().effect_first;
+    if (GetParam().deadly) {
+      plan.deadly = true;
+      plan.plain_partner = false;
+      plan.senders = 3;
+      plan.puts = 6;
+      plan.keys = 4;
+      plan.crash = 0.004;
+      plan.crashes_max = 8;
+    }
     const auto result = simulate(threads, seed, plan);
     rewritten += result.rewritten;
     if (result.violations.empty()) continue;
@@ -166,6 +177,12 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"WhatIsReplacedWhileItRunsIsForgotten",
               {"lost"},
               {{"again = CASE WHEN state = 2 THEN 1 ELSE 0 END", "again = 0"}}},
+        Wrong{"WhatNeverBeganIsBlamed",
+              {"I2"},
+              {{"started_us = CASE WHEN interruptions = 0 THEN $3 END", "started_us = $3"},
+               {"started_us = NULL WHERE id = $1 AND state = 0", "started_us = 1 WHERE id = $1 AND state = 0"}},
+              false,
+              true},
         Wrong{"IntentAfterTheEffect", {"I4"}, {}, true},
         Wrong{"NoTurnsWithinAKey",
               {"order"},
