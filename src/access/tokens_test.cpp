@@ -78,6 +78,29 @@ TEST_F(TokensTest, RevokedElsewhereIsRefusedWithinTheAgeOfTheCache) {
   EXPECT_FALSE(tokens_.check(token.secret.reveal()));
 }
 
+TEST_F(TokensTest, FromMemoryComesWhatNeedsNoLookAndNoNote) {
+  const auto token = tokens_.create("one", Role::user, clock_.now() + 50s);
+  const auto other = tokens_.create("two", Role::user, {});
+  const auto known = [&] { return tokens_.check_from_memory(token.secret.reveal()).has_value(); };
+  EXPECT_FALSE(known()) << "nothing is in memory yet";
+  EXPECT_TRUE(tokens_.check(token.secret.reveal()));
+  EXPECT_TRUE(known());
+  EXPECT_FALSE(tokens_.check_from_memory(other.secret.reveal())) << "that it was used is to be noted";
+  EXPECT_FALSE(tokens_.check_from_memory("dgm_unknown"));
+  EXPECT_FALSE(tokens_.check_from_memory("other"));
+  clock_.advance(Tokens::kCacheAge);
+  EXPECT_FALSE(known()) << "what is in memory is too old";
+  clock_.advance(47s);
+  EXPECT_TRUE(tokens_.check(token.secret.reveal()));
+  EXPECT_TRUE(known());
+  clock_.advance(1s);
+  EXPECT_FALSE(known()) << "it has ended";
+  EXPECT_TRUE(tokens_.check(other.secret.reveal()));
+  EXPECT_TRUE(tokens_.check_from_memory(other.secret.reveal()));
+  tokens_.revoke(std::to_string(other.token.id));
+  EXPECT_FALSE(tokens_.check_from_memory(other.secret.reveal()));
+}
+
 TEST_F(TokensTest, RemembersWhenItWasUsedAtMostOnceAMinute) {
   const auto token = tokens_.create("one", Role::user, {});
   const Time first = clock_.now();
