@@ -19,9 +19,11 @@
 #include "pipeline/deliver.h"
 #include "pipeline/inbox.h"
 #include "pipeline/mapping.h"
+#include "pipeline/market_catalog.h"
 #include "pipeline/market_jobs.h"
 #include "pipeline/market_orders.h"
 #include "pipeline/market_products.h"
+#include "pipeline/market_stock_jobs.h"
 #include "pipeline/market_watch.h"
 #include "pipeline/records.h"
 #include "pipeline/sync.h"
@@ -102,6 +104,8 @@ class Core {
   pipeline::MarketStatus market_status_;
   pipeline::MarketStock market_stock_;
   pipeline::MarketJobs market_jobs_;
+  pipeline::MarketStockJobs market_stock_jobs_;
+  pipeline::MarketCatalogJobs market_catalog_jobs_;
   const jobs::Kinds job_kinds_;
   jobs::Board jobs_;
   jobs::Runner runner_;

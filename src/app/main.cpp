@@ -129,6 +129,8 @@ int perform(const cli::Command& command, const Ask& ask, std::stop_token stop) {
   const std::string answer = ask(operation, input);
   if (command.json)
     std::cout << answer << "\n";
+  else if (!operation.output.plain.empty())
+    std::cout << nlohmann::json::parse(answer).at(operation.output.plain).get<std::string>();
   else
     std::cout << cli::render(operation, answer);
   std::cout << std::flush;

@@ -106,6 +106,18 @@ std::string read_secret(const std::string& file) {
   return text;
 }
 
+std::string read_file(const std::string& file) {
+  std::ostringstream all;
+  if (file == "-") {
+    all << std::cin.rdbuf();
+    return all.str();
+  }
+  std::ifstream in(file, std::ios::binary);
+  if (!in) throw Error(Error::Kind::invalid, fmt::format("The file {} can't be read.", file));
+  all << in.rdbuf();
+  return all.str();
+}
+
 }  // namespace
 
 Command parse(int argc, const char* const* argv, const std::vector<ops::Operation>& operations,
@@ -235,7 +247,7 @@ json input_of(const Command& command) {
         if (!text.empty()) input[field.name] = std::move(text);
       }
     } else if (const auto typed = command.inputs.find(field.name); typed != command.inputs.end()) {
-      input[field.name] = ops::value_of(field, typed->second);
+      input[field.name] = field.file ? json(read_file(typed->second)) : ops::value_of(field, typed->second);
     }
   }
   return ops::check_input(*command.operation, std::move(input));
@@ -288,7 +300,7 @@ std::string reference(const std::vector<ops::Operation>& operations, const std::
                          : field.secret                     ? "--" + dashed(field.name) + "-file"
                          : field.type == ops::Type::boolean ? fmt::format("--{0}, --no-{0}", dashed(field.name))
                                                             : "--" + dashed(field.name);
-      out += fmt::format("| `{}` | {} | {}{} |\n", name, field.secret ? "file" : ops::name(field.type), doc_of(field),
+      out += fmt::format("| `{}` | {} | {}{} |\n", name, field.secret || field.file ? "file" : ops::name(field.type), doc_of(field),
                          field.required ? " (needed)" : "");
     }
     if (operation.follow) out += "| `--follow` | boolean | go on with what is new, until stopped |\n";

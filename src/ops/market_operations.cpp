@@ -5,11 +5,13 @@
 #include "base/error.h"
 #include "jobs/board.h"
 #include "ops/catalog.h"
+#include "ops/market_shapes.h"
 #include "ops/shapes.h"
 #include "pipeline/connections.h"
 #include "pipeline/market_jobs.h"
 #include "pipeline/market_orders.h"
 #include "pipeline/market_products.h"
+#include "pipeline/market_stock.h"
 #include "store/store.h"
 
 namespace dragoman::ops {
@@ -98,24 +100,6 @@ json shape(const MarketOrderRow& row) {
           {"imported", time_or_null(row.imported)}};
 }
 
-Field market_field() {
-  return {
-      .name = "connection", .doc = "name of the connection to the marketplace", .required = true, .positional = true};
-}
-
-// The connection, which has to be a marketplace's.
-pipeline::Connection market_of(Context& context, const std::string& name) {
-  auto connection = context.services.connections.get(name);
-  if (!context.services.connectors.get(connection.kind).make_marketplace)
-    throw Error(Error::Kind::invalid,
-                fmt::format("`{}` is a connection of kind `{}`, which is no marketplace.", name, connection.kind));
-  return connection;
-}
-
-std::string who(const Context& context) {
-  return context.actor.empty() ? context.caller : context.actor;
-}
-
 std::vector<Field> product_columns() {
   return {{.name = "id", .type = Type::integer, .doc = "the hub's number of it", .required = true},
           {.name = "connection", .required = true},
@@ -148,26 +132,14 @@ json shape(const pipeline::MarketProductRow& row) {
           {"changed", format_iso(row.changed)}};
 }
 
-Field product_field() {
-  return {.name = "product", .doc = "the marketplace's id of it", .required = true, .positional = true};
-}
-
-// What may be mended by another link is tried again at once.
-std::int64_t retry_products(Context& context, const std::string& connection, const std::string& why) {
-  std::int64_t count = 0;
-  for (const char* code : {"import_notmatched", "import_ambiguous", "import_total", "product"})
-    count += context.services.market.retry(connection, code, 0, why);
-  return count;
-}
-
 std::vector<Operation> product_operations() {
   std::vector<Operation> all;
   all.push_back({
       .name = "market products",
       .summary = "Lists the products of marketplaces, and which of Odoo's each is",
-      .description =
-          "Those that were on orders so far. Page with `after`: the `next` of the answer before. `next` is null "
-          "on the last page.",
+      .description = "Those that were on orders, or that `market catalog` has read. Page with `after`: the `next` of "
+                     "the answer before. `next` is null "
+                     "on the last page.",
       .method = "GET",
       .path = "/market/products",
       .permission = Role::viewer,
@@ -205,7 +177,7 @@ std::vector<Operation> product_operations() {
       .path = "/connections/{connection}/market/products/{product}/link",
       .permission = Role::user,
       .inputs = {market_field(),
-                 product_field(),
+                 market_product_field(),
                  {.name = "odoo_product",
                   .type = Type::integer,
                   .doc = "id of the variant in Odoo",
@@ -226,7 +198,7 @@ std::vector<Operation> product_operations() {
             const auto row = context.services.market_products.link(connection.id, link, context.caller);
             json answer = shape(row);
             answer["retried"] = retry_products(context, connection.name,
-                                               fmt::format("`{}` was linked by {}", link.product, who(context)));
+                                               fmt::format("`{}` was linked by {}", link.product, who_asks(context)));
             return dump(answer);
           },
       .slow = true,
@@ -239,7 +211,7 @@ std::vector<Operation> product_operations() {
       .path = "/connections/{connection}/market/products/{product}/unlink",
       .permission = Role::user,
       .inputs = {market_field(),
-                 product_field(),
+                 market_product_field(),
                  {.name = "ignore",
                   .type = Type::boolean,
                   .doc = "it is none of ours: an order that has it is held",
@@ -252,9 +224,10 @@ std::vector<Operation> product_operations() {
             const bool ignore = input.at("ignore");
             const auto row = context.services.market_products.unlink(connection.id, product, ignore, context.caller);
             json answer = shape(row);
-            answer["retried"] = ignore ? 0
-                                       : retry_products(context, connection.name,
-                                                        fmt::format("`{}` was unlinked by {}", product, who(context)));
+            answer["retried"] =
+                ignore ? 0
+                       : retry_products(context, connection.name,
+                                        fmt::format("`{}` was unlinked by {}", product, who_asks(context)));
             return dump(answer);
           },
       .slow = true,
@@ -388,15 +361,11 @@ std::vector<Operation> market_operations() {
                       {.name = "folded", .type = Type::boolean, .doc = "one was there already", .required = true}}},
       .run =
           [](Context& context, const json& input) {
-            const auto connection = market_of(context, input.at("connection"));
-            if (connection.state != "active")
-              throw Error(Error::Kind::conflict,
-                          fmt::format("The connection `{0}` is {1}{2} `dragoman connection resume {0}` goes on.",
-                                      connection.name, connection.state == "error" ? "in error" : connection.state,
-                                      connection.reason.empty() ? "." : ": " + connection.reason + "."));
+            const auto connection = active_market_of(context, input.at("connection"));
             jobs::Enqueued enqueued;
             context.services.store.write([&](store::Session& session) {
-              enqueued = pipeline::MarketJobs::enqueue_pull(session, connection.id, "asked for by " + who(context));
+              enqueued =
+                  pipeline::MarketJobs::enqueue_pull(session, connection.id, "asked for by " + who_asks(context));
             });
             return dump({{"job", enqueued.id}, {"folded", enqueued.folded}});
           },
@@ -455,15 +424,15 @@ std::vector<Operation> market_operations() {
             if (!order.empty() && !hold.empty()) throw Error(Error::Kind::invalid, "Give `order` or `hold`, not both.");
             const std::int64_t id = order.empty() ? 0 : context.services.market.get(connection.name, order).id;
             const std::string why = input.value("reason", "");
-            const auto count = context.services.market.retry(connection.name, hold, id,
-                                                             "by " + who(context) + (why.empty() ? "" : ": " + why));
+            const auto count = context.services.market.retry(
+                connection.name, hold, id, "by " + who_asks(context) + (why.empty() ? "" : ": " + why));
             return dump({{"orders", count}});
           },
       .slow = true,
   });
   all.push_back({
       .name = "market status",
-      .summary = "Shows how the orders of each marketplace stand",
+      .summary = "Shows how the orders and products of each marketplace stand",
       .method = "GET",
       .path = "/market/status",
       .permission = Role::viewer,
@@ -486,9 +455,21 @@ std::vector<Operation> market_operations() {
                               .required = true},
                              {.name = "oldest_waiting", .type = Type::time},
                              {.name = "oldest_held", .type = Type::time},
+                             {.name = "unsent",
+                              .type = Type::integer,
+                              .doc = "products whose stock or price may be other than the marketplace's",
+                              .required = true},
+                             {.name = "oldest_unsent", .type = Type::time, .doc = "since when the first of them"},
+                             {.name = "refused",
+                              .type = Type::integer,
+                              .doc = "products whose figures it does not have: `market stock --only refused`",
+                              .required = true},
                              {.name = "reason", .doc = "why the connection is not active"}}},
       .run =
           [](Context& context, const json&) {
+            std::map<std::int64_t, pipeline::MarketStock::Standing> stock;
+            context.services.store.read(
+                [&](store::Session& session) { stock = pipeline::MarketStock::standings(session); });
             json rows = json::array();
             for (const auto& one : context.services.market.standings())
               rows.push_back({{"connection", one.connection},
@@ -500,6 +481,9 @@ std::vector<Operation> market_operations() {
                               {"flagged", one.flagged},
                               {"oldest_waiting", time_or_null(one.oldest_waiting)},
                               {"oldest_held", time_or_null(one.oldest_held)},
+                              {"unsent", stock[one.connection_id].unsent},
+                              {"oldest_unsent", time_or_null(stock[one.connection_id].oldest_unsent)},
+                              {"refused", stock[one.connection_id].refused},
                               {"reason", one.reason}});
             return dump({{"connections", rows}});
           },

@@ -51,6 +51,7 @@ struct Field {
   std::string fallback;              ///< JSON text of the default; empty: left out
   std::vector<std::string> choices;  ///< of a text
   std::optional<std::int64_t> min, max;
+  bool file = false;        ///< of a text: the command line reads it from a file; the audit log has its size alone
   bool secret = false;      ///< never shown; the command line reads it from a file or the terminal
   bool positional = false;  ///< an argument of the command rather than an option
   bool hidden = false;      ///< of an output: not in tables
@@ -65,6 +66,7 @@ struct Output {
   std::string rows;
   std::vector<Field> columns;
   std::string details{};  ///< a hidden column of lists of objects, which are shown below the table
+  std::string plain{};    ///< the text that the command line prints as it stands, in place of a table
   std::string verdict{};  ///< the value that is true, 0 or an empty list when all is well; else the command ends with 1
 };
 

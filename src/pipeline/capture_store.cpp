@@ -451,24 +451,26 @@ Applied CaptureStore::remove(std::int64_t model_id, std::int64_t schema_number, 
 }
 
 void CaptureStore::log_run(const Run& run) {
+  store_.write([&](Session& session) { log_run(session, run, clock_.now()); });
+}
+
+void CaptureStore::log_run(Session& session, const Run& run, Time finished) {
   const std::string counts = run.counts.dump(),
                     errors =
                         run.errors.empty()
                             ? ""
                             : nlohmann::json(run.errors).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  store_.write([&](Session& session) {
-    session.execute(
-        "INSERT INTO sync_log (connection_id, model, kind, started_us, finished_us, outcome, counts, errors) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        {{run.connection_id},
-         {run.model},
-         {run.kind},
-         {to_us(run.started)},
-         {to_us(clock_.now())},
-         {run.outcome},
-         {counts},
-         {errors}});
-  });
+  session.execute(
+      "INSERT INTO sync_log (connection_id, model, kind, started_us, finished_us, outcome, counts, errors) "
+      "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+      {{run.connection_id},
+       {run.model},
+       {run.kind},
+       {to_us(run.started)},
+       {to_us(finished)},
+       {run.outcome},
+       {counts},
+       {errors}});
 }
 
 std::vector<CaptureStore::Pending> CaptureStore::pending_binaries(std::int64_t model_id, std::int64_t limit) {

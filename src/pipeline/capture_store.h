@@ -96,6 +96,8 @@ class CaptureStore {
     std::vector<std::string> errors;
   };
   void log_run(const Run& run);
+  /// In the caller's transaction.
+  static void log_run(store::Session& session, const Run& run, Time finished);
 
   struct Pending {
     std::int64_t change_number = 0, external_id = 0;

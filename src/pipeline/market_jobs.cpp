@@ -10,6 +10,8 @@
 #include "base/log.h"
 #include "base/step.h"
 #include "jobs/queue.h"
+#include "pipeline/market_catalog.h"
+#include "pipeline/market_stock.h"
 
 namespace dragoman::pipeline {
 namespace {
@@ -67,14 +69,13 @@ Outcome nothing(std::string why) {
   return jobs::done({}, dumped({{"outcome", "nothing"}, {"note", why}}));
 }
 
-// Of a connection that a person has stopped, or that nobody has any more.
-std::optional<Outcome> stopped(const Error& error) {
+}  // namespace
+
+std::optional<Outcome> marketplace_stopped(const Error& error) {
   if (error.code == "connection_paused") return jobs::snooze(std::chrono::seconds(10));
   if (error.kind == Error::Kind::not_found) return jobs::cancel("Its connection was removed.");
   return std::nullopt;
 }
-
-}  // namespace
 
 Marketplaces::Open Marketplaces::peek(std::int64_t connection_id) {
   const auto connection = connections_.find(connection_id);
@@ -178,8 +179,8 @@ MarketOrders::Owner MarketJobs::owner_of(const Marketplaces::Open& open) {
   return owner;
 }
 
-// What a call's failure means: it never is an order's fault, or it is thrown on.
-Outcome MarketJobs::about_the_connection(const Marketplaces::Open& open, const Error& error, std::stop_token stop) {
+Outcome marketplace_failed(Marketplaces& marketplaces, const Marketplaces::Open& open, const Error& error,
+                           std::stop_token stop) {
   Error meant = error;
   if (error.kind == Error::Kind::invalid && error.code == "suspect") {
     // Credentials that are refused may look like any other refusal: the test, which asks for nothing odd, tells.
@@ -199,7 +200,7 @@ Outcome MarketJobs::about_the_connection(const Marketplaces::Open& open, const E
   if (meant.kind == Error::Kind::auth && meant.code != "connection_error") {
     // Nothing is asked any more until a person has looked. The breaker tells people of it.
     try {
-      marketplaces_.connections().set_state(open.connection.name, "error", meant.message);
+      marketplaces.connections().set_state(open.connection.name, "error", meant.message);
     } catch (const Error& gone) {
       ignore_error("the connection was removed meanwhile", gone);
     }
@@ -223,7 +224,7 @@ Outcome MarketJobs::pull(const Job& job, std::stop_token stop) {
   } catch (const Error& error) {
     // It is asked for again when the connection goes on.
     if (error.code == "connection_paused" || error.code == "connection_error") return jobs::cancel(error.message);
-    if (const auto outcome = stopped(error)) return *outcome;
+    if (const auto outcome = marketplace_stopped(error)) return *outcome;
     return jobs::failed(error);
   }
   const MarketOrders::Owner owner = owner_of(open);
@@ -280,7 +281,7 @@ Outcome MarketJobs::pull(const Job& job, std::stop_token stop) {
     }
   } catch (const Error& error) {
     failure = error.message;
-    outcome = about_the_connection(open, error, stop);
+    outcome = marketplace_failed(marketplaces_, open, error, stop);
   }
   if (all.created + all.changed > 0 || !unusable.empty() || !failure.empty()) {
     CaptureStore::Run run;
@@ -554,7 +555,7 @@ std::vector<Outcome> MarketJobs::Ack::run(std::span<const Job> jobs, std::stop_t
   try {
     open = owner.marketplaces_.get(jobs.front().connection_id);
   } catch (const Error& error) {
-    const auto outcome = stopped(error);
+    const auto outcome = marketplace_stopped(error);
     std::fill(outcomes.begin(), outcomes.end(), outcome ? *outcome : jobs::failed(error));
     return outcomes;
   }
@@ -611,7 +612,7 @@ std::vector<Outcome> MarketJobs::Ack::run(std::span<const Job> jobs, std::stop_t
         // Refused with a reason: that is about this order, and a person's.
         outcomes[one.place] = error.kind == Error::Kind::invalid && error.code != "suspect"
                                   ? jobs::failed(error)
-                                  : owner.about_the_connection(open, error, stop);
+                                  : marketplace_failed(owner.marketplaces_, open, error, stop);
       }
     }
   };
@@ -638,12 +639,50 @@ std::vector<Outcome> MarketJobs::Ack::run(std::span<const Job> jobs, std::stop_t
         one_by_one(some);
         continue;
       }
-      failed = owner.about_the_connection(open, error, stop);
+      failed = marketplace_failed(owner.marketplaces_, open, error, stop);
     }
     for (const One& one : some) outcomes[one.place] = failed;
   }
   one_by_one({due.data() + bulk, due.size() - bulk});
   return outcomes;
+}
+
+// What is done ever so often, whichever hub did it last: when that was is in the store.
+void MarketPoller::regular(const std::vector<Connection>& active, Micros now) {
+  const auto each = [&](const Connection& connection, const char* what, Micros every,
+                        const std::function<void(Session&)>& enqueue) {
+    if (every == Micros(0)) return;
+    const auto [due, fresh] = regular_.try_emplace({connection.id, what}, now);
+    if (fresh)
+      orders_.store().read([&](Session& session) {
+        const auto kept = MarketOrders::cursor(session, connection.id, what);
+        const auto last = kept ? Decimal::parse(*kept) : std::nullopt;
+        if (last) due->second = now + std::clamp(every - (session.now() - from_us(last->floor())), Micros(0), every);
+      });
+    due->second = std::min(due->second, now + every);
+    if (due->second > now) return;
+    orders_.store().write([&](Session& session) {
+      enqueue(session);
+      MarketOrders::set_cursor(session, connection.id, what, std::to_string(to_us(session.now())));
+    });
+    due->second = now + every;
+  };
+  std::set<std::int64_t> ids;
+  for (const auto& connection : active) {
+    ids.insert(connection.id);
+    try {
+      const auto settings = MarketplaceSettings::parse(connection.settings);
+      each(connection, "full_look", settings.full_look, [&](Session& session) {
+        MarketStock::mark_all(session, connection.id, false, "all are looked at now and then");
+      });
+      each(connection, "catalog_due", settings.catalog,
+           [&](Session& session) { MarketCatalogJobs::enqueue(session, connection.id, "its time has come"); });
+    } catch (const Error& error) {
+      if (error.kind != Error::Kind::invalid) throw;
+      ignore_error("its pull says what is wrong with the settings", error);
+    }
+  }
+  std::erase_if(regular_, [&](const auto& one) { return !ids.contains(one.first.first); });
 }
 
 Micros MarketPoller::step() {
@@ -672,6 +711,7 @@ Micros MarketPoller::step() {
   due_ = std::move(due);
   if (now >= look_again_) {
     look_again_ = now + kHeldLook;
+    regular(active, now);
     orders_.try_again(500);
   }
   Micros wait = kPollMax;

@@ -57,6 +57,14 @@ class Marketplaces {
   Guarded<std::map<std::int64_t, Kept>> kept_;
 };
 
+/// What the failure of a call to a marketplace means for the job that made it, where it says nothing about what was
+/// asked: credentials that are refused stop the connection. Asks the marketplace what an error with the code `suspect`
+/// was.
+jobs::Outcome marketplace_failed(Marketplaces& marketplaces, const Marketplaces::Open& open, const Error& error,
+                                 std::stop_token stop);
+/// Of a connection that a person has stopped, or that nobody has any more. nullopt: it is something else.
+std::optional<jobs::Outcome> marketplace_stopped(const Error& error);
+
 /// What brings orders of marketplaces into Odoo, as jobs:
 ///
 ///     market.pull    asks a marketplace for its orders and keeps each version of each; in the marketplace's lane
@@ -103,7 +111,6 @@ class MarketJobs {
 
   jobs::Outcome pull(const jobs::Job& job, std::stop_token stop);
   MarketOrders::Owner owner_of(const Marketplaces::Open& open);
-  jobs::Outcome about_the_connection(const Marketplaces::Open& open, const Error& error, std::stop_token stop);
 
   Pull pull_;
   Import import_;
@@ -114,7 +121,8 @@ class MarketJobs {
   const std::string actor_;
 };
 
-/// What has to happen by the clock: pulls every so often, and what is held once more. One node of all does it.
+/// What has to happen by the clock: pulls, looks at all products and readings of them every so often, and what is held
+/// once more. One node of all does it.
 ///
 /// Threads: one thread at a time.
 class MarketPoller {
@@ -125,10 +133,14 @@ class MarketPoller {
   Micros step();
 
  private:
+  void regular(const std::vector<Connection>& active, Micros now);
+
   MarketOrders& orders_;
   Marketplaces& marketplaces_;
   Clock& clock_;
   std::map<std::int64_t, Micros> due_;  ///< connection → when it is pulled next, by the steady clock
+  /// Likewise, with what is done then.
+  std::map<std::pair<std::int64_t, std::string>, Micros> regular_;
   Micros look_again_{0};
 };
 

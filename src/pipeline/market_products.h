@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +19,15 @@ struct MarketProductRow {
   std::int64_t odoo_product_id = 0;  ///< 0: none yet
   std::string how, state;
   Time changed{};
+  std::string odoo_name;                        ///< when the products were read last
+  std::string price_now, stock_now, published;  ///< as the marketplace has it, when it was read last
+  std::optional<Time> read;
+  std::string price_sent, stock_sent;  ///< what it took last
+  nlohmann::json flags, flags_sent;    ///< objects
+  nlohmann::json proposals;            ///< array of {"odoo_product", "name", "rules"}
+  std::optional<Time> sent, waits_since, price_noticed, price_accepted, stock_noticed, stock_accepted;
+  std::string error_code, error, note;
+  std::optional<Time> error_since;
 };
 
 /// Which product of a marketplace is which of Odoo's.
@@ -29,6 +39,7 @@ class MarketProducts {
 
   struct Filter {
     std::string connection, state, text;  ///< empty: all
+    std::string only;                     ///< `unsent`, `refused` or `proposed`; empty: all
     std::int64_t after = 0, limit = 100;
   };
   /// By number.
@@ -46,6 +57,28 @@ class MarketProducts {
   MarketProductRow link(std::int64_t connection_id, const Link& link, const std::string& who);
   /// Back to the rules. `ignored`: it is none of ours, and an order that has it is held. Throws not_found.
   MarketProductRow unlink(std::int64_t connection_id, const std::string& product, bool ignored, const std::string& who);
+  /// Changes flags (`published`, `in_stock`, `min_order`, `max_order`, `code`; null takes one away, those not named
+  /// stay), which go to the marketplace with stock and price. `write_code`: the code becomes the id of the variant it
+  /// is linked to. Throws not_found, and invalid as checked_flags, or if there is no link.
+  MarketProductRow set_flags(std::int64_t connection_id, const std::string& product, const nlohmann::json& changes,
+                             bool write_code = false);
+
+  struct Confirmed {
+    std::vector<MarketProductRow> linked;
+    std::int64_t ambiguous = 0, without = 0;  ///< of all: left, since several fit, or none
+  };
+  /// Links what is proposed, as a person says. `product` empty: all that have a single proposal. Throws not_found, and
+  /// conflict if the product has none or several.
+  Confirmed confirm(std::int64_t connection_id, const std::string& product, const std::string& who);
+
+  /// The links of a connection as a table for a spreadsheet.
+  std::string export_csv(const std::string& connection);
+  struct Imported {
+    std::int64_t rows = 0, linked = 0, ignored = 0, flagged = 0;
+  };
+  /// Takes in such a table, changed by a person: by the column `product`; an empty cell leaves things as they are. All
+  /// of it or nothing: throws invalid, code `csv`, naming every line that is wrong (the first fifty).
+  Imported import_csv(std::int64_t connection_id, const std::string& text, const std::string& who);
 
  private:
   store::Store& store_;

@@ -71,6 +71,10 @@ MarketplaceSettings MarketplaceSettings::parse(const json& settings) {
   out.keep_pickings = settings.value("keep_pickings", false);
   out.partial = settings.value("partial_deliveries", false);
   out.hold_retry = std::chrono::seconds(number(settings, "hold_retry_seconds", 300, 1, 86'400));
+  out.send_stock = settings.value("send_stock", true);
+  out.send_prices = settings.value("send_prices", true);
+  out.full_look = std::chrono::minutes(number(settings, "full_look_minutes", 60, 0, 60 * 24 * 7));
+  out.catalog = std::chrono::hours(number(settings, "catalog_hours", 24, 0, 24 * 31));
   const json states = settings.value("states", json::object());
   for (const auto& [word, meaning] : states.items()) {
     const auto state = market_state(meaning.is_string() ? meaning.get_ref<const std::string&>() : std::string());
@@ -119,7 +123,12 @@ std::vector<Connector::Setting> marketplace_settings() {
            "words of the marketplace for how an order is delivered, each with the id of a delivery method in Odoo; "
            "others leave it to Odoo"},
           {"hold_retry_seconds", "number", false, 300,
-           "how soon an order that is held is tried again by itself; the pause doubles up to an hour"}};
+           "how soon an order that is held is tried again by itself; the pause doubles up to an hour"},
+          {"send_stock", "boolean", false, true, "the marketplace is told of stock"},
+          {"send_prices", "boolean", false, true, "the marketplace is told of prices"},
+          {"full_look_minutes", "number", false, 60,
+           "so often all products are looked at for differences that nothing told of; 0: never"},
+          {"catalog_hours", "number", false, 24, "how often the marketplace's products are read; 0: when asked for"}};
 }
 
 }  // namespace dragoman::pipeline

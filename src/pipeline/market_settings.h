@@ -31,6 +31,9 @@ struct MarketplaceSettings {
   std::map<std::string, std::int64_t>
       carriers;  ///< the marketplace's words for how it is delivered -> delivery.carrier
   Micros hold_retry = std::chrono::minutes(5);
+  bool send_stock = true, send_prices = true;
+  Micros catalog = std::chrono::hours(24);   ///< its products are read so often; 0: never
+  Micros full_look = std::chrono::hours(1);  ///< all products are looked at so often; 0: never
 
   /// Throws invalid, naming what is wrong.
   static MarketplaceSettings parse(const nlohmann::json& settings);

@@ -81,6 +81,9 @@ struct MarketProduct {
   std::optional<bool> in_stock, published;
 };
 
+/// The code of an error (unavailable or in_doubt) that came as an answer: the remote, or what is in front of it, broke.
+inline constexpr std::string_view kServerFailed = "server_failed";
+
 /// The end of a connection that orders come from, and that is told what became of them.
 ///
 /// Errors  auth: the credentials are refused. unavailable, busy (with how long to wait, where the remote says so):

@@ -55,6 +55,8 @@ struct ProductStock {
   std::string free;     ///< in hand and not reserved, in the warehouse that was asked about; may be negative
   std::string price;    ///< of one, by the price list; without one the product's own sales price
   std::string currency;
+  int digits = 2;       ///< of amounts in that currency
+  bool counted = true;  ///< Odoo keeps count of its stock, or of that of its parts
 };
 
 /// What can be chosen in an Odoo when a marketplace is set up.

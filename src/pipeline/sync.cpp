@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "pipeline/capture_store.h"
+#include "pipeline/market_probe.h"
 #include "pipeline/model_capture.h"
 
 namespace dragoman::pipeline {
@@ -842,8 +843,11 @@ std::vector<Certificate> SyncService::certify(const std::string& connection, con
 
 Probe SyncService::test(const std::string& name, std::stop_token stop) {
   const Connection connection = impl_->connections_.get(name);
-  return impl_->connectors_.get(connection.kind)
-      .test(connection, impl_->connections_.secret(connection), impl_->clock_, stop);
+  const Connector& connector = impl_->connectors_.get(connection.kind);
+  Probe probe = connector.test(connection, impl_->connections_.secret(connection), impl_->clock_, stop);
+  if (connector.make_marketplace)
+    probe_order_book(probe, impl_->connections_, impl_->connectors_, connection, impl_->clock_, stop);
+  return probe;
 }
 
 }  // namespace dragoman::pipeline

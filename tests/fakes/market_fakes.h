@@ -141,13 +141,64 @@ class FakeMarketplace final : public pipeline::Marketplace {
   }
   void set_status(std::span<const StatusChange>, std::stop_token) override {}
   void set_status_one(const StatusChange&, std::stop_token) override {}
-  ProductPage products(int, int, std::stop_token) override { return {}; }
-  void update_products(std::span<const pipeline::MarketProduct>, std::stop_token) override {}
+  ProductPage products(int page, int per_page, std::stop_token) override {
+    if (before_products) before_products(page);
+    ProductPage out;
+    int at = 0;
+    for (const auto& [id, offer] : offers)
+      if (at++ / per_page == page - 1) {
+        pipeline::MarketProduct product;
+        product.id = id;
+        product.internal_id = offer.code;
+        product.base_id = offer.base;
+        product.name = offer.name;
+        product.unit = "box";
+        product.price = Decimal::parse(offer.price);
+        product.stock = Decimal::parse(offer.stock);
+        product.published = offer.published;
+        product.in_stock = offer.in_stock;
+        out.products.push_back(std::move(product));
+      }
+    out.last = out.products.empty();
+    return out;
+  }
+  void update_products(std::span<const pipeline::MarketProduct> changes, std::stop_token) override {
+    ++updates;
+    rows_updated += static_cast<int>(changes.size());
+    if (before_update) before_update(changes);
+    for (const auto& change : changes) {
+      if (bad_offers.contains(change.id)) {
+        Error error = bad_offers.at(change.id);
+        throw error;
+      }
+      Offer& offer = offers[change.id];
+      if (change.price) offer.price = change.price->str();
+      if (change.stock) offer.stock = change.stock->str();
+      if (change.order_min) offer.min = change.order_min->str();
+      if (change.order_max) offer.max = change.order_max->str();
+      if (change.in_stock) offer.in_stock = *change.in_stock;
+      if (change.published) offer.published = *change.published;
+      if (!change.internal_id.empty()) offer.code = change.internal_id;
+    }
+    if (after_update) after_update();
+  }
   std::string test(std::stop_token) override {
     ++tests;
     if (on_test) on_test();
     return "fine";
   }
+
+  struct Offer {
+    std::string price, stock, min, max, code, base, name;
+    bool in_stock = true, published = true;
+  };
+  std::map<std::string, Offer> offers;
+  /// How a batch fails that has one of these, though what comes before it is taken.
+  std::map<std::string, Error> bad_offers;
+  std::function<void(int)> before_products;
+  std::function<void(std::span<const pipeline::MarketProduct>)> before_update;
+  std::function<void()> after_update;
+  int updates = 0, rows_updated = 0;
 
   std::map<std::string, Order> all;
   std::set<std::string> deaf, refused_acks;
@@ -360,7 +411,7 @@ class FakeBook final : public pipeline::OrderBook {
 
   struct Product {
     std::string free = "0", price = "0", currency = "EGP", default_code, barcode, name;
-    bool active = true, deleted = false;
+    bool active = true, deleted = false, counted = true;
   };
 
   /// Somebody changes an order in Odoo, which was imported under this key.
@@ -423,7 +474,9 @@ class FakeBook final : public pipeline::OrderBook {
                        .active = found->second.active,
                        .free = found->second.free,
                        .price = found->second.price,
-                       .currency = found->second.currency});
+                       .currency = found->second.currency,
+                       .digits = 2,
+                       .counted = found->second.counted});
     }
     return out;
   }

@@ -11,12 +11,15 @@
 #include <vector>
 
 #include "base/random.h"
+#include "base/step.h"
 #include "fakes/delivery_fakes.h"
 #include "fakes/market_fakes.h"
 #include "jobs/board.h"
 #include "jobs/node.h"
 #include "jobs/queue.h"
+#include "pipeline/market_catalog.h"
 #include "pipeline/market_jobs.h"
+#include "pipeline/market_stock_jobs.h"
 #include "pipeline/market_watch.h"
 
 namespace dragoman::tests {
@@ -49,7 +52,12 @@ class MarketFixture : public DeliveryStore {
     market_.emplace(
         *orders_, *marketplaces_, [this](std::int64_t id) { return pipeline::Destination{id, "main", odoo_}; },
         "node test");
-    kinds_.emplace(market_->kinds());
+    stock_jobs_.emplace(*store_, *marketplaces_, *books_);
+    auto kinds = market_->kinds();
+    for (auto& kind : stock_jobs_->kinds()) kinds.push_back(std::move(kind));
+    catalog_jobs_.emplace(*store_, *marketplaces_, *books_);
+    for (auto& kind : catalog_jobs_->kinds()) kinds.push_back(std::move(kind));
+    kinds_.emplace(std::move(kinds));
     queue_.emplace(*store_, *kinds_, random_, "test");
     node_.emplace(*queue_, clock_, jobs::NodeSettings{.name = "test"});
     board_.emplace(*store_, *kinds_);
@@ -142,6 +150,8 @@ class MarketFixture : public DeliveryStore {
   pipeline::MarketStatus status_;
   pipeline::MarketStock stock_;
   std::optional<pipeline::MarketJobs> market_;
+  std::optional<pipeline::MarketStockJobs> stock_jobs_;
+  std::optional<pipeline::MarketCatalogJobs> catalog_jobs_;
   std::optional<jobs::Kinds> kinds_;
   std::optional<jobs::Queue> queue_;
   std::optional<jobs::Node> node_;

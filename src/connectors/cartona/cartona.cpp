@@ -171,7 +171,7 @@ http::Response Cartona::call(http::Request request, std::stop_token stop) {
   const std::string words = words_of(response);
   const std::string said = fmt::format("The marketplace answered {}{}", status, words.empty() ? "." : ": " + words);
   const std::string detail = response.body.substr(0, 2000);
-  const auto fail = [&](Error::Kind kind, const char* code, const std::string& message) {
+  const auto fail = [&](Error::Kind kind, std::string_view code, const std::string& message) {
     Error error(kind, message, detail);
     error.code = code;
     throw error;
@@ -185,7 +185,7 @@ http::Response Cartona::call(http::Request request, std::stop_token stop) {
     throw error;
   }
   // What stands in front of it could not reach it, or it broke: of a change nobody knows whether it was made.
-  if (status >= 500) fail(reads ? Error::Kind::unavailable : Error::Kind::in_doubt, "cartona_server", said);
+  if (status >= 500) fail(reads ? Error::Kind::unavailable : Error::Kind::in_doubt, pipeline::kServerFailed, said);
   if (status >= 300 && status < 400)
     fail(Error::Kind::protocol, "cartona_redirect",
          said + " It sends to another address; the setting `url` is not right.");

@@ -317,6 +317,10 @@ std::string product_rows(std::span<const MarketProduct> changes) {
     const auto flag = [&](const char* name, const std::optional<bool>& value) {
       if (value) out += fmt::format(",\"{}\":{}", name, *value);
     };
+    if (!change.internal_id.empty()) {
+      out += ",\"internal_product_id\":";
+      append_json_string(out, change.internal_id);
+    }
     number("selling_price", change.price);
     if (change.stock) out += fmt::format(",\"available_stock_quantity\":{}", change.stock->floor());
     number("min_order", change.order_min);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -78,6 +79,15 @@ OrderFacts order_of(const json& row) {
   facts.shipped = flag(row, "shipped");
   facts.write_date = text(row, "write_date");
   return facts;
+}
+
+// Before version 2 the price had as many places as its currency.
+int digits_of(const json& row) {
+  const json given = row.value("digits", json());
+  if (given.is_number_integer()) return std::clamp(given.get<int>(), 0, 6);
+  const std::string price = text(row, "price");
+  const auto point = price.find('.');
+  return point == std::string::npos ? 0 : static_cast<int>(price.size() - point - 1);
 }
 
 std::vector<MarketChoices::Named> named(const json& answer, const char* name) {
@@ -175,7 +185,9 @@ std::vector<ProductStock> MarketReader::stock(const Stock& what, std::stop_token
                    .active = flag(row, "active"),
                    .free = text(row, "free"),
                    .price = text(row, "price"),
-                   .currency = text(row, "currency")});
+                   .currency = text(row, "currency"),
+                   .digits = digits_of(row),
+                   .counted = row.value("counted", json(true)) != json(false)});
   bool right = out.size() == what.products.size();
   for (std::size_t i = 0; right && i < out.size(); ++i) right = out[i].id == what.products[i];
   if (!right) throw not_understood("its products are not those that were asked for", answer);
