@@ -1,5 +1,5 @@
 # Dragoman procedure: market
-# Version: 1
+# Version: 2
 # Summary: tells a marketplace's side of this Odoo: imported orders, what changed of them, stock and prices
 #
 # Takes from the context {"dragoman": PAYLOAD}, one of:
@@ -12,9 +12,10 @@
 #             "ordered", "delivered", "storable"}…], "pickings": [{"id", "name", "state", "kind", "done_at"}…],
 #             "delivered", "shipped", "write_date"}, or {"key", "id", "deleted": true}, or {"key", "missing": true}
 #   {"stock": {"products": [id…], "warehouse": id, "pricelist": id, "company": id}}, all but products may be null
-#     → {"products": [{"id", "free", "price", "currency", "active"} or {"id", "missing": true}…]}
+#     → {"products": [{"id", "free", "price", "currency", "digits", "active", "counted"} or {"id", "missing": true}…]}: the
+#        price as exact as the list has it, and the places that its currency has; counted: Odoo counts its stock or its parts'
 #   {"settings": {}} → {"companies", "warehouses", "pricelists", "salespeople", "carriers"}: lists of {"id", "name", …}
-#   {"products": {"after": id, "limit": n, "field": name or null}} → {"products": [{"id", "name", "default_code", …}…]}
+#   {"products": {"after": id, "limit": n, "field": name or null (where there is none such, x_ and the name)}} → {"products": [{"id", "name", "default_code", …}…]}
 # and "procedure" and "version" in each. Amounts and quantities are text. Changes nothing. Written as import.py is, for
 # the same checkers.
 #
@@ -23,7 +24,7 @@
 # until no transaction of its time is open any more. The third part tells whether a rule of a price list was deleted.
 
 PROCEDURE = 'market'
-VERSION = 1
+VERSION = 2
 
 
 def without_payload():
@@ -196,7 +197,10 @@ def changed_products(since, wanted, rules_then, rules_now):
     ids.update(ids_of('SELECT p.id FROM product_template t JOIN product_product p ON p.product_tmpl_id = t.id WHERE'
                       ' t.write_date >= %s', (since,)))
     if 'stock.quant' in SUDO:
-        ids.update(kits_with(ids_of('SELECT product_id FROM stock_quant WHERE write_date >= %s', (since,))))
+        # A quantity that came to nothing is deleted, and those of one place are merged, with nothing left to tell of it: the
+        # move that made it so is.
+        ids.update(kits_with(ids_of('SELECT product_id FROM stock_quant WHERE write_date >= %s UNION SELECT product_id FROM'
+                                    ' stock_move WHERE write_date >= %s', (since, since))))
     if 'ir.property' in SUDO:
         # Costs, before 18.
         ids.update(ids_of("SELECT split_part(res_id, ',', 2)::int FROM ir_property WHERE name = 'standard_price' AND"
@@ -273,6 +277,15 @@ def can_bulk(pricelist):
         return False
 
 
+def kits_of(products):
+    # Those that are sold as a kit.
+    if 'mrp.bom' not in SUDO or not products:
+        return set()
+    return ids_of("SELECT p.id FROM mrp_bom b JOIN product_product p ON p.product_tmpl_id = b.product_tmpl_id AND"
+                  " (b.product_id IS NULL OR b.product_id = p.id) WHERE b.active AND b.type = 'phantom' AND p.id ="
+                  ' ANY(%s::int[])', (products.ids,))
+
+
 def stock(wanted):
     model = SUDO['product.product']
     company = SUDO['res.company'].browse(wanted.get('company') or env.company.id)
@@ -290,6 +303,7 @@ def stock(wanted):
             raise UserError('There is no price list %s any more.' % wanted['pricelist'])
     currency = pricelist.currency_id if pricelist else company.currency_id
     prices = prices_of(products, pricelist)
+    kits = kits_of(products)
     known = set(products.ids)
     out = []
     for one in wanted.get('products') or []:
@@ -298,8 +312,10 @@ def stock(wanted):
             continue
         product = model.browse(one)
         free = product.free_qty if 'free_qty' in product._fields else 0.0
-        out.append({'id': one, 'free': quantity(free), 'price': amount(prices.get(one, 0.0), currency.decimal_places),
-                    'currency': currency.name, 'active': bool(product.active and product.sale_ok)})
+        out.append({'id': one, 'free': quantity(free), 'price': quantity(prices.get(one, 0.0)),
+                    'currency': currency.name, 'digits': currency.decimal_places,
+                    'active': bool(product.active and product.sale_ok),
+                    'counted': bool(is_storable(product)) or one in kits})
     return {'products': out}
 
 
@@ -333,6 +349,8 @@ def products_after(wanted):
     model = SUDO['product.product'].with_context(active_test=False)
     limit = min(max(wanted.get('limit') or 100, 1), 1000)
     field = wanted.get('field') or ''
+    if field and field not in model._fields:
+        field = 'x_' + field
     out = []
     for product in model.search([('id', '>', wanted.get('after') or 0)], order='id', limit=limit):
         out.append({'id': product.id, 'name': product.display_name, 'default_code': product.default_code or '',

@@ -178,9 +178,11 @@ class Market {
       });
       out.push_back({{"id", id},
                      {"free", quantity(free)},
-                     {"price", decimals(price(id, pricelist), 2)},
+                     {"price", quantity(price(id, pricelist))},
                      {"currency", currency},
-                     {"active", boolean(products, slot, "active") && boolean(products, slot, "sale_ok")}});
+                     {"digits", 2},
+                     {"active", boolean(products, slot, "active") && boolean(products, slot, "sale_ok")},
+                     {"counted", orders_.storable(id)}});
     }
     return {{"products", out}};
   }
@@ -201,8 +203,9 @@ class Market {
 
   Json products(const Json& wanted) {
     const Table& table = database_.table("product.product");
-    const std::string field =
+    std::string field =
         wanted.contains("field") && wanted["field"].is_string() ? wanted["field"].get<std::string>() : "";
+    if (!field.empty() && table.model().find(field) == nullptr) field = "x_" + field;
     const auto limit = static_cast<std::size_t>(std::clamp<Id>(wanted.value("limit", Id{100}), 1, 1000));
     Json out = Json::array();
     table.each(
@@ -293,6 +296,7 @@ class Market {
   std::set<Id> changed_products(const std::string& since, bool& all) {
     std::set<Id> out = written("product.product", since, "");
     out.merge(written("stock.quant", since, "product_id"));
+    out.merge(written("stock.move", since, "product_id"));
     std::set<Id> templates = written("product.template", since, "");
     all = all || !written("product.pricelist", since, "").empty();
     const Table& items = database_.table("product.pricelist.item");
@@ -383,7 +387,7 @@ Json market(Orm& orm, const Json& payload) {
     out = market.products(payload["products"]);
   }
   out["procedure"] = "market";
-  out["version"] = 1;
+  out["version"] = 2;
   return out;
 }
 

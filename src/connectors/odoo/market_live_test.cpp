@@ -163,6 +163,15 @@ class LiveMarket : public ::testing::TestWithParam<const char*> {
                                           std::vector<std::int64_t>{}, "main");
   }
 
+  // What nobody could do from outside: a real server's database.
+  void sql(const std::string& text) {
+    PGconn* connection = PQconnectdb(server_->pg_uri.c_str());
+    PGresult* result = PQexec(connection, text.c_str());
+    EXPECT_EQ(PQresultStatus(result), PGRES_COMMAND_OK) << PQerrorMessage(connection);
+    PQclear(result);
+    PQfinish(connection);
+  }
+
   std::int64_t product(const std::string& code, int in_stock) {
     json values{{"name", "Product " + code + " " + tag_}, {"default_code", tag_ + "-" + code}, {"list_price", 9.99}};
     if (std::stoi(server_->version) >= 18) {
@@ -493,6 +502,8 @@ TEST_P(LiveMarket, StockAndPriceAreThoseOfTheWarehouseAndThePriceList) {
   auto seen = reader_->stock(wanted, {});
   EXPECT_EQ(seen[0].free, "100");
   EXPECT_EQ(seen[0].price, "9.99");
+  EXPECT_EQ(seen[0].digits, 2);
+  EXPECT_TRUE(seen[0].counted);
   EXPECT_TRUE(seen[0].active);
   EXPECT_TRUE(seen[0].there);
   EXPECT_FALSE(seen[1].there);
@@ -500,10 +511,81 @@ TEST_P(LiveMarket, StockAndPriceAreThoseOfTheWarehouseAndThePriceList) {
   wanted.pricelist = list;
   seen = reader_->stock(wanted, {});
   EXPECT_EQ(seen[0].free, "70") << "what is reserved is not free";
-  EXPECT_EQ(seen[0].price, "7.50");
+  EXPECT_EQ(seen[0].price, "7.5");
   outside_->write("product.product", {product_}, json{{"active", false}}, {});
   EXPECT_FALSE(reader_->stock(wanted, {})[0].active);
   outside_->write("product.product", {product_}, json{{"active", true}}, {});
+  outside_->unlink("product.pricelist", {list}, {});
+}
+
+// A quantity that came to nothing is deleted, and those of one place are merged, by Odoo itself at some later time:
+// what is left is the move.
+TEST_P(LiveMarket, TheLastUnitSoldAndQuantitiesThatWereMergedAreTold) {
+  const auto last = product("L", 1);
+  MarketReader::Stock stock;
+  stock.products = {last};
+  stock.warehouse = warehouse_;
+  EXPECT_EQ(reader_->stock(stock, {})[0].free, "1");
+  MarketReader::Watch watch;
+  watch.prefixes = {tag_ + "/"};
+  watch.products = std::vector<std::int64_t>{last};
+  watch.since = reader_->watch(watch, {}).watermark;
+  ASSERT_EQ(code(deliver({order("1", 1, content("A", {{"1", "L"}}, {"confirm", "deliver"}))}).at(0)), "created");
+  const auto quants = outside_->search("stock.quant", Domain::where("product_id", "=", last), {}, {});
+  if (!quants.empty()) outside_->unlink("stock.quant", quants, {});
+  EXPECT_EQ(reader_->watch(watch, {}).products, std::vector<std::int64_t>{last});
+  EXPECT_EQ(reader_->stock(stock, {})[0].free, "0");
+
+  // Two quantities of one place, made one by Odoo: the sum is what counts.
+  for (const char* name : {"a", "b"})
+    deliver(
+        {{.model = "stock.quant",
+          .key = tag_ + "/quant/" + name,
+          .version = 1,
+          .content = json{{"values", {{"product_id", last}, {"location_id", location_}, {"quantity", 2}}}}.dump()}});
+  EXPECT_EQ(reader_->watch(watch, {}).products, std::vector<std::int64_t>{last});
+  if (!stand_in_) outside_->call("stock.quant", "action_view_inventory", "[]", "{}", {});
+  EXPECT_EQ(reader_->stock(stock, {})[0].free, "4");
+}
+
+TEST_P(LiveMarket, ARuleOfAPriceListThatBeginsOrEndsIsAChange) {
+  if (stand_in_) GTEST_SKIP() << "the stand-in's rules have no dates";
+  json rule{{"applied_on", "0_product_variant"}, {"compute_price", "fixed"}, {"fixed_price", 7.5}};
+  rule["product_id"] = product_;
+  json prices{{"name", tag_}};
+  prices["item_ids"] = json::array({json::array({0, 0, rule})});
+  const auto list = outside_->create("product.pricelist", json::array({prices}), {}).at(0);
+  const std::string old = "'2020-01-01'", soon = "now() AT TIME ZONE 'UTC' + interval '1 day'";
+  const std::string items = fmt::format("UPDATE product_pricelist_item SET write_date = {}, ", old);
+  const std::string of = fmt::format(" WHERE pricelist_id = {}", list);
+  sql(items + "date_start = " + soon + of);
+  sql(fmt::format("UPDATE product_pricelist SET write_date = {} WHERE id = {}", old, list));
+  sql(fmt::format("UPDATE product_product SET write_date = {} WHERE id = {}", old, product_));
+  sql(
+      fmt::format("UPDATE product_template SET write_date = {} WHERE id = (SELECT product_tmpl_id FROM product_product "
+                  "WHERE id = {})",
+                  old, product_));
+  for (const char* table : {"stock_quant", "stock_move"})
+    sql(fmt::format("UPDATE {} SET write_date = {} WHERE product_id = {}", table, old, product_));
+  if (server_->version.starts_with("14"))
+    sql(fmt::format("UPDATE ir_property SET write_date = {} WHERE res_id = 'product.product,{}'", old, product_));
+  MarketReader::Watch watch;
+  watch.products = std::vector<std::int64_t>{product_};
+  watch.since = reader_->watch(watch, {}).watermark;
+  EXPECT_TRUE(reader_->watch(watch, {}).products.empty()) << "nothing has happened";
+  MarketReader::Stock stock;
+  stock.products = {product_};
+  stock.pricelist = list;
+  EXPECT_EQ(reader_->stock(stock, {})[0].price, "9.99");
+  const std::string now = "now() AT TIME ZONE 'UTC' - interval '1 second'";
+  sql(items + "date_start = " + now + of);
+  EXPECT_EQ(reader_->watch(watch, {}).products, std::vector<std::int64_t>{product_}) << "it has begun";
+  EXPECT_EQ(reader_->stock(stock, {})[0].price, "7.5");
+  sql(items + "date_start = " + old + ", date_end = " + soon + of);
+  EXPECT_TRUE(reader_->watch(watch, {}).products.empty());
+  sql(items + "date_end = " + now + of);
+  EXPECT_EQ(reader_->watch(watch, {}).products, std::vector<std::int64_t>{product_}) << "it has ended";
+  EXPECT_EQ(reader_->stock(stock, {})[0].price, "9.99");
   outside_->unlink("product.pricelist", {list}, {});
 }
 
