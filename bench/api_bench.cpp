@@ -32,6 +32,7 @@
 #include "pipeline/connections.h"
 #include "pipeline/inbox.h"
 #include "pipeline/mapping.h"
+#include "pipeline/market_jobs.h"
 #include "pipeline/market_orders.h"
 #include "pipeline/market_products.h"
 #include "pipeline/records.h"
@@ -183,6 +184,7 @@ int main(int argc, char** argv) {
     pipeline::Mapping mapping(*store);
     pipeline::MarketOrders market(*store, clock);
     pipeline::MarketProducts market_products(*store);
+    pipeline::Marketplaces marketplaces(known, connectors, clock);
     ops::Services services{.store = *store,
                            .tokens = tokens,
                            .keys = keys,
@@ -198,6 +200,7 @@ int main(int argc, char** argv) {
                            .mapping = mapping,
                            .market = market,
                            .market_products = market_products,
+                           .marketplaces = marketplaces,
                            .clock = clock,
                            .version = "bench",
                            .started = clock.now()};

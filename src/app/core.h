@@ -24,6 +24,7 @@
 #include "pipeline/market_orders.h"
 #include "pipeline/market_products.h"
 #include "pipeline/market_stock_jobs.h"
+#include "pipeline/market_status_jobs.h"
 #include "pipeline/market_watch.h"
 #include "pipeline/records.h"
 #include "pipeline/sync.h"
@@ -106,6 +107,7 @@ class Core {
   pipeline::MarketJobs market_jobs_;
   pipeline::MarketStockJobs market_stock_jobs_;
   pipeline::MarketCatalogJobs market_catalog_jobs_;
+  pipeline::MarketStatusJobs market_status_jobs_;
   const jobs::Kinds job_kinds_;
   jobs::Board jobs_;
   jobs::Runner runner_;

@@ -34,6 +34,7 @@ std::vector<Operation> catalog(const pipeline::ConnectorList& connectors) {
   append(mapping_operations());
   append(market_operations());
   append(market_stock_operations());
+  append(market_status_operations());
   append(hub_operations());
   for (Operation& operation : all) add_reason(operation);
   return all;

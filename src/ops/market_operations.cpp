@@ -54,7 +54,11 @@ std::vector<Field> order_columns() {
       {.name = "version", .type = Type::integer, .doc = "how often it changed", .hidden = true},
       {.name = "odoo_id", .type = Type::integer, .hidden = true},
       {.name = "odoo_total", .hidden = true},
+      {.name = "sync_code", .doc = "why the marketplace is not told, in a word", .hidden = true},
       {.name = "sync_message", .hidden = true},
+      {.name = "synced", .type = Type::time, .doc = "when it was told last, or refused", .hidden = true},
+      {.name = "should_be", .doc = "what it is to be told: `pending`, `approved`, …", .hidden = true},
+      {.name = "told", .doc = "what it was told last, and took", .hidden = true},
       {.name = "ordered", .type = Type::time, .hidden = true},
       {.name = "seen", .type = Type::time, .doc = "first", .required = true},
       {.name = "changed", .type = Type::time, .hidden = true},
@@ -91,7 +95,11 @@ json shape(const MarketOrderRow& row) {
           {"version", row.version},
           {"odoo_id", row.odoo_id > 0 ? json(row.odoo_id) : json(nullptr)},
           {"odoo_total", row.odoo_total},
+          {"sync_code", row.sync_code},
           {"sync_message", row.sync_message},
+          {"synced", time_or_null(row.synced)},
+          {"should_be", row.derived_status},
+          {"told", row.accepted_status},
           {"ordered", time_or_null(row.ordered)},
           {"seen", format_iso(row.seen)},
           {"changed", format_iso(row.changed)},
@@ -299,14 +307,18 @@ std::vector<Operation> market_operations() {
                   .doc = "the marketplace's id or number of it, or the hub's own",
                   .required = true,
                   .positional = true}},
-      .output = {.fields = columns,
-                 .rows = "story",
-                 .columns = {{.name = "at", .type = Type::time, .required = true},
-                             {.name = "what",
-                              .doc = "`version`, `held`, `imported`, `recorded`, `acknowledged`, `retry`, `resolved`",
-                              .required = true},
-                             {.name = "message", .required = true},
-                             {.name = "job", .type = Type::integer, .doc = "which did it"}}},
+      .output =
+          {.fields = columns,
+           .rows = "story",
+           .columns =
+               {{.name = "at", .type = Type::time, .required = true},
+                {.name = "what",
+                 .doc =
+                     "`version`, `held`, `imported`, `recorded`, `acknowledged`, `retry`, `resolved`, `told`, `not_told`, "
+                      "`code`",
+                 .required = true},
+                {.name = "message", .required = true},
+                {.name = "job", .type = Type::integer, .doc = "which did it"}}},
       .run =
           [](Context& context, const json& input) {
             market_of(context, input.at("connection"));

@@ -33,6 +33,7 @@ class Inbox;
 class Mapping;
 class MarketOrders;
 class MarketProducts;
+class Marketplaces;
 class Records;
 class SyncService;
 }  // namespace dragoman::pipeline
@@ -92,6 +93,7 @@ struct Services {
   pipeline::Mapping& mapping;
   pipeline::MarketOrders& market;
   pipeline::MarketProducts& market_products;
+  pipeline::Marketplaces& marketplaces;
   const Clock& clock;
   std::function<std::vector<ConfigLine>()> config;
   /// Seals all secrets anew under a fresh key; how many.

@@ -12,6 +12,7 @@
 #include "jobs/queue.h"
 #include "pipeline/market_catalog.h"
 #include "pipeline/market_stock.h"
+#include "pipeline/market_status.h"
 
 namespace dragoman::pipeline {
 namespace {
@@ -124,7 +125,7 @@ std::map<std::int64_t, std::vector<MarketShop>> Marketplaces::shops() {
     if (found == all.end()) continue;
     try {
       Open open = peek(connection.id);
-      out[found->id].push_back({open.connection, open.settings, open.name()});
+      out[found->id].push_back({open.connection, open.settings, open.name(), open.marketplace});
     } catch (const Error& error) {
       ignore_error("its pull says what is wrong with the connection", error);
     }
@@ -320,6 +321,7 @@ struct Ending {
   MarketState market_state = MarketState::unknown;
   Micros hold_retry{};
   std::shared_ptr<const std::map<std::string, MarketLink>> links;  // products of its marketplace that were known before
+  MarketShop shop;
 };
 
 // Products that were met, so that a person finds them; what is known of them stays.
@@ -361,6 +363,7 @@ void end_recorded(Session& session, const Ending& ending, std::int64_t job_id) {
   MarketOrders::tell(session, row.id, "recorded", ending.plan.message, job_id);
   MarketOrders::tell_of_flag(session, row, ending.plan.flag, ending.plan.message);
   acknowledge(session, row, ending.plan.code);
+  MarketStatus::imported(session, ending.shop, row.id);
 }
 
 void end_imported(Session& session, const Ending& ending, const Delivered& delivered, std::int64_t job_id) {
@@ -397,6 +400,7 @@ void end_imported(Session& session, const Ending& ending, const Delivered& deliv
                      job_id);
   MarketOrders::tell_of_flag(session, row, flag, message);
   acknowledge(session, row, fmt::format("job {}", job_id));
+  MarketStatus::imported(session, ending.shop, row.id);
 }
 
 std::string result_of(const char* outcome, const MarketPlan& plan) {
@@ -493,6 +497,7 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
       ending->hold_retry = open->settings.hold_retry;
       ending->links = known[row.connection_id].links;
       if (!ending->links) ending->links = std::make_shared<const std::map<std::string, MarketLink>>();
+      ending->shop = {open->connection, open->settings, open->name(), open->marketplace};
       ending->plan = plan_order(order, open->settings, open->name(), *ending->links, applied);
       const MarketPlan& plan = ending->plan;
       switch (plan.what) {
@@ -714,6 +719,7 @@ Micros MarketPoller::step() {
     regular(active, now);
     orders_.try_again(500);
   }
+  MarketStatus::enqueue_marks(orders_.store(), 500);
   Micros wait = kPollMax;
   for (const auto& [id, next] : due_) wait = std::min(wait, next - now);
   return std::max(wait, Micros(10'000));

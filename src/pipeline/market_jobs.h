@@ -19,6 +19,7 @@ struct MarketShop {
   Connection connection;
   MarketplaceSettings settings;
   MarketName name;
+  std::shared_ptr<Marketplace> marketplace;
 };
 
 /// The connections to marketplaces, opened when first needed and again when one was changed.

@@ -10,6 +10,7 @@
 #include "jobs/queue.h"
 #include "json/records.h"
 #include "notify/alert.h"
+#include "pipeline/market_status.h"
 
 namespace dragoman::pipeline {
 namespace {
@@ -52,7 +53,8 @@ const std::string kColumns =
     "o.revision, o.applied_revision, o.done_version, o.applied_state, o.applied_body, o.edited, o.state, o.hold_code, "
     "o.hold_message, o.hold_us, o.hold_next_us, o.hold_tries, o.odoo_connection_id, o.odoo_id, o.odoo_name, "
     "o.odoo_state, o.odoo_total, o.imported_us, o.ack, o.ack_tries, o.acked_us, o.sync_status, o.sync_message, "
-    "o.synced_us, o.needs_otp, o.flag, o.flag_message FROM market_order o LEFT JOIN connection c ON c.id = "
+    "o.synced_us, o.needs_otp, o.flag, o.flag_message, o.sync_code, o.derived_status, o.accepted_status FROM "
+    "market_order o LEFT JOIN connection c ON c.id = "
     "o.connection_id ";
 
 MarketOrderRow row_of(const Row& row) {
@@ -98,6 +100,9 @@ MarketOrderRow row_of(const Row& row) {
   out.needs_otp = number() != 0;
   out.flag = text();
   out.flag_message = text();
+  out.sync_code = text();
+  out.derived_status = text();
+  out.accepted_status = text();
   return out;
 }
 
@@ -105,18 +110,30 @@ struct Known {
   std::int64_t id = 0, version = 0, ack_tries = 0;
   std::string ack;
   std::optional<Time> acked;
+  MarketState says = MarketState::unknown;
+  std::optional<MarketState> accepted;
+  std::optional<Time> accepted_at;
+  std::int64_t status_tries = 0;
 };
 
 void read_known(Session& session, std::int64_t connection_id, const std::string& ids,
                 std::map<std::string, Known>& out) {
   out.clear();
   session.query(
-      "SELECT external_id, id, version, ack, ack_tries, acked_us FROM market_order WHERE connection_id = $1 "
-      "AND external_id" +
+      "SELECT external_id, id, version, ack, ack_tries, acked_us, market_state, accepted_status, accepted_us, "
+      "status_tries FROM market_order WHERE connection_id = $1 AND external_id" +
           in_texts(session, 2),
       {connection_id, ids}, [&](const Row& row) {
-        out[std::string(row.text(0))] = {row.int64(1), row.int64(2), row.int64(4), std::string(row.text(3)),
-                                         row.maybe_time(5)};
+        Known& one = out[std::string(row.text(0))];
+        one.id = row.int64(1);
+        one.version = row.int64(2);
+        one.ack = row.text(3);
+        one.ack_tries = row.int64(4);
+        one.acked = row.maybe_time(5);
+        one.says = market_state(row.text(6)).value_or(MarketState::unknown);
+        one.accepted = market_state(row.text(7));
+        one.accepted_at = row.maybe_time(8);
+        one.status_tries = row.int64(9);
       });
 }
 
@@ -187,7 +204,7 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
   for (const auto& one : capture_.held(model, numbers)) held[one.id] = one.digest;
 
   std::vector<dragoman::json::Record> records;
-  std::vector<const One*> again;
+  std::vector<const One*> again, not_told;
   for (const auto& [id, one] : by_id) {
     const auto before = held.find(id);
     // A row without a version: the process died before the order itself was stored.
@@ -203,8 +220,13 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
     if (one.known.ack == "sent" && one.known.acked && *one.known.acked < begun &&
         *one.known.acked + ack_pause(one.known.ack_tries) <= begun)
       again.push_back(&one);
+    // It took a status, and lists the order as if it had not: of many in one call it drops some without a word.
+    if (one.known.accepted && one.known.accepted_at && rank(one.known.says) >= 0 &&
+        one.known.says != MarketState::editing && rank(*one.known.accepted) > rank(one.known.says) &&
+        *one.known.accepted_at < begun && *one.known.accepted_at + ack_pause(one.known.status_tries) / 6 <= begun)
+      not_told.push_back(&one);
   }
-  if (records.empty() && again.empty()) return stored;
+  if (records.empty() && again.empty() && not_told.empty()) return stored;
 
   struct Import {
     std::int64_t id;
@@ -239,6 +261,8 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
                        fmt::format("version {} of order {}", one.version, by_id.at(one.id).known.id),
                        one.fresh && ++ahead > kBacklog ? jobs::Priority::low : jobs::Priority::normal);
     }
+    for (const One* one : not_told)
+      MarketStatus::enqueue(session, owner.connection_id, one->known.id, {}, "it is listed as if it had not been told");
     for (const auto& one : imports) {
       ++(one.fresh ? created : changed);
       const MarketOrder& order = one.order;
@@ -251,13 +275,14 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
       session.execute(
           "UPDATE market_order SET number = $2, customer = $3, customer_key = $4, status = $5, market_state = $6, "
           "delivered_by = $7, payment = $8, total = $9, currency = $10, ordered_us = COALESCE($11, "
-          "ordered_us), changed_us = $12, version = $13, revision = $14, odoo_connection_id = $15, needs_otp = $16, "
+          "ordered_us), changed_us = $12, version = $13, revision = CASE WHEN revision >= $14 THEN revision + 1 "
+          "ELSE $14 END, read_us = $18, odoo_connection_id = $15, needs_otp = $16, "
           "edited = CASE WHEN $17 = 1 THEN 1 ELSE edited END, ack = 'no', ack_tries = 0 WHERE id = $1",
           {one.id, order.number, order.customer.name, key, order.status, name(order.state), order.delivered_by,
            order.payment, order.total.str(), owner.currency,
            order.ordered ? Param(to_us(*order.ordered)) : Param(nullptr), to_us(now), one.version,
            next_revision(session, revision), owner.odoo_connection_id, std::int64_t{order.needs_otp},
-           std::int64_t{order.state == MarketState::editing}});
+           std::int64_t{order.state == MarketState::editing}, to_us(begun)});
       if (owner.odoo_connection_id == 0) {
         MarketOrderRow row;
         row.id = one.id;
@@ -270,6 +295,12 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
              owner.hold_retry);
       }
     }
+    for (const One* one : not_told)
+      session.execute(
+          "UPDATE market_order SET accepted_status = '', status_tries = status_tries + 1, sync_status = 'syncing' "
+          "WHERE "
+          "id = $1 AND accepted_status <> ''",
+          {one->known.id});
     for (const One* one : again) {
       if (session.execute("UPDATE market_order SET ack = 'due', ack_tries = ack_tries + 1 WHERE "
                           "id = $1 AND ack = 'sent'",
@@ -564,8 +595,10 @@ std::int64_t again(Session& session, const std::vector<Due>& due, const std::str
     MarketOrders::enqueue_import(session, one.odoo_connection_id, one.connection_id, one.id, cause);
   for (const auto& one : due) {
     if (!by.empty()) MarketOrders::tell(session, one.id, "retry", by);
-    session.execute("UPDATE market_order SET revision = $2, hold_next_us = NULL WHERE id = $1",
-                    {one.id, MarketOrders::next_revision(session, one.revision)});
+    session.execute(
+        "UPDATE market_order SET revision = CASE WHEN revision >= $2 THEN revision + 1 ELSE $2 END, "
+        "hold_next_us = NULL WHERE id = $1",
+        {one.id, MarketOrders::next_revision(session, one.revision)});
   }
   return static_cast<std::int64_t>(due.size());
 }

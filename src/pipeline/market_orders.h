@@ -49,6 +49,8 @@ struct MarketOrderRow {
   std::optional<Time> synced;
   bool needs_otp = false;
   std::string flag, flag_message;
+  std::string sync_code;                        ///< why the marketplace is not told, in a word
+  std::string derived_status, accepted_status;  ///< what it should be told, and what it took last
 };
 
 /// Orders of marketplaces in the store.

@@ -45,6 +45,53 @@ std::vector<std::string> rules(const json& settings, const char* name, const std
   return out;
 }
 
+constexpr std::string_view kSettable = "pending, approved, assigned, delivered and cancelled";
+
+std::optional<MarketState> settable(std::string_view word) {
+  const auto state = market_state(word);
+  if (!state || *state == MarketState::unknown || *state == MarketState::editing || *state == MarketState::returned)
+    return std::nullopt;
+  return state;
+}
+
+StatusRules status_rules(const json& settings) {
+  StatusRules out;
+  const std::string word = settings.value("status_mapping", "enhanced");
+  const auto mapping = status_mapping(word);
+  if (!mapping) wrong(fmt::format("`{}` is no status_mapping; there are basic and enhanced.", word));
+  out.mapping = *mapping;
+  const json table = settings.value("status_table", json::object());
+  for (const auto& [standing, meaning] : table.items()) {
+    if (!status_table(StatusMapping::enhanced).contains(standing))
+      wrong(
+          fmt::format("`{}` in the setting `status_table` is no standing of an order in Odoo; there are draft, sent, "
+                      "sale, sale/shipped, done and cancel.",
+                      standing));
+    const std::string text = meaning.is_string() ? meaning.get<std::string>() : meaning.dump();
+    const auto state = settable(text);
+    if (!state && text != "none")
+      wrong(fmt::format("In the setting `status_table`, `{}` is to be {}; there are {}, and none for what is not told.",
+                        standing, meaning.dump(), kSettable));
+    // It can't be taken back, and goods that are not delivered are not delivered by another name.
+    if (state == MarketState::delivered && standing != "done")
+      wrong(
+          fmt::format("In the setting `status_table`, `{}` is to be delivered: that is final at the marketplace, so "
+                      "it is only ever told of `done`, an order that is delivered in full.",
+                      standing));
+    out.table[standing] = state;
+  }
+  const json words = settings.value("status_words", json::object());
+  for (const auto& [status, own] : words.items()) {
+    const auto state = settable(status);
+    if (!state) wrong(fmt::format("`{}` in the setting `status_words` is no status; there are {}.", status, kSettable));
+    if (!own.is_string() || own.get_ref<const std::string&>().empty())
+      wrong(fmt::format("In the setting `status_words`, `{}` is {}; it is to be the marketplace's word, a text.",
+                        status, own.dump()));
+    out.words[*state] = own;
+  }
+  return out;
+}
+
 }  // namespace
 
 MarketplaceSettings MarketplaceSettings::parse(const json& settings) {
@@ -93,6 +140,8 @@ MarketplaceSettings MarketplaceSettings::parse(const json& settings) {
                         carrier.dump()));
     out.carriers[word] = carrier.get<std::int64_t>();
   }
+  out.status = status_rules(settings);
+  out.cancellation_reason = settings.value("cancellation_reason", "");
   return out;
 }
 
@@ -119,6 +168,14 @@ std::vector<Connector::Setting> marketplace_settings() {
           {"states", "object", false, json::object(),
            "words of the marketplace for the state of an order, each with what it means: pending, editing, approved, "
            "assigned, delivered, cancelled or returned"},
+          {"status_mapping", "text", false, "enhanced",
+           "what the marketplace is told of an order by: enhanced (the order and its delivery), or basic (the order)"},
+          {"status_table", "object", false, json::object(),
+           "what is told otherwise than by that mapping: how Odoo has the order (draft, sent, sale, sale/shipped, done, "
+           "cancel), each with pending, approved, assigned, delivered, cancelled, or none"},
+          {"status_words", "object", false, json::object(),
+           "the marketplace's own words where they are not the usual ones: pending, approved, assigned, delivered, "
+           "cancelled, each with its word"},
           {"carriers", "object", false, json::object(),
            "words of the marketplace for how an order is delivered, each with the id of a delivery method in Odoo; "
            "others leave it to Odoo"},

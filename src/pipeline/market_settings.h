@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "pipeline/connections.h"
 #include "pipeline/marketplace.h"
+#include "pipeline/status_rules.h"
 
 namespace dragoman::pipeline {
 
@@ -34,6 +35,8 @@ struct MarketplaceSettings {
   bool send_stock = true, send_prices = true;
   Micros catalog = std::chrono::hours(24);   ///< its products are read so often; 0: never
   Micros full_look = std::chrono::hours(1);  ///< all products are looked at so often; 0: never
+  StatusRules status;               ///< by what the marketplace is told of an order
+  std::string cancellation_reason;  ///< in the marketplace's word; empty: none is told
 
   /// Throws invalid, naming what is wrong.
   static MarketplaceSettings parse(const nlohmann::json& settings);

@@ -1,22 +1,64 @@
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
+#include "jobs/job.h"
 #include "pipeline/market_jobs.h"
 #include "pipeline/order_book.h"
+#include "pipeline/status_rules.h"
 #include "store/store.h"
 
 namespace dragoman::pipeline {
+
+/// The flow of what tells marketplaces how their orders stand.
+inline constexpr const char* kStatusFlow = "status";
+
+/// An order, as far as it matters for what its marketplace is told of it.
+struct StatusRow {
+  std::int64_t id = 0, connection_id = 0, odoo_connection_id = 0, odoo_id = 0, revision = 0, applied_revision = 0;
+  std::string external_id, number, status, market_state, delivered_by, state;
+  bool needs_otp = false;
+  std::string otp;
+  std::string facts;  ///< as facts_json; empty: nothing is known yet
+  std::string derived, accepted;
+  std::optional<Time> accepted_at, read;
+  std::string sync_status, sync_code, sync_message;
+  std::int64_t tries = 0;
+  std::string marked;
+
+  StatusCase to_decide() const;
+  /// What Odoo is to show, in one text to compare.
+  std::string mark() const { return sync_status + "\n" + sync_message; }
+};
 
 /// What becomes of orders in Odoo, told to the marketplaces that they came from.
 ///
 /// Threads: safe from any thread; functions with a Session as that one.
 class MarketStatus {
  public:
-  /// Keeps how these orders stand in Odoo now, in the caller's transaction. The same may be told again and again.
-  /// Orders that the hub does not know are passed over.
+  /// Keeps how these orders stand in Odoo now, and enqueues what their marketplaces are to be told, in the caller's
+  /// transaction. The same may be told again and again. Orders that the hub does not know are passed over.
   void note(store::Session& session, std::span<const MarketShop> shops, std::span<const OrderFacts> orders);
+
+  /// Enqueues what is to be told of an order whose import has just ended, in the transaction that ended it and after
+  /// its row was written: how it stands in Odoo may have been noted before that.
+  static void imported(store::Session& session, const MarketShop& shop, std::int64_t order_id);
+
+  static std::optional<StatusRow> find(store::Session& session, std::int64_t order_id);
+  static jobs::Enqueued enqueue(store::Session& session, std::int64_t connection_id, std::int64_t order_id,
+                                const StatusAsked& asked, const std::string& cause);
+  /// Keeps the code that the marketplace wants with `delivered`, and lets it be told.
+  static jobs::Enqueued give_otp(store::Session& session, const StatusRow& row, const std::string& otp,
+                                 const std::string& cause);
+  /// Writes down what was decided about an order, where that is news: for the order's page, its story, people, and the
+  /// order in Odoo.
+  static void settle(store::Session& session, const std::string& connection, const StatusRow& row,
+                     const StatusDecision& decision, std::int64_t job_id = 0);
+  /// Enqueues the jobs that write into Odoo how marketplaces were told of its orders. How many.
+  static std::int64_t enqueue_marks(store::Store& store, std::int64_t limit);
 };
 
 /// As it is kept with the order: JSON with `state`, `locked`, `delivered`, `shipped`, `lines` and `pickings`, or

@@ -126,6 +126,11 @@ class Marketplace {
   /// Of one order, with an answer about just that one. Throws invalid with the remote's words if it is refused.
   virtual void acknowledge_one(const std::string& id, std::stop_token stop) = 0;
 
+  /// Its own word for a state; empty: nobody can set that one.
+  virtual std::string status_word(MarketState state) const = 0;
+  /// The reasons that it knows for a cancellation.
+  virtual std::vector<std::string> cancellation_reasons() const = 0;
+
   struct StatusChange {
     std::string id, status;  ///< the marketplace's own word
     std::string otp, cancellation_reason;

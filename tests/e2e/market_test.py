@@ -332,6 +332,7 @@ def lost_answers_and_deaths(env, folder):
     form 1,000 orders and 50 deaths."""
     deaths, orders = (50, 20) if FULL else (6, 5)
     chance = random.Random(SEED)
+<<<<<<< HEAD
     lost = random.Random(SEED + 1)
     proxy = HttpProxy(env["ODOO_URL"], lambda kind: "reset_after" if kind == "deliver" and lost.random() < 0.1 else "pass")
     try:
@@ -349,6 +350,145 @@ def lost_answers_and_deaths(env, folder):
             return f"{kills} kills, {len(sold)} orders, {ours} on both sides, answers of Odoo: {proxy.counts}"
     finally:
         proxy.close()
+=======
+    with Cartona(folder) as cartona:
+        shop = Shop(env, folder, cartona, batch_size=5)
+        try:
+            shop.hub.stop()
+            kills = 0
+            for step in KILLS:
+                for _ in range(8):
+                    lines = [(chance.choice(shop.codes), chance.randrange(1, 20), chance.randrange(100, 9999) / 100)
+                             for _ in range(chance.randrange(1, 4))]
+                    cartona.order(lines, status=chance.choice(list(STATES)[:2]),
+                                  retailer={"retailer_name": "Shop", "retailer_code": f"R-{chance.randrange(5)}"})
+                shop.hub.start(kill_at=f"{step}:1")
+                wait_until(lambda: not shop.hub.lives() or (shop.hub.healthy() and shop.settled()), 120,
+                           lambda: f"{step}: {shop.hub.tail()}", every=0.2)
+                if shop.hub.lives():
+                    shop.hub.stop()
+                else:
+                    kills += 1
+            shop.hub.start()
+            assert shop.hub.ready(), shop.hub.tail()
+            wait_until(lambda: shop.hub.retry_suspects() or shop.settled(), 180, lambda: f"{shop.hub.ask('market', 'orders')}")
+            wait_until(shop.settled, 180, lambda: f"{shop.hub.ask('market', 'orders')} {shop.hub.tail()}")
+            wrong = shop.judge()
+            assert not wrong, "; ".join(wrong[:5])
+            older = cartona.control("/ledger", {"what": "ack_of_an_older_version"}, "GET")["ledger"]
+            assert not older, older
+            assert kills == len(KILLS), f"only {kills} kills"
+            shop.hub.stop()
+            return f"{kills} kills, {len(cartona.orders())} orders, each once"
+        finally:
+            shop.end()
+
+
+def told_of_odoo(env, folder):
+    """What people do in Odoo is told to the marketplace, by the rules, and written into the order."""
+    with Cartona(folder) as cartona:
+        shop = Shop(env, folder, cartona)
+        says = lambda id: cartona.orders()[id]["order"]["status"]  # noqa: E731
+
+        def in_odoo(id, method):
+            shop.odoo.call("sale.order", method, [shop.sold()[id][0]["id"]])
+
+        def deliver(id):
+            for line in shop.odoo.call("sale.order.line", "search_read", [["order_id", "=", shop.sold()[id][0]["id"]]],
+                                       ["product_uom_qty"]):
+                shop.odoo.call("sale.order.line", "write", [line["id"]], {"qty_delivered": line["product_uom_qty"]})
+
+        def test(id, *words):
+            return shop.hub.ask("market", "test-sync", shop.name, id, *words)
+
+        try:
+            lines = [(shop.codes[0], 2, 65)]
+            plain, coded, theirs = (cartona.order(lines, **given) for given in (
+                {}, {"installment_cost": 30}, {"delivered_by": "delivered_by_cartona"}))
+            for id in (plain, coded, theirs):
+                shop.until(id, lambda r: r["state"] == "imported" and r["acknowledged"])
+            assert test(plain)["would"] == "same", test(plain)
+            for id in (plain, coded, theirs):
+                in_odoo(id, "action_confirm")
+            wait_until(lambda: says(plain) == says(coded) == "approved", 60, lambda: f"{says(plain)} {says(coded)} {shop.hub.tail()}")
+            row = shop.until(theirs, lambda r: r["sync_code"] == "rule")
+            assert row["sync_status"] == "not_synced" and says(theirs) == "pending", row
+            told = test(theirs)
+            assert told["would"] == "nothing" and "delivery rule" in told["why"] and told["to"] is None, told
+            by_hand = test(plain, "--status", "delivered")
+            assert by_hand["would"] == "send" and by_hand["call"] == "single" and by_hand["to"] == cartona.env["CARTONA_URL"], by_hand
+            assert says(plain) == "approved", "a test sends nothing"
+
+            fields = ["x_marketplace_sync_status", "x_marketplace_sync_date", "x_marketplace_error_message"]
+            def mark(id):
+                return shop.odoo.call("sale.order", "read", [shop.sold()[id][0]["id"]], fields)[0]
+            wait_until(lambda: mark(plain)[fields[0]] == "synced" and mark(theirs)[fields[0]] == "not_synced", 60,
+                       lambda: f"{mark(plain)} {mark(theirs)} {shop.hub.tail()}", every=0.5)
+            assert mark(plain)[fields[1]] and not mark(plain)[fields[2]], mark(plain)
+            assert "delivered_by_cartona" in mark(theirs)[fields[2]], mark(theirs)
+
+            for id in (plain, coded):
+                deliver(id)
+            wait_until(lambda: says(plain) == "delivered", 60, lambda: f"{says(plain)} {shop.row(plain)} {shop.hub.tail()}")
+            row = shop.until(coded, lambda r: r["sync_code"] == "otp")
+            assert says(coded) == "approved", says(coded)
+
+            def give(code):
+                file = pathlib.Path(folder) / "code"
+                file.write_text(code)
+                shop.hub.ask("market", "otp", shop.name, coded, "--code-file", str(file))
+            right = cartona.orders()[coded]["retailer_otp"]
+            give("000000" if right != "000000" else "000001")
+            row = shop.until(coded, lambda r: r["sync_status"] == "error")
+            assert "wrong" in row["sync_message"], row
+            give(right)
+            wait_until(lambda: says(coded) == "delivered", 60, lambda: f"{shop.row(coded)} {shop.hub.tail()}")
+
+            in_odoo(theirs, "action_cancel")
+            wait_until(lambda: says(theirs) == "cancelled_by_supplier", 60, lambda: f"{shop.row(theirs)} {shop.hub.tail()}")
+            assert cartona.orders()[theirs]["order"]["cancellation_reason"] == "supplier_asked_me_to_cancel"
+            wait_until(lambda: all(shop.row(id)["sync_status"] == "synced" for id in (plain, coded, theirs)), 60, shop.hub.tail)
+            # Nothing was told twice, and nothing comes back.
+            told = [line for line in cartona.control("/ledger", {"what": "same_status"}, "GET")["ledger"]]
+            assert not told, told
+            shop.hub.stop()
+            return "delivered, held back, cancelled, with a code"
+        finally:
+            shop.end()
+
+
+def a_dropped_row(env, folder):
+    """What a call for many drops without a word is found where the order is listed again, and told again."""
+    with Cartona(folder, "--switch", "own_changes_return=yes") as cartona:
+        shop = Shop(env, folder, cartona)
+        try:
+            ids = [cartona.order([(shop.codes[n], 1, 10)]) for n in range(4)]
+            for id in ids:
+                shop.until(id, lambda r: r["state"] == "imported" and r["acknowledged"])
+            for flow in ("status", "orders"):
+                shop.hub.ask("flow", "pause", "flow", flow, "--reason", "until all wait")
+            orders = [shop.sold()[id][0]["id"] for id in ids]
+            shop.odoo.call("sale.order", "action_confirm", orders)
+            for id in ids:
+                shop.until(id, lambda r: r["sync_status"] == "syncing")
+            # The shop changes one, which the hub has not heard of when it tells of all of them.
+            cartona.control("/act", {"hashed_id": ids[0], "do": "edit", "by": "shop"})
+            shop.hub.ask("flow", "resume", "flow", "status")
+            said = lambda: [cartona.orders()[id]["order"]["status"] for id in ids]  # noqa: E731
+            wait_until(lambda: said()[1:] == ["approved"] * 3, 60, lambda: f"{said()} {shop.hub.tail()}")
+            assert said()[0] == "editing", said()
+            cartona.control("/act", {"hashed_id": ids[0], "do": "finish_edit", "by": "shop"})
+            shop.hub.ask("flow", "resume", "flow", "orders")
+            wait_until(lambda: said() == ["approved"] * 4, 90, lambda: f"{said()} {shop.row(ids[0])} {shop.hub.tail()}")
+            shop.hub.stop()
+            return "4 orders, one of them told again"
+        finally:
+            shop.end()
+
+
+TESTS = {"TheWayOfAnOrder": the_way_of_an_order, "KilledAtEveryStepOrdersAreThereOnce": killed_at_every_step,
+         "WhatPeopleDoInOdooIsTold": told_of_odoo, "WhatACallForManyDropsIsToldAgain": a_dropped_row}
+>>>>>>> 856ca11 (What becomes of an order in Odoo is told to its marketplace)
 
 
 def run(server, env, wanted):

@@ -14,6 +14,7 @@
 #include "pipeline/connections.h"
 #include "pipeline/inbox.h"
 #include "pipeline/mapping.h"
+#include "pipeline/market_jobs.h"
 #include "pipeline/market_orders.h"
 #include "pipeline/market_products.h"
 #include "pipeline/records.h"
@@ -81,6 +82,7 @@ struct FakeHub {
   pipeline::Mapping mapping{*store};
   pipeline::MarketOrders market{*store, clock};
   pipeline::MarketProducts market_products{*store};
+  pipeline::Marketplaces marketplaces{connections, connectors, clock};
   ops::Services services{
       .store = *store,
       .tokens = tokens,
@@ -97,6 +99,7 @@ struct FakeHub {
       .mapping = mapping,
       .market = market,
       .market_products = market_products,
+      .marketplaces = marketplaces,
       .clock = clock,
       .config = [] { return std::vector<ops::ConfigLine>{{"store.url", "postgres://hub:***@db", "flag", "where"}}; },
       .rotate_key = [] { return std::int64_t{0}; },

@@ -34,6 +34,8 @@ class FakeMarketplace final : public pipeline::Marketplace {
     bool synced = false;
     int acknowledged = 0;
     std::string delivered_by = "delivered_by_supplier";
+    std::string otp;     ///< the code that it wants to be called delivered; empty: none
+    std::string reason;  ///< of its cancellation
 
     std::string text(const std::string& id) const {
       nlohmann::json details = nlohmann::json::array();
@@ -51,6 +53,7 @@ class FakeMarketplace final : public pipeline::Marketplace {
                             {"retailer", retailer},
                             {"phone", phone},
                             {"delivered_by", delivered_by},
+                            {"needs_otp", !otp.empty()},
                             {"total", total.empty() ? sum.str() : total},
                             {"lines", details}}
           .dump();
@@ -100,6 +103,7 @@ class FakeMarketplace final : public pipeline::Marketplace {
     order.state = pipeline::market_state(order.status).value_or(pipeline::MarketState::unknown);
     order.delivered_by = in["delivered_by"];
     order.delivers_itself = order.delivered_by != "delivered_by_supplier";
+    order.needs_otp = in["needs_otp"];
     order.payment = "standard";
     order.customer = {.code = in["retailer"],
                       .name = "Shop " + in["retailer"].get<std::string>(),
@@ -139,8 +143,27 @@ class FakeMarketplace final : public pipeline::Marketplace {
     take(id);
     if (after_ack) after_ack();
   }
-  void set_status(std::span<const StatusChange>, std::stop_token) override {}
-  void set_status_one(const StatusChange&, std::stop_token) override {}
+  std::string status_word(pipeline::MarketState state) const override {
+    return state == pipeline::MarketState::returned || state == pipeline::MarketState::editing
+               ? std::string()
+               : std::string(pipeline::name(state));
+  }
+  std::vector<std::string> cancellation_reasons() const override { return {"out_of_stock", "delayed"}; }
+  void set_status(std::span<const StatusChange> changes, std::stop_token) override {
+    ++status_bulks;
+    if (before_status) before_status(changes);
+    for (const auto& change : changes)
+      // As the real one: a row that is refused is dropped without a word.
+      if (!deaf.contains(change.id) && refusal(change).empty()) set(change);
+    if (after_status) after_status();
+  }
+  void set_status_one(const StatusChange& change, std::stop_token) override {
+    ++status_singles;
+    if (before_status) before_status(std::span(&change, 1));
+    if (const auto why = refusal(change); !why.empty()) throw Error(Error::Kind::invalid, why);
+    set(change);
+    if (after_status) after_status();
+  }
   ProductPage products(int page, int per_page, std::stop_token) override {
     if (before_products) before_products(page);
     ProductPage out;
@@ -203,7 +226,12 @@ class FakeMarketplace final : public pipeline::Marketplace {
   std::map<std::string, Order> all;
   std::set<std::string> deaf, refused_acks;
   std::function<void(const OrdersAsked&)> before_pull, after_page;
-  std::function<void()> before_ack, after_ack, on_test;
+  std::function<void()> before_ack, after_ack, on_test, after_status;
+  std::function<void(std::span<const StatusChange>)> before_status;
+  bool skips = true;                ///< whether a state may be left out
+  bool own_changes_return = false;  ///< whether what the supplier sets makes an order listed again
+  std::vector<std::string> told;    ///< `A approved` of each status that was taken and new, in order
+  int status_bulks = 0, status_singles = 0;
   int pulls = 0, bulk_calls = 0, single_calls = 0, tests = 0;
 
  private:
@@ -212,6 +240,29 @@ class FakeMarketplace final : public pipeline::Marketplace {
     if (found == all.end()) return;
     found->second.synced = true;
     ++found->second.acknowledged;
+  }
+  std::string refusal(const StatusChange& change) const {
+    using pipeline::market_state;
+    using pipeline::rank;
+    const auto found = all.find(change.id);
+    if (found == all.end()) return "There is no such order.";
+    const auto& order = found->second;
+    if (order.status == change.status) return "";
+    if (order.status == "editing") return "The shop is editing the order.";
+    if (order.status == "delivered" || order.status == "cancelled") return "The order is " + order.status + ".";
+    const int from = rank(*market_state(order.status)), to = rank(*market_state(change.status));
+    if (to < from) return "The order is " + order.status + " already.";
+    if (!skips && change.status != "cancelled" && to > from + 1) return "That leaves out a state.";
+    if (change.status == "delivered" && !order.otp.empty() && change.otp != order.otp) return "The code is wrong.";
+    return "";
+  }
+  void set(const StatusChange& change) {
+    Order& order = all.at(change.id);
+    if (order.status == change.status) return;
+    order.status = change.status;
+    if (change.status == "cancelled") order.reason = change.cancellation_reason;
+    if (own_changes_return) order.synced = false;
+    told.push_back(change.id + " " + change.status);
   }
 };
 
@@ -235,6 +286,7 @@ class FakeOdoo final : public pipeline::Target {
     std::map<std::string, Line> lines;
     bool delivered = false, shipped = false;
     int confirmed = 0;
+    std::string sync_status, sync_message;
     Decimal total() const {
       Decimal sum;
       for (const auto& [key, line] : lines) sum += (line.quantity * line.price).rounded(2);
@@ -359,6 +411,9 @@ class FakeOdoo final : public pipeline::Target {
         throw Refused{"item", "There is nothing to make the order of."};
       }
       order.status = in["values"].value("marketplace_status", order.status);
+      order.sync_status = in["values"].value("marketplace_sync_status", order.sync_status);
+      if (const auto said = in["values"].find("marketplace_error_message"); said != in["values"].end())
+        order.sync_message = said->is_string() ? said->get<std::string>() : "";
       for (const auto& step : in.value("steps", nlohmann::json::array())) {
         if (step == "confirm" && order.state == "draft") {
           order.state = "sale";

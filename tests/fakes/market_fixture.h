@@ -20,6 +20,7 @@
 #include "pipeline/market_catalog.h"
 #include "pipeline/market_jobs.h"
 #include "pipeline/market_stock_jobs.h"
+#include "pipeline/market_status_jobs.h"
 #include "pipeline/market_watch.h"
 
 namespace dragoman::tests {
@@ -40,6 +41,7 @@ class MarketFixture : public DeliveryStore {
     odoo.kind = "fake";
     fake.kind = "market";
     fake.settings = pipeline::marketplace_settings();
+    fake.settings.push_back({"cancellation_reason", "text", false, "out_of_stock", "as a marketplace has it"});
     odoo.make_book = [this](const pipeline::Connection&, const Secret&, Clock&) { return book_; };
     fake.make_marketplace = [this](const pipeline::Connection& connection, const Secret&, Clock&) {
       return connection.name == "other" ? other_ : shop_;
@@ -57,6 +59,10 @@ class MarketFixture : public DeliveryStore {
     for (auto& kind : stock_jobs_->kinds()) kinds.push_back(std::move(kind));
     catalog_jobs_.emplace(*store_, *marketplaces_, *books_);
     for (auto& kind : catalog_jobs_->kinds()) kinds.push_back(std::move(kind));
+    status_jobs_.emplace(
+        *orders_, *marketplaces_, [this](std::int64_t id) { return pipeline::Destination{id, "main", odoo_}; },
+        "node test");
+    for (auto& kind : status_jobs_->kinds()) kinds.push_back(std::move(kind));
     kinds_.emplace(std::move(kinds));
     queue_.emplace(*store_, *kinds_, random_, "test");
     node_.emplace(*queue_, clock_, jobs::NodeSettings{.name = "test"});
@@ -152,6 +158,7 @@ class MarketFixture : public DeliveryStore {
   std::optional<pipeline::MarketJobs> market_;
   std::optional<pipeline::MarketStockJobs> stock_jobs_;
   std::optional<pipeline::MarketCatalogJobs> catalog_jobs_;
+  std::optional<pipeline::MarketStatusJobs> status_jobs_;
   std::optional<jobs::Kinds> kinds_;
   std::optional<jobs::Queue> queue_;
   std::optional<jobs::Node> node_;

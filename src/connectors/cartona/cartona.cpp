@@ -1,6 +1,7 @@
 #include "connectors/cartona/cartona.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <fstream>
@@ -17,10 +18,12 @@ namespace {
 using nlohmann::json;
 using pipeline::MarketOrder;
 using pipeline::MarketProduct;
+using pipeline::MarketState;
 
 // Of an answer: 1,000 orders with 200 lines each would be less.
 constexpr std::uint64_t kAnswerMax = 128ull << 20;
 constexpr std::size_t kWordsMax = 300;
+constexpr const char* kCancellationReason = "supplier_asked_me_to_cancel";
 
 Error wrong(std::string what) {
   return Error(Error::Kind::invalid, std::move(what));
@@ -101,6 +104,21 @@ bool about_credentials(std::string words) {
   for (const char* word : {"token", "authori", "authenti", "credential", "unauth", "forbidden", "permission"})
     if (words.find(word) != std::string::npos) return true;
   return false;
+}
+
+const std::vector<std::string>& known_reasons() {
+  static const std::vector<std::string> reasons{"out_of_stock",
+                                                "cannot_deliver_the_order",
+                                                "supplier_asked_me_to_cancel",
+                                                "delayed_order",
+                                                "pending_order_without_action",
+                                                "removed_items",
+                                                "supplier_attitude",
+                                                "missing_items",
+                                                "expired_products",
+                                                "different_prices",
+                                                "different_products"};
+  return reasons;
 }
 
 }  // namespace
@@ -256,6 +274,27 @@ void Cartona::acknowledge_one(const std::string& id, std::stop_token stop) {
   set_status_one({.id = id, .status = "synced", .otp = "", .cancellation_reason = ""}, std::move(stop));
 }
 
+std::string Cartona::status_word(MarketState state) const {
+  switch (state) {
+    case MarketState::pending:
+      return "pending";
+    case MarketState::approved:
+      return "approved";
+    case MarketState::assigned:
+      return "assigned_to_salesman";
+    case MarketState::delivered:
+      return "delivered";
+    case MarketState::cancelled:
+      return "cancelled_by_supplier";
+    default:
+      return {};
+  }
+}
+
+std::vector<std::string> Cartona::cancellation_reasons() const {
+  return known_reasons();
+}
+
 void Cartona::set_status(std::span<const StatusChange> changes, std::stop_token stop) {
   std::string body = "[";
   for (const auto& change : changes) body += (body.size() > 1 ? "," : "") + status_row(change);
@@ -337,6 +376,8 @@ pipeline::Connector connector() {
        "paths that are not the usual ones: orders, status, products, update_products"},
       {"timeout_seconds", "number", false, 30, "the longest one call may take"},
       {"ca_file", "text", false, "", "certificates to trust besides the system's"},
+      {"cancellation_reason", "text", false, kCancellationReason,
+       "what the marketplace is told as the reason of a cancellation"},
   };
   for (auto& setting : pipeline::marketplace_settings()) connector.settings.push_back(std::move(setting));
   connector.secret_doc = "the supplier's token";
@@ -346,7 +387,11 @@ pipeline::Connector connector() {
   connector.test = probe;
   connector.check = [](const json& settings) {
     CartonaSettings::parse(settings, Secret());
-    pipeline::MarketplaceSettings::parse(settings);
+    const auto common = pipeline::MarketplaceSettings::parse(settings);
+    const auto& reasons = known_reasons();
+    if (std::find(reasons.begin(), reasons.end(), common.cancellation_reason) == reasons.end())
+      throw wrong(fmt::format("`{}` is no reason of a cancellation; there are {}.", common.cancellation_reason,
+                              fmt::join(reasons, ", ")));
   };
   return connector;
 }

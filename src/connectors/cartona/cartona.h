@@ -36,6 +36,8 @@ class Cartona final : public pipeline::Marketplace {
   pipeline::MarketOrder parse(std::string_view body) const override;
   void acknowledge(std::span<const std::string> ids, std::stop_token stop) override;
   void acknowledge_one(const std::string& id, std::stop_token stop) override;
+  std::string status_word(pipeline::MarketState state) const override;
+  std::vector<std::string> cancellation_reasons() const override;
   void set_status(std::span<const StatusChange> changes, std::stop_token stop) override;
   void set_status_one(const StatusChange& change, std::stop_token stop) override;
   ProductPage products(int page, int per_page, std::stop_token stop) override;

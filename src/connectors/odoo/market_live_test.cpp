@@ -16,6 +16,7 @@
 #include "connectors/odoo/market_reader.h"
 #include "connectors/odoo/provision.h"
 #include "fakes/odoo_servers.h"
+#include "pipeline/status_rules.h"
 #include "sandbox/odoo/server.h"
 
 namespace dragoman::connectors::odoo {
@@ -462,6 +463,72 @@ TEST_P(LiveMarket, WhatPeopleDidInOdooStands) {
   EXPECT_EQ(code(deliver({order("deleted", 2, content("A", {{"1", "P", 2}}, {"confirm"}))}).at(0)), "import_deleted");
   EXPECT_EQ(facts("deleted").there, OrderFacts::There::deleted);
   EXPECT_EQ(facts("never").there, OrderFacts::There::missing);
+}
+
+TEST_P(LiveMarket, HowAnOrderStandsIsSeenWhateverAPersonDidWithIt) {
+  using pipeline::odoo_standing;
+  const pipeline::StatusRules rules;
+  for (const char* name : {"1", "2"})
+    ASSERT_EQ(code(deliver({order(name, 1, content("A", {{"1", "P", 4}}, {}))}).at(0)), "created");
+  EXPECT_EQ(odoo_standing(facts("1")), "draft");
+  const auto press = [&](const char* model, const char* button, std::int64_t id) {
+    rpc::CallOptions options;
+    options.context = R"({"disable_cancel_warning":true,"skip_backorder":true,"skip_immediate":true,"skip_sms":true})";
+    outside_->call(model, button, fmt::format("[[{}]]", id), "", options);
+  };
+  press("sale.order", "action_confirm", facts("1").id);
+  EXPECT_EQ(odoo_standing(facts("1")), "sale");
+  EXPECT_EQ(rules.derive("sale"), pipeline::MarketState::approved);
+  // What is locked is no more delivered than it was.
+  const bool new_lock = std::stoi(server_->version) >= 17;
+  if (!stand_in_) {
+    press("sale.order", new_lock ? "action_lock" : "action_done", facts("1").id);
+    EXPECT_TRUE(facts("1").locked);
+    EXPECT_EQ(odoo_standing(facts("1")), "sale");
+    press("sale.order", "action_unlock", facts("1").id);
+  }
+  const auto ship = [&](int quantity) {
+    for (const auto& picking : facts("1").pickings) {
+      if (picking.state == "done" || picking.state == "cancel") continue;
+      const auto moves = outside_->search("stock.move", Domain::where("picking_id", "=", picking.id), {}, {});
+      outside_->write("stock.move", moves,
+                      new_lock ? json{{"quantity", quantity}, {"picked", true}} : json{{"quantity_done", quantity}},
+                      {});
+      press("stock.picking", "button_validate", picking.id);
+    }
+  };
+  if (!stand_in_) {
+    ship(1);
+    EXPECT_EQ(odoo_standing(facts("1")), "sale/shipped");
+    EXPECT_EQ(rules.derive("sale/shipped"), pipeline::MarketState::assigned);
+    ship(3);
+  } else {
+    deliver({order("1", 2, content("A", {{"1", "P", 4}}, {"deliver"}))});
+  }
+  EXPECT_EQ(odoo_standing(facts("1")), "done");
+  EXPECT_EQ(rules.derive("done"), pipeline::MarketState::delivered);
+  press("sale.order", "action_cancel", facts("2").id);
+  EXPECT_EQ(odoo_standing(facts("2")), "cancel");
+  // How the marketplace was told is written into an order whatever became of it, and changes nothing else.
+  for (const char* name : {"1", "2"}) {
+    const auto before = facts(name);
+    const json told{{"values",
+                     {{"marketplace_sync_status", "synced"},
+                      {"marketplace_sync_date", "2026-11-20 10:05:48"},
+                      {"marketplace_error_message", false}}}};
+    EXPECT_EQ(code(deliver({order(name, 7, told)}).at(0)), "updated");
+    rpc::ReadOptions read;
+    read.fields = {"x_marketplace_sync_status", "x_marketplace_sync_date"};
+    const auto there =
+        json::parse(outside_->search_read("sale.order", Domain::where("id", "=", before.id), read, {}).result());
+    EXPECT_EQ(there.at(0).at("x_marketplace_sync_status"), "synced");
+    EXPECT_EQ(there.at(0).at("x_marketplace_sync_date").get<std::string>().substr(0, 10), "2026-11-20");
+    auto after = facts(name);
+    after.write_date = before.write_date;
+    EXPECT_EQ(after, before);
+  }
+  outside_->unlink("sale.order", {facts("2").id}, {});
+  EXPECT_EQ(odoo_standing(facts("2")), "deleted");
 }
 
 TEST_P(LiveMarket, TheReaderTellsWhatChangedAlsoWhereItCommitsLate) {

@@ -1,0 +1,499 @@
+#include "pipeline/market_status.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <iostream>
+
+#include "audit/audit.h"
+#include "base/step.h"
+#include "fakes/market_fixture.h"
+
+namespace dragoman::pipeline {
+namespace {
+
+using tests::FakeMarketplace;
+using tests::FakeOdoo;
+
+class MarketTold : public tests::MarketFixture {
+ protected:
+  /// An order that is in Odoo as the marketplace has it, and whose Odoo is followed.
+  void place(const std::string& id, const std::string& status = "pending",
+             const std::function<void(FakeMarketplace::Order&)>& how = {}) {
+    shop_->change(id, [&](auto& order) {
+      order.status = status;
+      if (how) how(order);
+    });
+    pull();
+    look();
+  }
+  /// A person does this in Odoo, and what follows.
+  void in_odoo(const std::string& id, const std::function<void(FakeOdoo::Order&)>& how) {
+    book_->change("fake/shop/" + id, how);
+    look();
+    work();
+  }
+  static void confirm(FakeOdoo::Order& order) { order.state = "sale"; }
+  static void ship(FakeOdoo::Order& order) {
+    order.state = "sale";
+    order.shipped = true;
+  }
+  static void deliver(FakeOdoo::Order& order) {
+    order.state = "sale";
+    order.shipped = order.delivered = true;
+  }
+  static void cancel(FakeOdoo::Order& order) { order.state = "cancel"; }
+
+  std::string told() {
+    std::string out;
+    for (const auto& one : shop_->told) out += (out.empty() ? "" : ", ") + one;
+    return out;
+  }
+  std::string sync(const std::string& id) {
+    const auto row = order(id);
+    return row.sync_status + (row.sync_code.empty() ? "" : " " + row.sync_code);
+  }
+  /// For what looks at when it was read and told.
+  void an_hour_passes() {
+    store_->write([](store::Session& session) {
+      session.execute("UPDATE market_order SET accepted_us = accepted_us - 3600000000, read_us = read_us - 3600000000");
+    });
+  }
+  void mark() {
+    MarketStatus::enqueue_marks(*store_, 100);
+    work();
+  }
+  StatusRow row(const std::string& id) {
+    StatusRow out;
+    const auto number = order(id).id;
+    store_->read([&](store::Session& session) { out = *MarketStatus::find(session, number); });
+    return out;
+  }
+  void ask(const std::string& id, const StatusAsked& asked) {
+    const auto number = order(id).id;
+    store_->write(
+        [&](store::Session& session) { MarketStatus::enqueue(session, shop_id_, number, asked, "a person"); });
+    work();
+  }
+};
+
+TEST_P(MarketTold, WhatAPersonDoesInOdooStepByStep) {
+  add_shop();
+  place("A");
+  EXPECT_EQ(sync("A"), "not_synced") << "there is nothing to tell";
+  in_odoo("A", confirm);
+  EXPECT_EQ(told(), "A approved");
+  EXPECT_EQ(sync("A"), "synced");
+  EXPECT_EQ(order("A").accepted_status, "approved");
+  in_odoo("A", ship);
+  in_odoo("A", deliver);
+  EXPECT_EQ(told(), "A approved, A assigned, A delivered");
+  EXPECT_EQ(shop_->all["A"].status, "delivered");
+  // It is told again by the watch, and by the marketplace itself: nothing is sent again.
+  const int singles = shop_->status_singles;
+  look();
+  shop_->change("A");
+  pull();
+  look();
+  work();
+  EXPECT_EQ(shop_->status_singles, singles);
+  EXPECT_EQ(rows("SELECT kind, outcome FROM sync_log WHERE kind = 'status_sync'", 2),
+            "status_sync|ok status_sync|ok status_sync|ok");
+  EXPECT_EQ(rows("SELECT CAST(COUNT(*) AS TEXT) FROM audit WHERE action = 'market.status'", 1), "3");
+  std::string story;
+  for (const auto& event : orders_->story(order("A").id))
+    if (event.what == "told") story += event.message + "\n";
+  EXPECT_NE(story.find("`approved`. Odoo has it confirmed, and nothing shipped, which is `approved` by the enhanced "
+                       "mapping."),
+            std::string::npos)
+      << story;
+}
+
+TEST_P(MarketTold, WhatTheHubItselfWroteIntoOdooDoesNotComeBack) {
+  add_shop();
+  for (const char* status : {"approved", "assigned", "delivered"}) {
+    place("A", status);
+    work();
+  }
+  shop_->change("B", [](auto& order) { order.status = "approved"; });
+  pull();
+  look();
+  shop_->change("B", [](auto& order) { order.status = "cancelled"; });
+  pull();
+  look();
+  work();
+  EXPECT_EQ(there("B").state, "cancel");
+  EXPECT_EQ(shop_->status_singles + shop_->status_bulks, 0);
+  EXPECT_EQ(rows("SELECT CAST(COUNT(*) AS TEXT) FROM job WHERE kind = 'market.status'", 1), "0");
+}
+
+TEST_P(MarketTold, WhatWasNotedBeforeItsImportEndedIsToldThen) {
+  add_shop();
+  place("B");
+  shop_->change("A");
+  struct Killed {};
+  on_step([&](std::string_view name) {
+    if (name == "deliver.sent") throw Killed{};
+  });
+  EXPECT_THROW(pull(), Killed);
+  on_step({});
+  // The order is in Odoo, and the hub does not know yet.
+  in_odoo("A", confirm);
+  EXPECT_EQ(told(), "");
+  EXPECT_EQ(order("A").odoo_state, "sale");
+  node_->start();
+  time_passes();
+  work();
+  EXPECT_EQ(order("A").state, "imported");
+  EXPECT_EQ(told(), "A approved");
+}
+
+TEST_P(MarketTold, ManyGoInOneCallAndOneThatWasDroppedIsFound) {
+  add_shop();
+  place("A");
+  place("B");
+  place("C");
+  shop_->deaf = {"B"};
+  for (const char* id : {"A", "B", "C"}) book_->change(fmt::format("fake/shop/{}", id), confirm);
+  look();
+  work();
+  EXPECT_EQ(shop_->status_bulks, 1);
+  EXPECT_EQ(shop_->status_singles, 0);
+  EXPECT_EQ(told(), "A approved, C approved");
+  EXPECT_EQ(sync("B"), "synced") << "nobody said anything else";
+  // It is listed as if it had not been told.
+  time_passes();
+  an_hour_passes();
+  shop_->all["B"].synced = false;
+  pull();
+  EXPECT_EQ(told(), "A approved, C approved, B approved");
+  EXPECT_EQ(shop_->status_singles, 1);
+  EXPECT_EQ(sync("B"), "synced");
+}
+
+TEST_P(MarketTold, FinalOnesAreSentByThemselves) {
+  add_shop();
+  place("A", "assigned");
+  place("B", "assigned");
+  book_->change("fake/shop/A", deliver);
+  book_->change("fake/shop/B", cancel);
+  look();
+  work();
+  EXPECT_EQ(shop_->status_bulks, 0);
+  EXPECT_EQ(shop_->status_singles, 2);
+  EXPECT_EQ(shop_->all["A"].status, "delivered");
+  EXPECT_EQ(shop_->all["B"].status, "cancelled");
+  EXPECT_EQ(shop_->all["B"].reason, "out_of_stock") << "the connection's";
+}
+
+TEST_P(MarketTold, ABulkThatIsRefusedIsSentOneByOne) {
+  add_shop();
+  place("A");
+  place("B");
+  shop_->before_status = [](auto changes) {
+    if (changes.size() > 1) throw Error(Error::Kind::invalid, "One of them is wrong.");
+    if (changes[0].id == "B") throw Error(Error::Kind::invalid, "Not this one.");
+  };
+  book_->change("fake/shop/A", confirm);
+  book_->change("fake/shop/B", confirm);
+  look();
+  work();
+  EXPECT_EQ(told(), "A approved");
+  EXPECT_EQ(sync("A"), "synced");
+  EXPECT_EQ(sync("B"), "error refused");
+  EXPECT_EQ(order("B").sync_message, "Not this one.");
+  EXPECT_EQ(rows("SELECT fingerprint FROM alert", 1), "market:shop:status_refused");
+  EXPECT_EQ(rows("SELECT CAST(COUNT(*) AS TEXT) FROM job WHERE state = 6", 1), "0") << "no dead letter";
+  EXPECT_EQ(rows("SELECT outcome FROM sync_log WHERE kind = 'status_sync'", 1), "errors");
+  // What comes later goes, whatever became of the one before.
+  shop_->before_status = {};
+  in_odoo("B", ship);
+  EXPECT_EQ(told(), "A approved, B assigned");
+  EXPECT_EQ(sync("B"), "synced");
+}
+
+TEST_P(MarketTold, TheNewestStatusGoesWhateverWasQueued) {
+  add_shop();
+  place("A");
+  for (const auto& how : {confirm, ship, deliver}) {
+    book_->change("fake/shop/A", how);
+    look();
+  }
+  work();
+  EXPECT_EQ(told(), "A delivered");
+  EXPECT_EQ(rows("SELECT CAST(COUNT(*) AS TEXT) FROM job WHERE kind = 'market.status'", 1), "1");
+}
+
+TEST_P(MarketTold, AMarketplaceThatTakesOneStepAtATimeGetsThem) {
+  add_shop();
+  shop_->skips = false;
+  place("A");
+  in_odoo("A", deliver);
+  EXPECT_EQ(told(), "A approved, A assigned, A delivered");
+  EXPECT_EQ(sync("A"), "synced");
+}
+
+TEST_P(MarketTold, ACodeIsAskedOfAPersonAndARefusalShown) {
+  add_shop();
+  place("A", "assigned", [](auto& order) { order.otp = "123456"; });
+  in_odoo("A", deliver);
+  EXPECT_EQ(told(), "");
+  EXPECT_EQ(sync("A"), "not_synced otp");
+  EXPECT_NE(order("A").sync_message.find("dragoman market otp"), std::string::npos);
+  EXPECT_EQ(rows("SELECT fingerprint FROM alert", 1), "market:shop:status_otp");
+  const auto give = [&](const std::string& code) {
+    const auto now = row("A");
+    store_->write([&](store::Session& session) { MarketStatus::give_otp(session, now, code, "by a person"); });
+    work();
+  };
+  give("000000");
+  EXPECT_EQ(sync("A"), "error refused");
+  EXPECT_EQ(order("A").sync_message, "The code is wrong. Give the shop's code again: `dragoman market otp shop A`.");
+  EXPECT_EQ(row("A").otp, "");
+  give("123456");
+  EXPECT_EQ(told(), "A delivered");
+  EXPECT_EQ(sync("A"), "synced");
+  EXPECT_EQ(row("A").otp, "") << "it is not kept";
+}
+
+TEST_P(MarketTold, OfOrdersThatTheMarketplaceDeliversCancellationsAloneAreTold) {
+  add_shop();
+  place("A", "pending", [](auto& order) { order.delivered_by = "delivered_by_cartona"; });
+  in_odoo("A", confirm);
+  EXPECT_EQ(told(), "");
+  EXPECT_EQ(sync("A"), "not_synced rule");
+  EXPECT_EQ(rows("SELECT fingerprint FROM alert", 1), "market:shop:status_rule");
+  mark();
+  EXPECT_EQ(there("A").sync_status, "not_synced");
+  EXPECT_NE(there("A").sync_message.find("delivered_by_cartona"), std::string::npos) << "whoever did it reads it there";
+  in_odoo("A", cancel);
+  EXPECT_EQ(told(), "A cancelled");
+  EXPECT_EQ(sync("A"), "synced");
+}
+
+TEST_P(MarketTold, WhileTheShopEditsNothingIsToldAndAfterwardsItIs) {
+  add_shop();
+  place("A");
+  shop_->change("A", [](auto& order) { order.status = "editing"; });
+  pull();
+  in_odoo("A", confirm);
+  EXPECT_EQ(shop_->status_singles, 0);
+  EXPECT_EQ(sync("A"), "not_synced editing");
+  shop_->change("A", [](auto& order) { order.status = "pending"; });
+  pull();
+  look();
+  work();
+  EXPECT_EQ(told(), "A approved");
+  EXPECT_EQ(sync("A"), "synced");
+  // What it took before it was edited once more is to be told anew.
+  shop_->change("A", [](auto& order) { order.status = "editing"; });
+  pull();
+  shop_->change("A", [](auto& order) { order.status = "pending"; });
+  pull();
+  look();
+  work();
+  EXPECT_EQ(told(), "A approved, A approved");
+}
+
+TEST_P(MarketTold, ALostAnswerIsAskedForAgainAndNothingOvertakes) {
+  add_shop();
+  place("A");
+  int lost = 2;
+  shop_->after_status = [&] {
+    if (lost-- > 0) throw Error(Error::Kind::in_doubt, "The answer was lost.");
+  };
+  in_odoo("A", confirm);
+  EXPECT_EQ(sync("A"), "syncing");
+  // Meanwhile it goes on in Odoo.
+  in_odoo("A", deliver);
+  EXPECT_EQ(told(), "A approved") << "what is in doubt comes first";
+  time_passes();
+  work();
+  time_passes();
+  work();
+  EXPECT_EQ(told(), "A approved, A delivered");
+  EXPECT_EQ(sync("A"), "synced");
+}
+
+TEST_P(MarketTold, AMarketplaceThatIsAwayCostsNoTryAndARefusedTokenStopsIt) {
+  add_shop();
+  place("A");
+  shop_->before_status = [](auto) { throw Error(Error::Kind::unavailable, "Away."); };
+  in_odoo("A", confirm);
+  EXPECT_EQ(rows("SELECT CAST(attempt AS TEXT) FROM job WHERE kind = 'market.status'", 1), "0");
+  EXPECT_EQ(sync("A"), "syncing");
+  shop_->before_status = [](auto) { throw Error(Error::Kind::auth, "The token is refused."); };
+  time_passes();
+  work();
+  EXPECT_EQ(connections_->get("shop").state, "error");
+  shop_->before_status = {};
+  connections_->set_state("shop", "active", "");
+  time_passes();
+  work();
+  EXPECT_EQ(told(), "A approved");
+}
+
+TEST_P(MarketTold, APersonMaySaySoHimself) {
+  add_shop();
+  place("A", "approved");
+  in_odoo("A", ship);
+  EXPECT_EQ(told(), "A assigned");
+  // Not all of it was delivered, and never will be.
+  StatusAsked asked;
+  asked.manual = true;
+  asked.status = MarketState::delivered;
+  ask("A", asked);
+  EXPECT_EQ(told(), "A assigned, A delivered");
+  asked.status = MarketState::cancelled;
+  asked.reason = "delayed";
+  ask("A", asked);
+  EXPECT_EQ(told(), "A assigned, A delivered");
+  EXPECT_EQ(sync("A"), "not_synced final");
+  place("B", "approved");
+  ask("B", asked);
+  EXPECT_EQ(shop_->all["B"].reason, "delayed");
+}
+
+TEST_P(MarketTold, OdooShowsHowItWentAndThatIsNoNews) {
+  add_shop();
+  place("A");
+  in_odoo("A", confirm);
+  mark();
+  EXPECT_EQ(there("A").sync_status, "synced");
+  EXPECT_EQ(there("A").sync_message, "");
+  const int calls = odoo_->calls, told_before = shop_->status_singles + shop_->status_bulks;
+  for (int i = 0; i < 3; ++i) {
+    look();
+    work();
+    mark();
+  }
+  EXPECT_EQ(odoo_->calls, calls);
+  EXPECT_EQ(shop_->status_singles + shop_->status_bulks, told_before);
+  // Later versions of the order come in as ever.
+  shop_->change("A", [](auto& order) {
+    order.status = "approved";
+    order.lines[0].quantity = "7";
+  });
+  pull();
+  EXPECT_EQ(there("A").lines.at("1").quantity.str(), "7");
+  EXPECT_EQ(there("A").sync_status, "synced");
+  EXPECT_EQ(order("A").state, "imported");
+}
+
+TEST_P(MarketTold, AnOrderThatWasDeletedInOdooIsToldOfByAPerson) {
+  add_shop();
+  place("A", "approved");
+  book_->remove("fake/shop/A");
+  look();
+  work();
+  EXPECT_EQ(told(), "");
+  EXPECT_EQ(sync("A"), "not_synced deleted");
+}
+
+TEST_P(MarketTold, RandomFaultsEndWithTheMarketplaceToldOnceAndInOrder) {
+  const char* given = std::getenv("DRAGOMAN_SEED");
+  const std::uint64_t seed = given ? std::strtoull(given, nullptr, 10) : SystemRandom().next() % 1'000'000;
+  std::cout << "seed " << seed << " (DRAGOMAN_SEED=" << seed << " runs it again)\n";
+  SeededRandom random(seed);
+  const auto chance = [&](int percent) { return random.next() % 100 < static_cast<std::uint64_t>(percent); };
+  add_shop({{"batch_size", 4}});
+  bool faults = true;
+  struct Killed {};
+  on_step([&](std::string_view) {
+    if (faults && chance(5)) throw Killed{};
+  });
+  const auto fail = [&](int percent) {
+    if (!faults || !chance(percent)) return;
+    throw Error(chance(50) ? Error::Kind::in_doubt : Error::Kind::unavailable, "The network.");
+  };
+  odoo_->before_call = [&] {
+    if (faults && chance(10)) throw Error(Error::Kind::unavailable, "Not reached.");
+  };
+  odoo_->after_call = [&] {
+    if (faults && chance(15)) throw Error(Error::Kind::in_doubt, "The answer was lost.");
+  };
+  book_->before_call = [&] { fail(10); };
+  shop_->before_ack = [&] { fail(10); };
+  shop_->before_status = [&](auto) { fail(15); };
+  shop_->after_status = [&] {
+    if (faults && chance(20)) throw Error(Error::Kind::in_doubt, "The answer was lost.");
+  };
+  shop_->before_pull = [&](const auto&) { fail(10); };
+
+  constexpr int kOrders = 12;
+  const std::function<void(FakeOdoo::Order&)> steps[] = {confirm, ship, deliver};
+  std::map<std::string, int> done;  // how many steps a person has taken in Odoo
+  for (int round = 0; round < 60; ++round) {
+    faults = round < 50 && round % 2 == 0;
+    if (round < kOrders)
+      shop_->change(fmt::format("O{}", round), [&](auto& order) {
+        if (chance(20)) order.delivered_by = "delivered_by_cartona";
+      });
+    try {
+      if (round < 48) {
+        const std::string id = fmt::format("O{}", random.next() % kOrders);
+        const std::string key = "fake/shop/" + id;
+        if (odoo_->orders.contains(key)) {
+          int& step = done[id];
+          if (chance(15) && step < 3) {
+            book_->change(key, cancel);
+            step = 4;
+          } else if (step < 3) {
+            book_->change(key, steps[step++]);
+          }
+        }
+        // The shop edits, or has done so.
+        if (shop_->all.contains(id)) {
+          const std::string status = shop_->all[id].status;
+          if (status == "editing")
+            shop_->change(id, [](auto& order) { order.status = "pending"; });
+          else if (status == "pending" && chance(20))
+            shop_->change(id, [](auto& order) { order.status = "editing"; });
+        }
+      }
+      time_passes();
+      an_hour_passes();
+      orders_->try_again(500);
+      look();
+      MarketStatus::enqueue_marks(*store_, 100);
+      pull();
+    } catch (const Killed&) {
+      // As the next process does.
+      node_->start();
+    }
+  }
+  for (auto& [id, order] : shop_->all)
+    if (order.status == "editing") shop_->change(id, [](auto& one) { one.status = "pending"; });
+  for (int more = 0; more < 5; ++more) {
+    time_passes();
+    an_hour_passes();
+    orders_->try_again(500);
+    look();
+    MarketStatus::enqueue_marks(*store_, 100);
+    pull();
+  }
+  EXPECT_EQ(rows("SELECT cause, error_message FROM job WHERE state NOT IN (4, 5)", 2), "");
+  const char* expected[] = {"pending", "approved", "assigned", "delivered", "cancelled"};
+  for (const auto& [id, order] : shop_->all) {
+    SCOPED_TRACE(id);
+    const int step = done[id];
+    const bool theirs = order.delivered_by != "delivered_by_supplier";
+    EXPECT_EQ(order.status, expected[theirs && step < 4 ? 0 : step]);
+    const auto row = this->order(id);
+    EXPECT_EQ(row.state, "imported");
+    if (step == 0) continue;
+    const bool held_back = theirs && step < 4;
+    EXPECT_EQ(row.sync_status, held_back ? "not_synced" : "synced");
+    EXPECT_EQ(there(id).sync_status, row.sync_status);
+    if (!held_back) {
+      EXPECT_EQ(row.accepted_status, order.status);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(, MarketTold, ::testing::Values("Sqlite", "Postgres"),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace dragoman::pipeline
