@@ -43,6 +43,7 @@
 #include "pipeline/market_products.h"
 #include "pipeline/records.h"
 #include "pipeline/sync.h"
+#include "pipeline/trace.h"
 #include "store/store.h"
 
 namespace {
@@ -265,6 +266,7 @@ int main(int argc, char** argv) {
     pipeline::MarketOrders market(*store, clock);
     pipeline::MarketProducts market_products(*store);
     pipeline::Marketplaces marketplaces(known, connectors, clock);
+    pipeline::Traces traces(*store, known);
     ops::Services services{.store = *store,
                            .tokens = tokens,
                            .keys = keys,
@@ -281,6 +283,7 @@ int main(int argc, char** argv) {
                            .market = market,
                            .market_products = market_products,
                            .marketplaces = marketplaces,
+                           .traces = traces,
                            .clock = clock,
                            .version = "bench",
                            .started = clock.now()};

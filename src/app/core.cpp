@@ -187,7 +187,8 @@ Core::Core(const Config& config, Clock& clock, Random& random, pipeline::Connect
           "node " + runner_settings_.node.name),
       market_(*store_, clock),
       market_products_(*store_),
-      marketplaces_(connections_, connectors_, clock),
+      traces_(*store_, connections_),
+      marketplaces_(connections_, connectors_, clock, &traces_),
       order_books_(connections_, connectors_, clock),
       market_jobs_(
           market_, marketplaces_, [this](std::int64_t connection_id) { return targets_.get(connection_id); },
@@ -221,7 +222,13 @@ Core::Core(const Config& config, Clock& clock, Random& random, pipeline::Connect
                 .mapping = mapping_,
                 .market = market_,
                 .market_products = market_products_,
-                .marketplaces = marketplaces_,
+                                  pipeline::MarketStockJobs& stock, pipeline::MarketCatalogJobs& catalog,
+                                  pipeline::MarketStatusJobs& status) {
+  std::vector<jobs::Kind> kinds = sync.kinds();
+  for (auto& kind : market.kinds()) kinds.push_back(std::move(kind));
+  for (auto& kind : stock.kinds()) kinds.push_back(std::move(kind));
+  for (auto& kind : catalog.kinds()) kinds.push_back(std::move(kind));
+  for (auto& kind : status.kinds()) kinds.push_back(std::move(kind));
                 .clock = clock,
                 .config = [lines = config.lines] { return lines; },
                 .rotate_key = [this] { return rotate_key(); },

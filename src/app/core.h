@@ -82,6 +82,7 @@ class Core {
   pipeline::MarketStatus& market_status() { return market_status_; }
   pipeline::MarketStock& market_stock() { return market_stock_; }
   pipeline::OrderBooks& order_books() { return order_books_; }
+  pipeline::Traces& traces() { return traces_; }
 
  private:
   std::int64_t rotate_key();
@@ -100,6 +101,7 @@ class Core {
   pipeline::DeliveryHandler delivery_;
   pipeline::MarketOrders market_;
   pipeline::MarketProducts market_products_;
+  pipeline::Traces traces_;
   pipeline::Marketplaces marketplaces_;
   pipeline::OrderBooks order_books_;
   pipeline::MarketStatus market_status_;

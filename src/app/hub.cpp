@@ -246,6 +246,8 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
     constexpr std::int64_t kPiece = 500;
     while (!stop.stop_requested() && core.inbox().clean(kPiece).more) {
     }
+    while (!stop.stop_requested() && core.traces().forget(kPiece)) {
+    }
     for (bool more = true; more && !stop.stop_requested();)
       core.store().write([&](store::Session& session) {
         more = pipeline::forget_own_writes(session, session.now() - kOwnWritesKept, kPiece);

@@ -35,6 +35,7 @@ std::vector<Operation> catalog(const pipeline::ConnectorList& connectors) {
   append(market_operations());
   append(market_stock_operations());
   append(market_status_operations());
+  append(trace_operations());
   append(hub_operations());
   for (Operation& operation : all) add_reason(operation);
   return all;

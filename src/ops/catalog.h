@@ -21,6 +21,7 @@ std::vector<Operation> mapping_operations();
 std::vector<Operation> market_operations();
 std::vector<Operation> market_stock_operations();
 std::vector<Operation> market_status_operations();
+std::vector<Operation> trace_operations();
 std::vector<Operation> hub_operations();
 
 }  // namespace dragoman::ops

@@ -34,6 +34,7 @@ class Mapping;
 class MarketOrders;
 class MarketProducts;
 class Marketplaces;
+class Traces;
 class Records;
 class SyncService;
 }  // namespace dragoman::pipeline
@@ -94,6 +95,7 @@ struct Services {
   pipeline::MarketOrders& market;
   pipeline::MarketProducts& market_products;
   pipeline::Marketplaces& marketplaces;
+  pipeline::Traces& traces;
   const Clock& clock;
   std::function<std::vector<ConfigLine>()> config;
   /// Seals all secrets anew under a fresh key; how many.

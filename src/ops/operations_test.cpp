@@ -554,6 +554,33 @@ TEST_F(OperationsTest, AConnectionThatIsNotThereIsSaidToBeTheReason) {
   }
 }
 
+TEST_F(OperationsTest, OnlyWhatIsSaidToMarketplacesIsTraced) {
+  connect();
+  EXPECT_EQ(refusal([&] { ask("trace start", {{"connection", "main"}}); }),
+            "`main` is a connection of kind `fake`: only what is said to marketplaces is traced.");
+  EXPECT_EQ(ask("trace list", {}).at("traces"), json::array());
+  EXPECT_THROW(ask("trace show", {{"id", 1}}), Error);
+}
+
+TEST_F(OperationsTest, TheSyncLogIsFoundByKindOutcomeAndText) {
+  connect();
+  const auto id = hub_.connections.get("main").id;
+  hub_.store->write([&](store::Session& session) {
+    for (const char* one : {"order_pull", "stock_sync", "order_pull"})
+      session.execute(
+          "INSERT INTO sync_log (connection_id, model, kind, started_us, finished_us, outcome, counts, errors) VALUES "
+          "($1, 'order', $2, 0, 0, $3, '{}', $4)",
+          {id, std::string(one), std::string(one[0] == 'o' ? "ok" : "failed"),
+           std::string(one[0] == 'o' ? "[]" : R"(["no answer for Q7"])")});
+  });
+  const auto count = [&](const json& input) { return ask("sync log", input).at("runs").size(); };
+  EXPECT_EQ(count({{"kind", "order_pull"}}), 2u);
+  EXPECT_EQ(count({{"outcome", "failed"}}), 1u);
+  EXPECT_EQ(count({{"text", "Q7"}}), 1u);
+  const auto page = ask("sync log", {{"kind", "order_pull"}, {"limit", 1}});
+  EXPECT_EQ(count({{"kind", "order_pull"}, {"before", page.at("next")}}), 1u);
+}
+
 TEST_F(OperationsTest, PeopleAreToldWhenAConnectionStopsForItsCredentials) {
   hub_.sync.start();
   ask("connection add", {{"name", "main"}, {"url", "x"}, {"secret", "not that one"}});

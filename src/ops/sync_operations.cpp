@@ -193,29 +193,47 @@ std::vector<Operation> sync_operations() {
   });
   all.push_back({
       .name = "sync log",
-      .summary = "Lists what pulls, deltas, sweeps and certificates did, newest first",
+      .summary = "Lists what pulls, deltas, sweeps, certificates, deliveries and marketplaces' flows did, newest first",
+      .description = "Page with `before`: the `next` of the answer before. `next` is null on the last page.",
       .method = "GET",
       .path = "/sync/log",
       .permission = Role::viewer,
-      .inputs = {optional_connection(), limit_field(100, 10'000)},
-      .output =
-          {.rows = "runs",
-           .columns = {{.name = "started", .type = Type::time, .required = true},
-                       {.name = "finished", .type = Type::time, .required = true, .hidden = true},
-                       {.name = "connection", .required = true},
-                       {.name = "model", .doc = "null: the whole connection"},
-                       {.name = "kind", .doc = "`run`, `pull`, `delta`, `sweep`, `full`, `certify`", .required = true},
-                       {.name = "outcome", .doc = "`ok`, `errors` or `differences`", .required = true},
-                       {.name = "took_ms", .type = Type::integer, .required = true},
-                       {.name = "counts", .type = Type::object, .required = true},
-                       {.name = "errors", .type = Type::list, .required = true}}},
+      .inputs = {optional_connection(),
+                 {.name = "kind", .doc = "only this, such as `order_pull`"},
+                 {.name = "outcome", .doc = "only this, such as `failed`"},
+                 {.name = "text", .doc = "only with this in its counts or errors"},
+                 {.name = "before", .type = Type::integer, .doc = "numbers below it"},
+                 limit_field(100, 10'000)},
+      .output = {.fields = {{.name = "next", .type = Type::integer, .doc = "`before` of the next page"}},
+                 .rows = "runs",
+                 .columns = {{.name = "id", .type = Type::integer, .required = true, .hidden = true},
+                             {.name = "started", .type = Type::time, .required = true},
+                             {.name = "finished", .type = Type::time, .required = true, .hidden = true},
+                             {.name = "connection", .required = true},
+                             {.name = "model", .doc = "null: the whole connection"},
+                             {.name = "kind",
+                              .doc = "`run`, `pull`, `delta`, `sweep`, `full`, `certify`, `deliver`, `order_pull`, "
+                                     "`status_sync`, `stock_sync`, `product_sync`",
+                              .required = true},
+                             {.name = "outcome", .doc = "`ok`, `errors`, `differences`, `failed`, …", .required = true},
+                             {.name = "took_ms", .type = Type::integer, .required = true},
+                             {.name = "counts", .type = Type::object, .required = true},
+                             {.name = "errors", .type = Type::list, .required = true}}},
       .run =
           [](Context& context, const json& input) {
             json rows = json::array();
-            const std::string connection = input.value("connection", "");
-            if (!connection.empty()) context.services.connections.get(connection);
-            for (const auto& run : context.services.records.runs(connection, input.at("limit")))
-              rows.push_back({{"started", format_iso(run.started)},
+            pipeline::Records::RunFilter filter;
+            filter.connection = input.value("connection", "");
+            if (!filter.connection.empty()) context.services.connections.get(filter.connection);
+            filter.kind = input.value("kind", "");
+            filter.outcome = input.value("outcome", "");
+            filter.text = input.value("text", "");
+            filter.before = maybe_integer(input, "before").value_or(0);
+            filter.limit = input.at("limit");
+            const auto found = context.services.records.runs(filter);
+            for (const auto& run : found)
+              rows.push_back({{"id", run.id},
+                              {"started", format_iso(run.started)},
                               {"finished", format_iso(run.finished)},
                               {"connection", run.connection},
                               {"model", run.model.empty() ? json(nullptr) : json(run.model)},
@@ -224,7 +242,8 @@ std::vector<Operation> sync_operations() {
                               {"took_ms", (run.finished - run.started).count() / 1000},
                               {"counts", run.counts},
                               {"errors", run.errors}});
-            return dump({{"runs", rows}});
+            const bool more = static_cast<std::int64_t>(found.size()) == filter.limit;
+            return dump({{"runs", rows}, {"next", more ? json(found.back().id) : json(nullptr)}});
           },
   });
   all.push_back({

@@ -97,6 +97,9 @@ Marketplaces::Open Marketplaces::peek(std::int64_t connection_id) {
   if (!connector.make_marketplace)
     throw Error(Error::Kind::invalid, fmt::format("`{}` is no connection to a marketplace.", connection->name));
   open.marketplace = connector.make_marketplace(*connection, connections_.secret(*connection), clock_);
+  if (traces_)
+    open.marketplace->listen(
+        [this, connection_id](const Exchange& exchange) { traces_->keep(connection_id, exchange); });
   auto kept = kept_.lock();
   (*kept)[connection_id] = {connection->changed, open.marketplace};
   return open;

@@ -11,6 +11,7 @@
 #include "pipeline/deliver.h"
 #include "pipeline/market_orders.h"
 #include "pipeline/market_settings.h"
+#include "pipeline/trace.h"
 
 namespace dragoman::pipeline {
 
@@ -27,8 +28,9 @@ struct MarketShop {
 /// Threads: safe from any thread.
 class Marketplaces {
  public:
-  Marketplaces(Connections& connections, const ConnectorList& connectors, Clock& clock)
-      : connections_(connections), connectors_(connectors), clock_(clock) {}
+  /// `traces`: where calls are kept whose connection is traced; may be null.
+  Marketplaces(Connections& connections, const ConnectorList& connectors, Clock& clock, Traces* traces = nullptr)
+      : connections_(connections), connectors_(connectors), clock_(clock), traces_(traces) {}
 
   struct Open {
     Connection connection;
@@ -55,6 +57,7 @@ class Marketplaces {
   Connections& connections_;
   const ConnectorList& connectors_;
   Clock& clock_;
+  Traces* const traces_;
   Guarded<std::map<std::int64_t, Kept>> kept_;
 };
 

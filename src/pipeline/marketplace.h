@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
@@ -14,6 +15,16 @@
 #include "base/decimal.h"
 
 namespace dragoman::pipeline {
+
+/// A request and what came of it. Headers are not in it, so no credentials are.
+struct Exchange {
+  Time at{};
+  Micros took{};
+  std::string method, target;
+  int status = 0;     ///< 0: no answer
+  std::string error;  ///< why there is none
+  std::string request, response;
+};
 
 /// How far an order is, whatever words a marketplace has for it.
 enum class MarketState {
@@ -150,6 +161,9 @@ class Marketplace {
 
   /// Throws what is wrong with the connection; changes nothing. What it found, in words.
   virtual std::string test(std::stop_token stop) = 0;
+
+  /// Hears of every call when it is over. Set before the first one.
+  virtual void listen(std::function<void(const Exchange&)> listener) { (void)listener; }
 };
 
 }  // namespace dragoman::pipeline

@@ -336,26 +336,40 @@ std::vector<Records::SchemaVersion> Records::schemas(const std::string& connecti
   return out;
 }
 
-std::vector<Records::Run> Records::runs(const std::string& connection, std::int64_t limit) {
+std::vector<Records::Run> Records::runs(const RunFilter& filter) {
+  std::string sql =
+      "SELECT c.name, l.model, l.kind, l.outcome, l.started_us, l.finished_us, l.counts, l.errors, l.id FROM sync_log "
+      "l "
+      "JOIN connection c ON c.id = l.connection_id WHERE 1 = 1";
+  std::vector<Param> params;
+  const auto only = [&](const char* condition, Param value) {
+    params.push_back(value);
+    sql += fmt::format(fmt::runtime(condition), params.size());
+  };
+  if (!filter.connection.empty()) only(" AND c.name = ${}", std::string_view(filter.connection));
+  if (!filter.kind.empty()) only(" AND l.kind = ${}", std::string_view(filter.kind));
+  if (!filter.outcome.empty()) only(" AND l.outcome = ${}", std::string_view(filter.outcome));
+  if (!filter.text.empty())
+    only(" AND (replace(l.errors, ${0}, '') <> l.errors OR replace(l.counts, ${0}, '') <> l.counts)",
+         std::string_view(filter.text));
+  if (filter.before > 0) only(" AND l.id < ${}", filter.before);
+  only(" ORDER BY l.id DESC LIMIT ${}", filter.limit);
   std::vector<Run> out;
   store_.read([&](Session& session) {
     out.clear();
-    session.query(
-        "SELECT c.name, l.model, l.kind, l.outcome, l.started_us, l.finished_us, l.counts, l.errors FROM sync_log l "
-        "JOIN connection c ON c.id = l.connection_id WHERE $1 = '' OR c.name = $1 ORDER BY l.started_us DESC, l.id "
-        "DESC LIMIT $2",
-        {connection, limit}, [&](const Row& row) {
-          Run run;
-          run.connection = row.text(0);
-          run.model = row.text(1);
-          run.kind = row.text(2);
-          run.outcome = row.text(3);
-          run.started = row.time(4);
-          run.finished = row.time(5);
-          run.counts = nlohmann::json::parse(row.text(6));
-          run.errors = row.text(7).empty() ? nlohmann::json::array() : nlohmann::json::parse(row.text(7));
-          out.push_back(std::move(run));
-        });
+    session.query(sql, params, [&](const Row& row) {
+      Run run;
+      run.id = row.int64(8);
+      run.connection = row.text(0);
+      run.model = row.text(1);
+      run.kind = row.text(2);
+      run.outcome = row.text(3);
+      run.started = row.time(4);
+      run.finished = row.time(5);
+      run.counts = nlohmann::json::parse(row.text(6));
+      run.errors = row.text(7).empty() ? nlohmann::json::array() : nlohmann::json::parse(row.text(7));
+      out.push_back(std::move(run));
+    });
   });
   return out;
 }

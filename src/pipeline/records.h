@@ -112,12 +112,18 @@ class Records {
 
   /// A row of the sync log: what a pull, delta, sweep or certificate did.
   struct Run {
+    std::int64_t id = 0;
     std::string connection, model, kind, outcome;  ///< model empty: the whole connection
     Time started{}, finished{};
     nlohmann::json counts, errors;
   };
-  /// Newest first. `connection` empty: of all.
-  std::vector<Run> runs(const std::string& connection, std::int64_t limit);
+  struct RunFilter {
+    std::string connection, kind, outcome, text;  ///< empty: all; `text` is looked for in counts and errors
+    std::int64_t before = 0;                      ///< numbers below it; 0: from the newest
+    std::int64_t limit = 100;
+  };
+  /// By number, the newest first.
+  std::vector<Run> runs(const RunFilter& filter);
 
   std::optional<std::string> blob(const std::string& digest_hex);
 

@@ -20,6 +20,7 @@
 #include "pipeline/records.h"
 #include "pipeline/sync.h"
 #include "pipeline/sync_jobs.h"
+#include "pipeline/trace.h"
 #include "store/store.h"
 #include "store/test_store.h"
 
@@ -83,6 +84,7 @@ struct FakeHub {
   pipeline::MarketOrders market{*store, clock};
   pipeline::MarketProducts market_products{*store};
   pipeline::Marketplaces marketplaces{connections, connectors, clock};
+  pipeline::Traces traces{*store, connections};
   ops::Services services{
       .store = *store,
       .tokens = tokens,
@@ -100,6 +102,7 @@ struct FakeHub {
       .market = market,
       .market_products = market_products,
       .marketplaces = marketplaces,
+      .traces = traces,
       .clock = clock,
       .config = [] { return std::vector<ops::ConfigLine>{{"store.url", "postgres://hub:***@db", "flag", "where"}}; },
       .rotate_key = [] { return std::int64_t{0}; },

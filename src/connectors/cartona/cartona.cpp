@@ -172,9 +172,25 @@ http::Response Cartona::call(http::Request request, std::stop_token stop) {
   request.headers.set("Accept", "application/json");
   if (!request.body.empty()) request.headers.set("Content-Type", "application/json");
   http::Response response;
+  pipeline::Exchange exchange;
+  const Micros begun = clock_.steady();
+  const auto tell = [&] {
+    if (!listener_) return;
+    exchange.took = clock_.steady() - begun;
+    exchange.at = clock_.now() - exchange.took;
+    exchange.method = request.method;
+    exchange.target = request.target;
+    exchange.request = request.body;
+    exchange.status = response.status;
+    exchange.response = response.body;
+    listener_(exchange);
+  };
   try {
     response = http_->send(request, std::move(stop));
+    tell();
   } catch (const Error& error) {
+    exchange.error = error.message;
+    tell();
     if (error.kind == Error::Kind::cancelled) throw;
     // A question may be asked again; whether a change was made is not known.
     if (reads && error.kind == Error::Kind::in_doubt) {

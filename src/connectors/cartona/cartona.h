@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -43,6 +44,7 @@ class Cartona final : public pipeline::Marketplace {
   ProductPage products(int page, int per_page, std::stop_token stop) override;
   void update_products(std::span<const pipeline::MarketProduct> changes, std::stop_token stop) override;
   std::string test(std::stop_token stop) override;
+  void listen(std::function<void(const pipeline::Exchange&)> listener) override { listener_ = std::move(listener); }
 
  private:
   http::Response get(const std::string& path, const std::string& query, std::stop_token stop);
@@ -52,6 +54,7 @@ class Cartona final : public pipeline::Marketplace {
   const CartonaSettings settings_;
   Clock& clock_;
   const std::unique_ptr<http::Client> http_;
+  std::function<void(const pipeline::Exchange&)> listener_;
 };
 
 pipeline::Connector connector();

@@ -206,6 +206,22 @@ TEST_F(CartonaCalls, AcknowledgeManyAtOnceAndOneAlone) {
   EXPECT_EQ(log_->last().body, R"({"hashed_id":"a/b","status":"synced"})");
 }
 
+TEST_F(CartonaCalls, AreToldToWhoeverListensWithoutTheToken) {
+  std::vector<pipeline::Exchange> heard;
+  cartona_->listen([&](const pipeline::Exchange& exchange) { heard.push_back(exchange); });
+  answers(200, "OK");
+  cartona_->acknowledge_one("A", {});
+  answers(422, R"({"error":"no"})");
+  EXPECT_EQ(of_ack().kind, Error::Kind::invalid);
+  ASSERT_EQ(heard.size(), 2u);
+  EXPECT_EQ(heard[0].method, "POST");
+  EXPECT_EQ(heard[0].target, "https://shop.example.com/api/v1/order/update-order-status/A");
+  EXPECT_EQ(heard[0].request, R"({"hashed_id":"A","status":"synced"})");
+  EXPECT_EQ(heard[0].status, 200);
+  EXPECT_EQ(heard[1].status, 422);
+  EXPECT_EQ(heard[1].response, R"({"error":"no"})");
+}
+
 TEST_F(CartonaCalls, MeanWhatTheirStatusSays) {
   answers(401, "");
   EXPECT_EQ(of_orders().kind, Error::Kind::auth);
