@@ -56,6 +56,13 @@ class Metrics::Impl {
         jobs(gauges(registry, "dragoman_jobs", "Jobs by what became of them; all together are those ever accepted.")),
         messages(gauges(registry, "dragoman_messages",
                         "Messages to people that wait for their channel, and those given up within the last day.")),
+        market_orders(gauges(registry, "dragoman_market_orders",
+                             "Orders of marketplaces with something left to do: on their way to Odoo, held, not "
+                             "acknowledged, flagged for a person, or whose status the marketplace did not take.")),
+        market_products(gauges(registry, "dragoman_market_products",
+                               "Products whose figures marketplaces have not been told yet, or did not take.")),
+        market_oldest(gauges(registry, "dragoman_market_oldest_seconds",
+                             "Age of the oldest order on its way to Odoo, and of the oldest figure not told.")),
         audit_entries(gauges(registry, "dragoman_audit_entries", "Entries of the audit log.").Add({})),
         stuck(gauges(registry, "dragoman_handlers_stuck", "Handlers of jobs that did not come back.").Add({})),
         records(gauges(registry, "dragoman_records", "Records held.").Add({})),
@@ -68,7 +75,8 @@ class Metrics::Impl {
   prometheus::Registry registry;
   Family<Counter>& requests;
   Family<Histogram>& durations;
-  Family<Gauge>&open, &turned_away, &models, &connections, &jobs, &messages;
+  Family<Gauge>&open, &turned_away, &models, &connections, &jobs, &messages, &market_orders, &market_products,
+      &market_oldest;
   Gauge &audit_entries, &stuck, &records, &changes, &store_bytes, &memory;
 
   // Looking a label set up costs more than the request it counts: each is looked up once.
@@ -133,6 +141,15 @@ std::string Metrics::text() {
     set(impl_->jobs, "state", "dead", now.jobs_dead);
     set(impl_->messages, "state", "waiting", now.messages_waiting);
     set(impl_->messages, "state", "failed", now.messages_failed);
+    set(impl_->market_orders, "state", "waiting", now.market.waiting);
+    set(impl_->market_orders, "state", "held", now.market.held);
+    set(impl_->market_orders, "state", "unacknowledged", now.market.unacknowledged);
+    set(impl_->market_orders, "state", "flagged", now.market.flagged);
+    set(impl_->market_orders, "state", "not_told", now.market.not_told);
+    set(impl_->market_products, "state", "unsent", now.market.unsent);
+    set(impl_->market_products, "state", "refused", now.market.refused);
+    impl_->market_oldest.Add({{"what", "order"}}).Set(now.market.oldest_waiting_seconds);
+    impl_->market_oldest.Add({{"what", "figure"}}).Set(now.market.oldest_unsent_seconds);
     impl_->audit_entries.Set(static_cast<double>(now.audit_entries));
     impl_->stuck.Set(static_cast<double>(now.handlers_stuck));
     impl_->records.Set(static_cast<double>(now.records));

@@ -37,6 +37,12 @@ class Metrics {
     std::int64_t handlers_stuck = 0;
     std::int64_t messages_waiting = 0, messages_failed = 0;  ///< to people; given up within the last day
     std::int64_t audit_entries = 0;
+    /// Of all marketplaces together.
+    struct Market {
+      std::int64_t waiting = 0, held = 0, unacknowledged = 0, flagged = 0, not_told = 0;  ///< orders
+      std::int64_t unsent = 0, refused = 0;                                               ///< products
+      double oldest_waiting_seconds = 0, oldest_unsent_seconds = 0;                       ///< 0: none waits
+    } market;
   };
   void on_scrape(std::function<Snapshot()> collect);
 

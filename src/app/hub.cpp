@@ -167,6 +167,29 @@ api::Metrics::Snapshot measure(Core& core, const http::Server& server) {
   snapshot.jobs_cancelled = jobs.cancelled;
   snapshot.jobs_dead = jobs.dead;
   snapshot.handlers_stuck = core.runner().status().stuck;
+  std::map<std::int64_t, pipeline::MarketStock::Standing> products;
+  Time now{};
+  core.store().read([&](store::Session& session) {
+    now = session.now();
+    products = pipeline::MarketStock::standings(session);
+  });
+  const auto age = [&](double& oldest, const std::optional<Time>& since) {
+    if (since) oldest = std::max(oldest, std::max(0.0, std::chrono::duration<double>(now - *since).count()));
+  };
+  auto& market = snapshot.market;
+  for (const auto& one : core.market().standings()) {
+    market.waiting += one.waiting;
+    market.held += one.held;
+    market.unacknowledged += one.due_acks;
+    market.flagged += one.flagged;
+    market.not_told += one.not_told;
+    age(market.oldest_waiting_seconds, one.oldest_waiting);
+  }
+  for (const auto& [connection, one] : products) {
+    market.unsent += one.unsent;
+    market.refused += one.refused;
+    age(market.oldest_unsent_seconds, one.oldest_unsent);
+  }
   snapshot.store_bytes = core.store().info().bytes;
   return snapshot;
 }

@@ -8,6 +8,7 @@
 #include "ops/market_shapes.h"
 #include "ops/shapes.h"
 #include "pipeline/connections.h"
+#include "pipeline/market_day.h"
 #include "pipeline/market_jobs.h"
 #include "pipeline/market_orders.h"
 #include "pipeline/market_products.h"
@@ -307,18 +308,16 @@ std::vector<Operation> market_operations() {
                   .doc = "the marketplace's id or number of it, or the hub's own",
                   .required = true,
                   .positional = true}},
-      .output =
-          {.fields = columns,
-           .rows = "story",
-           .columns =
-               {{.name = "at", .type = Type::time, .required = true},
-                {.name = "what",
-                 .doc =
-                     "`version`, `held`, `imported`, `recorded`, `acknowledged`, `retry`, `resolved`, `told`, `not_told`, "
-                      "`code`",
-                 .required = true},
-                {.name = "message", .required = true},
-                {.name = "job", .type = Type::integer, .doc = "which did it"}}},
+      .output = {.fields = columns,
+                 .rows = "story",
+                 .columns = {{.name = "at", .type = Type::time, .required = true},
+                             {.name = "what",
+                              .doc = "`version`, `held`, `imported`, `recorded`, `acknowledged`, `retry`, `resolved`, "
+                                     "`told`, `not_told`, "
+                                     "`code`",
+                              .required = true},
+                             {.name = "message", .required = true},
+                             {.name = "job", .type = Type::integer, .doc = "which did it"}}},
       .run =
           [](Context& context, const json& input) {
             market_of(context, input.at("connection"));
@@ -476,7 +475,12 @@ std::vector<Operation> market_operations() {
                               .type = Type::integer,
                               .doc = "products whose figures it does not have: `market stock --only refused`",
                               .required = true},
-                             {.name = "reason", .doc = "why the connection is not active"}}},
+                             {.name = "not_told",
+                              .type = Type::integer,
+                              .doc = "orders whose status it did not take: `market orders --sync-status error`",
+                              .required = true},
+                             {.name = "reason", .doc = "why the connection is not active"},
+                             {.name = "trouble", .doc = "why what changes in its Odoo can't be seen at the moment"}}},
       .run =
           [](Context& context, const json&) {
             std::map<std::int64_t, pipeline::MarketStock::Standing> stock;
@@ -496,8 +500,68 @@ std::vector<Operation> market_operations() {
                               {"unsent", stock[one.connection_id].unsent},
                               {"oldest_unsent", time_or_null(stock[one.connection_id].oldest_unsent)},
                               {"refused", stock[one.connection_id].refused},
-                              {"reason", one.reason}});
+                              {"not_told", one.not_told},
+                              {"reason", one.reason},
+                              {"trouble", one.trouble}});
             return dump({{"connections", rows}});
+          },
+  });
+  all.push_back({
+      .name = "market day",
+      .summary = "Shows how each marketplace did over the last hours: orders, success, times",
+      .method = "GET",
+      .path = "/market/day",
+      .permission = Role::viewer,
+      .inputs = {{.name = "hours", .type = Type::integer, .doc = "how many", .fallback = "24", .min = 1, .max = 8760}},
+      .output =
+          {.fields = {{.name = "since", .type = Type::time, .required = true}},
+           .rows = "connections",
+           .columns =
+               {{.name = "connection", .required = true},
+                {.name = "orders", .type = Type::integer, .doc = "seen for the first time", .required = true},
+                {.name = "imported",
+                 .type = Type::integer,
+                 .doc = "of them, in Odoo by now or with nothing to do there",
+                 .required = true},
+                {.name = "success", .doc = "the share of those, in percent, as text; null: there were none"},
+                {.name = "by_supplier", .type = Type::integer, .doc = "that the supplier delivers", .required = true},
+                {.name = "by_market", .type = Type::integer, .doc = "that the marketplace delivers", .required = true},
+                {.name = "median_ms", .type = Type::integer, .doc = "from first seen to in Odoo"},
+                {.name = "p95_ms", .type = Type::integer, .doc = "the same, of 95 in 100"},
+                {.name = "told",
+                 .type = Type::integer,
+                 .doc = "orders whose newest status the marketplace took in that time",
+                 .required = true},
+                {.name = "runs", .type = Type::integer, .doc = "entries of the sync log", .required = true},
+                {.name = "runs_failed",
+                 .type = Type::integer,
+                 .doc = "of them, with errors: `sync log --connection NAME --outcome failed`",
+                 .required = true}}},
+      .run =
+          [](Context& context, const json& input) {
+            Time since{};
+            context.services.store.read([&](store::Session& session) {
+              since = session.now() - std::chrono::hours(input.at("hours").get<int>());
+            });
+            json rows = json::array();
+            for (const auto& day : pipeline::market_days(context.services.store, since)) {
+              json success;
+              if (day.orders > 0)
+                success =
+                    fmt::format("{:.1f}", 100.0 * static_cast<double>(day.imported) / static_cast<double>(day.orders));
+              rows.push_back({{"connection", day.connection},
+                              {"orders", day.orders},
+                              {"imported", day.imported},
+                              {"success", success},
+                              {"by_supplier", day.orders - day.by_market},
+                              {"by_market", day.by_market},
+                              {"median_ms", day.median ? json(day.median->count() / 1000) : json()},
+                              {"p95_ms", day.p95 ? json(day.p95->count() / 1000) : json()},
+                              {"told", day.told},
+                              {"runs", day.runs},
+                              {"runs_failed", day.runs_failed}});
+            }
+            return dump({{"since", format_iso(since)}, {"connections", rows}});
           },
   });
   for (auto& operation : product_operations()) all.push_back(std::move(operation));

@@ -549,6 +549,15 @@ std::vector<MarketOrders::Standing> MarketOrders::standings() {
                   [&](const Row& row) {
                     if (const auto one = all.find(row.int64(0)); one != all.end()) one->second.due_acks = row.int64(1);
                   });
+    for (auto& [id, one] : all) {
+      session.first("SELECT COUNT(*) FROM market_order WHERE connection_id = $1 AND sync_status = 'error'", {id},
+                    [&](const Row& row) { one.not_told = row.int64(0); });
+      session.first(
+          "SELECT k.value FROM market_cursor k WHERE k.name = 'watch_trouble' AND k.connection_id = (SELECT "
+          "o.odoo_connection_id FROM market_order o WHERE o.connection_id = $1 AND o.odoo_connection_id > 0 ORDER BY "
+          "o.id DESC LIMIT 1)",
+          {id}, [&](const Row& row) { one.trouble = row.text(0); });
+    }
     session.query("SELECT connection_id, COUNT(*) FROM market_order WHERE flag <> '' GROUP BY 1", {},
                   [&](const Row& row) {
                     if (const auto one = all.find(row.int64(0)); one != all.end()) one->second.flagged = row.int64(1);

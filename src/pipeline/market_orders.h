@@ -101,6 +101,8 @@ class MarketOrders {
     std::int64_t connection_id = 0;
     std::string connection, connection_state, reason;
     std::int64_t waiting = 0, held = 0, due_acks = 0, flagged = 0;
+    std::int64_t not_told = 0;  ///< whose status the marketplace did not take, or could not be told
+    std::string trouble;        ///< why what changes in its Odoo can't be seen at the moment; empty: it is seen
     std::optional<Time> oldest_waiting, oldest_held;
     std::optional<Time> pulled;  ///< when the last pull that came to its end began
   };

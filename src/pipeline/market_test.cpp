@@ -7,6 +7,7 @@
 #include "audit/audit.h"
 #include "base/step.h"
 #include "fakes/market_fixture.h"
+#include "pipeline/market_day.h"
 #include "pipeline/market_products.h"
 
 namespace dragoman::pipeline {
@@ -674,6 +675,39 @@ TEST_P(Market, AnOdooThatCanNotBeFollowedIsSaidAndLosesNothing) {
   look();
   EXPECT_EQ(trouble(), "");
   EXPECT_EQ(order("A").odoo_state, "sale");
+}
+
+TEST_P(Market, ADayTellsHowManyCameHowManyAreInAndHowLongItTook) {
+  add_shop();
+  shop_->change("A", [](auto& order) { order.status = "approved"; });
+  shop_->change("B", [](auto& order) { order.delivered_by = "delivered_by_cartona"; });
+  shop_->change("C", [](auto& order) { order.total = "1"; });  // does not add up
+  pull();
+  Time now{};
+  store_->read([&](store::Session& session) { now = session.now(); });
+  auto days = market_days(*store_, now - std::chrono::hours(24));
+  ASSERT_EQ(days.size(), 1u);
+  EXPECT_EQ(days[0].connection, "shop");
+  EXPECT_EQ(days[0].orders, 3);
+  EXPECT_EQ(days[0].imported, 2);
+  EXPECT_EQ(days[0].by_market, 1);
+  ASSERT_TRUE(days[0].median && days[0].p95);
+  EXPECT_LE(*days[0].median, *days[0].p95);
+  EXPECT_GE(days[0].runs, 1);
+  days = market_days(*store_, now + std::chrono::hours(1));
+  EXPECT_EQ(days.at(0).orders, 0);
+  EXPECT_FALSE(days[0].median);
+}
+
+TEST_P(Market, WhereItsOdooCanNotBeFollowedTheStandingSaysSo) {
+  add_shop();
+  shop_->change("A");
+  pull();
+  look();
+  EXPECT_EQ(orders_->standings().at(0).trouble, "");
+  book_->before_call = [] { throw Error(Error::Kind::unavailable, "Nobody answers."); };
+  look();
+  EXPECT_EQ(orders_->standings().at(0).trouble, "Nobody answers.");
 }
 
 INSTANTIATE_TEST_SUITE_P(, Market, ::testing::Values("Sqlite", "Postgres"),
