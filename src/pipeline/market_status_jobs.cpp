@@ -428,13 +428,11 @@ std::vector<Outcome> MarketStatusJobs::Mark::run(std::span<const Job> jobs, std:
                    due[i]->row.sync_message.empty() ? json(false) : json(due[i]->row.sync_message)}};
       if (due[i]->at) values["marketplace_sync_date"] = format_odoo(*due[i]->at);
       Job delivery = jobs[i];
-      delivery.payload = DeliveryOrder{"sale.order",
-                                       open.name().order_key(due[i]->row.external_id),
-                                       due[i]->revision,
-                                       dumped({{"values", values}}),
-                                       0,
-                                       0}
-                             .json();
+      delivery.payload =
+          DeliveryOrder{"sale.order", open.name().order_key(due[i]->row.external_id), due[i]->revision,
+                        // Steps, though none: as an order of a marketplace, whose fields have other names.
+                        dumped({{"values", values}, {"steps", json::array()}}), 0, 0}
+              .json();
       deliveries.push_back(std::move(delivery));
       places.push_back(i);
       by_job[jobs[i].id] = *due[i];
