@@ -24,11 +24,13 @@ NEW = 0.3  # of the customers of a batch of orders; the others are found by thei
 
 
 class Cartona:
-    """The stand-in Cartona, until the group's work ends."""
+    """The stand-in Cartona, until the group's work ends. Its orders' ids are new every time: the Odoo is kept, and knows those
+    of other runs."""
 
     def __init__(self, work, *arguments):
         ready = work.fresh() / "ready"
-        self.process = work.start([common.program("sandbox-cartona"), "--port", "0", "--ready-file", ready, *arguments],
+        seed = random.SystemRandom().randrange(1 << 40)
+        self.process = work.start([common.program("sandbox-cartona"), "--port", "0", "--seed", seed, "--ready-file", ready, *arguments],
                                   stdin=None, stdout=-3, stderr=-3)
         common.wait_for(lambda: ready.exists() or self.process.poll() is not None, 60, "the stand-in Cartona")
         self.values = dict(line.split("=", 1) for line in ready.read_text().splitlines() if "=" in line)
@@ -123,6 +125,7 @@ class Hub:
         import crash_rig as rig
         folder = work.fresh()
         self.cartona, self.accounts = cartona, accounts
+        self.tag = f"{random.SystemRandom().randrange(1 << 32):08x}"  # the Odoo knows what other runs called theirs
         self.hub = rig.Hub(folder, settings={"DRAGOMAN_JOBS_THREADS": str(threads)} if threads else None)
         self.hub.start()
         if not self.hub.ready():
@@ -143,9 +146,8 @@ class Hub:
         self.hub.provision(odoo)
         self.token = self.hub.token()
 
-    @staticmethod
-    def name(account):
-        return f"shop-{account}"
+    def name(self, account):
+        return f"shop-{self.tag}-{account}"
 
     def rows(self, sql, *values):
         with contextlib.closing(sqlite3.connect(f"file:{self.hub.data / 'dragoman.db'}?mode=ro", uri=True, timeout=30)) as store:
@@ -187,7 +189,8 @@ class Hub:
             common.wait_for(done, seconds, f"{len(ids)} orders", every=0.1)
         except RuntimeError as error:
             held = self.rows("SELECT state, hold_code, hold_message, count(*) FROM market_order GROUP BY 1, 2 LIMIT 5")
-            dead = self.rows("SELECT kind, state, error_code, error_message, count(*) FROM job WHERE state < 4 OR state = 6 GROUP BY 1, 2, 3 LIMIT 5")
+            dead = self.rows("SELECT l.kind, j.state, j.error_code, j.error_message, count(*) FROM job j JOIN job_lane l ON l.id = j.lane_id "
+                             "WHERE j.state < 4 OR j.state = 6 GROUP BY 1, 2, 3 LIMIT 5")
             raise RuntimeError(f"{error}: {held} {dead} {self.hub.tail(600)}") from None
 
     def stop(self):

@@ -67,7 +67,7 @@ class Backlog:
         self.shop = Shop(odoo, options.seed)
         products = work.fresh() / "products.json"
         products.write_text(json.dumps(self.shop.account_products()))
-        self.cartona = Cartona(work, "--products", products, "--seed", options.seed)
+        self.cartona = Cartona(work, "--products", products)
         self.requests = Requests(odoo.log)
         self.hub = Hub(work, odoo.environment, self.cartona, self.shop.currency, SHARE_ALL)
         self.ceiling = Ceiling(odoo, self.shop)
@@ -145,7 +145,7 @@ def one_order(odoo, work, options):
     shop = Shop(odoo, options.seed + 1)
     products = work.fresh() / "products.json"
     products.write_text(json.dumps(shop.account_products()))
-    cartona = Cartona(work, "--products", products, "--seed", options.seed, "--accounts", 2)
+    cartona = Cartona(work, "--products", products, "--accounts", 2)
     hub = Hub(work, odoo.environment, cartona, shop.currency, ("--no-default-models",))
     requests = Requests(odoo.log)
     try:
@@ -198,9 +198,9 @@ class StandIns:
 
     ACCOUNTS = 5
 
-    def __init__(self, work, odoo, seed, **settings):
+    def __init__(self, work, odoo, **settings):
         self.odoo = odoo
-        self.cartona = Cartona(work, "--accounts", self.ACCOUNTS, "--seed", seed, "--products", common.ROOT / "sandbox/cartona/products/stand_in_odoo.json")
+        self.cartona = Cartona(work, "--accounts", self.ACCOUNTS, "--products", common.ROOT / "sandbox/cartona/products/stand_in_odoo.json")
         currency = call(odoo, "res.company", "search_read", domain=[], fields=["currency_id"], limit=1, order="id")[0]["currency_id"][1]
         self.hub = Hub(work, odoo.values, self.cartona, currency, SHARE_ALL, accounts=self.ACCOUNTS, **settings)
 
@@ -244,7 +244,7 @@ def call(stand_in, model, method, **arguments):
 def several_accounts(work, options):
     """A backlog at five accounts at once."""
     each = 200 if options.quick else 2000
-    site = StandIns(work, StandIn(work, []), options.seed)
+    site = StandIns(work, StandIn(work, []))
     try:
         accounts = range(1, site.ACCOUNTS + 1)
         ids = [one for account in accounts for one in site.generate(account, each, options.seed + account)]
@@ -281,15 +281,14 @@ def dead_account(work, options):
 
 
 def live_times(work, odoo, seed, mode, seconds, timeout):
-    site = StandIns(work, odoo, seed, poll_seconds=1, timeout_seconds=timeout)
+    site = StandIns(work, odoo, poll_seconds=1, timeout_seconds=timeout)
     try:
         dead, live = site.ACCOUNTS, range(1, site.ACCOUNTS)
         settled = [one for account in live for one in site.generate(account, 20, seed)]
         backlog = site.generate(dead, 300, seed)
         if mode != "alive":  # it dies with acknowledgements under way
             site.cartona.control("/faults", {"match": {"account": f"cartona-{dead}", "path": "order/update-order-status"}, "action": {"kind": "hang"}})
-        site.hub.settle(settled, 120)
-        common.wait_for(lambda: len(site.hub.imported(backlog)) == len(backlog), 120, "the backlog of the fifth account")
+        common.wait_for(lambda: len(site.hub.imported(settled + backlog)) == len(settled + backlog), 120, "what the accounts had at first", every=0.2)
         site.cartona.control("/accounts", {"name": f"cartona-{dead}", "dead": {"alive": "no", "refused": "closed", "hanging": "hang"}[mode]}, "PATCH")
         placed, lock = {}, threading.Lock()
 

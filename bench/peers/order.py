@@ -16,7 +16,7 @@ import odoorpc
 
 
 def main():
-    url, token = sys.argv[1:3]
+    url, token = sys.argv[1].rstrip("/"), sys.argv[2]
     server = urllib.parse.urlsplit(os.environ["ODOO_URL"])
     odoo = odoorpc.ODOO(server.hostname, port=server.port, timeout=600)
     odoo.login(os.environ["ODOO_DB"], os.environ["ODOO_USERNAME"], os.environ["ODOO_PASSWORD"])

@@ -222,13 +222,8 @@ Core::Core(const Config& config, Clock& clock, Random& random, pipeline::Connect
                 .mapping = mapping_,
                 .market = market_,
                 .market_products = market_products_,
-                                  pipeline::MarketStockJobs& stock, pipeline::MarketCatalogJobs& catalog,
-                                  pipeline::MarketStatusJobs& status) {
-  std::vector<jobs::Kind> kinds = sync.kinds();
-  for (auto& kind : market.kinds()) kinds.push_back(std::move(kind));
-  for (auto& kind : stock.kinds()) kinds.push_back(std::move(kind));
-  for (auto& kind : catalog.kinds()) kinds.push_back(std::move(kind));
-  for (auto& kind : status.kinds()) kinds.push_back(std::move(kind));
+                .marketplaces = marketplaces_,
+                .traces = traces_,
                 .clock = clock,
                 .config = [lines = config.lines] { return lines; },
                 .rotate_key = [this] { return rotate_key(); },

@@ -19,7 +19,7 @@ std::string shown(std::string_view text) {
 
 TEST(Csv, TablesAsSpreadsheetsSaveThem) {
   EXPECT_EQ(shown("a,b\n1,2\n"), "1:[a][b] 2:[1][2] ");
-  EXPECT_EQ(shown("\xEF\xBB\xBFa,b\r\n1,2"), "1:[a][b] 2:[1][2] ");
+  EXPECT_EQ(shown("\xEF\xBB\xBF" "a,b\r\n1,2"), "1:[a][b] 2:[1][2] ");
   EXPECT_EQ(shown("a,b\r1,2\r"), "1:[a][b] 2:[1][2] ");
   EXPECT_EQ(shown("a;b\n1,5;2\n"), "1:[a][b] 2:[1,5][2] ");
   EXPECT_EQ(shown("a,\"b;c\"\n"), "1:[a][b;c] ");

@@ -330,7 +330,7 @@ TEST_P(RunnerTest, AHandlerThatDoesNotComeBackLosesItsJob) {
   Runner runner(*store_, kinds, clock_, random_, given);
   runner.start();
   ASSERT_TRUE(eventually([&] { return state(id) == State::retryable; }));
-  EXPECT_TRUE(asked);
+  EXPECT_TRUE(eventually([&] { return asked.load(); }));
   EXPECT_EQ(runner.status().stuck, 1);
   EXPECT_NE(runner.status().trouble.find("do not come back"), std::string::npos);
   time_passes();

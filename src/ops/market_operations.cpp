@@ -353,7 +353,7 @@ std::vector<Operation> market_operations() {
           [](Context& context, const json& input) {
             const auto connection = market_of(context, input.at("connection"));
             const auto row = context.services.market.get(connection.name, input.at("order"));
-            context.services.market.resolve(row, who(context), input.at("note"));
+            context.services.market.resolve(row, who_asks(context), input.at("note"));
             return dump(shape(context.services.market.get(connection.name, row.external_id)));
           },
       .slow = true,

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "ops/catalog.h"
+#include "ops/market_shapes.h"
 #include "ops/shapes.h"
 #include "pipeline/market_jobs.h"
 #include "pipeline/market_orders.h"
@@ -82,10 +83,6 @@ Asked look_up(Context& context, const json& input) {
   return out;
 }
 
-std::string who(const Context& context) {
-  return context.actor.empty() ? context.caller : context.actor;
-}
-
 void check_active(const pipeline::Connection& connection) {
   if (connection.state != "active")
     throw Error(Error::Kind::conflict,
@@ -138,7 +135,7 @@ std::vector<Operation> market_status_operations() {
             if (decision.what == StatusDecision::What::send)
               context.services.store.write([&](store::Session& session) {
                 job = MarketStatus::enqueue(session, asked.row.connection_id, asked.row.id, asked.asked,
-                                            "asked for by " + who(context))
+                                            "asked for by " + who_asks(context))
                           .id;
                 session.execute(
                     "UPDATE market_order SET sync_status = 'syncing', sync_code = '', sync_message = '' WHERE id = $1",
@@ -228,7 +225,7 @@ std::vector<Operation> market_status_operations() {
                                       asked.row.external_id));
             jobs::Enqueued enqueued;
             context.services.store.write([&](store::Session& session) {
-              enqueued = MarketStatus::give_otp(session, asked.row, code, "by " + who(context));
+              enqueued = MarketStatus::give_otp(session, asked.row, code, "by " + who_asks(context));
             });
             return dump({{"job", enqueued.id}});
           },

@@ -77,10 +77,11 @@ std::string masked_state(const std::string& text) {
 }
 
 json input_without_secrets(const Operation& operation, json input) {
-  for (const Field& field : operation.inputs)
+  for (const Field& field : operation.inputs) {
     if (field.secret && input.contains(field.name)) input[field.name] = "***";
     if (field.file && input.contains(field.name) && input[field.name].is_string())
       input[field.name] = std::to_string(input[field.name].get_ref<const std::string&>().size()) + " bytes";
+  }
   input.erase("reason");
   return input;
 }

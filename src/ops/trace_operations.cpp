@@ -120,7 +120,8 @@ std::vector<Operation> trace_operations() {
       .method = "GET",
       .path = "/traces/{id}",
       .permission = Role::manager,
-      .inputs = {{.name = "id", .type = Type::integer, .required = true, .min = 1, .positional = true}},
+      .inputs =
+          {{.name = "id", .type = Type::integer, .doc = "its number", .required = true, .min = 1, .positional = true}},
       .output = {.fields = whole},
       .run =
           [](Context& context, const json& input) {

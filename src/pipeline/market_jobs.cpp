@@ -438,7 +438,7 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
   std::vector<std::optional<MarketOrder>> parsed(ids.size());
   const auto failed = [&](std::size_t n, const Error& error) {
     Outcome& outcome = outcomes[places[n]];
-    if (const auto stop_outcome = stopped(error)) {
+    if (const auto stop_outcome = marketplace_stopped(error)) {
       outcome = *stop_outcome;
     } else if (error.code == "decimal") {
       // Amounts that nobody can have meant.

@@ -159,13 +159,13 @@ void MarketStatus::note(Session& session, std::span<const MarketShop> shops, std
     const auto derived = one.shop->settings.status.derive(odoo_standing(facts));
     session.execute(
         "UPDATE market_order SET odoo_name = CASE WHEN $2 <> '' THEN $2 ELSE odoo_name END, odoo_state = $3, "
-        "odoo_total "
-        "= CASE WHEN $4 <> '' THEN $4 ELSE odoo_total END, odoo_facts = $5, derived_us = CASE WHEN derived_status <> "
-        "$6 "
-        "THEN $7 ELSE derived_us END, status_tries = CASE WHEN derived_status <> $6 THEN 0 ELSE status_tries END, "
-        "derived_status = $6 WHERE id = $1",
+        "odoo_total = CASE WHEN $4 <> '' THEN $4 ELSE odoo_total END, odoo_facts = $5, derived_us = CASE WHEN "
+        "derived_status <> $6 THEN $7 ELSE derived_us END, status_tries = CASE WHEN derived_status <> $6 THEN 0 ELSE "
+        "status_tries END, derived_status = $6, odoo_id = CASE WHEN odoo_id = 0 THEN $8 ELSE odoo_id END WHERE id = $1",
         {one.row.id, facts.name, facts.there == OrderFacts::There::yes ? facts.state : std::string("deleted"),
-         facts.total, one.json, derived ? name(*derived) : std::string_view(), to_us(session.now())});
+         facts.total, one.json, derived ? name(*derived) : std::string_view(), to_us(session.now()),
+         // Also where the answer of the import that made it was lost.
+         facts.there == OrderFacts::There::yes ? facts.id : std::int64_t{0}});
     // Its import may have ended while this waited for the row.
     one.row = *find(session, one.row.id);
     const auto decision = decide(one);

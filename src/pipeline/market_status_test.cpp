@@ -125,7 +125,10 @@ TEST_P(MarketTold, WhatTheHubItselfWroteIntoOdooDoesNotComeBack) {
   work();
   EXPECT_EQ(there("B").state, "cancel");
   EXPECT_EQ(shop_->status_singles + shop_->status_bulks, 0);
-  EXPECT_EQ(rows("SELECT CAST(COUNT(*) AS TEXT) FROM job WHERE kind = 'market.status'", 1), "0");
+  EXPECT_EQ(rows("SELECT CAST(COUNT(*) AS TEXT) FROM job WHERE lane_id IN (SELECT id FROM job_lane WHERE kind = "
+                 "'market.status')",
+                 1),
+            "0");
 }
 
 TEST_P(MarketTold, WhatWasNotedBeforeItsImportEndedIsToldThen) {
@@ -222,7 +225,10 @@ TEST_P(MarketTold, TheNewestStatusGoesWhateverWasQueued) {
   }
   work();
   EXPECT_EQ(told(), "A delivered");
-  EXPECT_EQ(rows("SELECT CAST(COUNT(*) AS TEXT) FROM job WHERE kind = 'market.status'", 1), "1");
+  EXPECT_EQ(rows("SELECT CAST(COUNT(*) AS TEXT) FROM job WHERE lane_id IN (SELECT id FROM job_lane WHERE kind = "
+                 "'market.status')",
+                 1),
+            "1");
 }
 
 TEST_P(MarketTold, AMarketplaceThatTakesOneStepAtATimeGetsThem) {
@@ -321,7 +327,10 @@ TEST_P(MarketTold, AMarketplaceThatIsAwayCostsNoTryAndARefusedTokenStopsIt) {
   place("A");
   shop_->before_status = [](auto) { throw Error(Error::Kind::unavailable, "Away."); };
   in_odoo("A", confirm);
-  EXPECT_EQ(rows("SELECT CAST(attempt AS TEXT) FROM job WHERE kind = 'market.status'", 1), "0");
+  EXPECT_EQ(rows("SELECT CAST(attempt AS TEXT) FROM job WHERE lane_id IN (SELECT id FROM job_lane WHERE kind = "
+                 "'market.status')",
+                 1),
+            "0");
   EXPECT_EQ(sync("A"), "syncing");
   shop_->before_status = [](auto) { throw Error(Error::Kind::auth, "The token is refused."); };
   time_passes();
@@ -329,6 +338,7 @@ TEST_P(MarketTold, AMarketplaceThatIsAwayCostsNoTryAndARefusedTokenStopsIt) {
   EXPECT_EQ(connections_->get("shop").state, "error");
   shop_->before_status = {};
   connections_->set_state("shop", "active", "");
+  board_->connection_is_well(shop_id_);
   time_passes();
   work();
   EXPECT_EQ(told(), "A approved");
@@ -479,8 +489,17 @@ TEST_P(MarketTold, RandomFaultsEndWithTheMarketplaceToldOnceAndInOrder) {
     SCOPED_TRACE(id);
     const int step = done[id];
     const bool theirs = order.delivered_by != "delivered_by_supplier";
-    EXPECT_EQ(order.status, expected[theirs && step < 4 ? 0 : step]);
     const auto row = this->order(id);
+    if (row.state == "held") {
+      // It was edited after a person had ended it in Odoo: for people, but that it was cancelled is told.
+      EXPECT_EQ(row.hold_code, "import_closed");
+      EXPECT_GE(step, 3);
+      if (step == 4) {
+        EXPECT_EQ(order.status, "cancelled");
+      }
+      continue;
+    }
+    EXPECT_EQ(order.status, expected[theirs && step < 4 ? 0 : step]);
     EXPECT_EQ(row.state, "imported");
     if (step == 0) continue;
     const bool held_back = theirs && step < 4;

@@ -62,7 +62,7 @@ TEST_P(TracesTest, SecretsAreMaskedBeforeTheyAreStored) {
   const auto row = traces_->get(traces_->list({}).at(0).id);
   EXPECT_EQ(row.exchange.request, R"({"hashed_id":"Q7","retailer_otp":"***"})");
   EXPECT_EQ(row.exchange.response, "OK");
-  EXPECT_EQ(row.request_bytes, 41);
+  EXPECT_EQ(row.request_bytes, 40);
   EXPECT_EQ(row.exchange.took, Micros(7'000));
   EXPECT_EQ(rows("SELECT request FROM trace", 1).find("4711"), std::string::npos);
 }

@@ -407,7 +407,7 @@ def told_of_odoo(env, folder):
                 {}, {"installment_cost": 30}, {"delivered_by": "delivered_by_cartona"}))
             for id in (plain, coded, theirs):
                 shop.until(id, lambda r: r["state"] == "imported" and r["acknowledged"])
-            assert test(plain)["would"] == "same", test(plain)
+            wait_until(lambda: test(plain)["would"] == "same", 60, lambda: f"{test(plain)} {shop.hub.tail()}")
             for id in (plain, coded, theirs):
                 in_odoo(id, "action_confirm")
             wait_until(lambda: says(plain) == says(coded) == "approved", 60, lambda: f"{says(plain)} {says(coded)} {shop.hub.tail()}")

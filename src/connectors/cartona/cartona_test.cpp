@@ -208,10 +208,12 @@ TEST_F(CartonaCalls, AcknowledgeManyAtOnceAndOneAlone) {
 
 TEST_F(CartonaCalls, AreToldToWhoeverListensWithoutTheToken) {
   std::vector<pipeline::Exchange> heard;
-  cartona_->listen([&](const pipeline::Exchange& exchange) { heard.push_back(exchange); });
+  const auto listen = [&] { cartona_->listen([&](const pipeline::Exchange& exchange) { heard.push_back(exchange); }); };
   answers(200, "OK");
+  listen();
   cartona_->acknowledge_one("A", {});
   answers(422, R"({"error":"no"})");
+  listen();
   EXPECT_EQ(of_ack().kind, Error::Kind::invalid);
   ASSERT_EQ(heard.size(), 2u);
   EXPECT_EQ(heard[0].method, "POST");

@@ -513,7 +513,7 @@ TEST_P(Live, ACustomModelIsCapturedByItsName) {
   EXPECT_TRUE(result.errors.empty());
   EXPECT_NE(records_->show("custom", "x_dragoman_probe", made.at(0), std::nullopt).body->find("\"Custom\""),
             std::string::npos);
-  const auto runs = records_->runs("custom", 10);
+  const auto runs = records_->runs({.connection = "custom", .limit = 10});
   ASSERT_FALSE(runs.empty());
   EXPECT_EQ(runs.front().outcome, "ok");
   EXPECT_TRUE(runs.front().counts.contains("created"));
