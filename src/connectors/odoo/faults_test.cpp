@@ -348,7 +348,7 @@ TEST_P(StandIn, RandomWritesOverTheWireEndWithoutADifference) {
   EXPECT_EQ(here("main", "res.partner"), there("res.partner"));
   const auto certificate =
       sync_->certify("main", {.models = {"res.partner"}, .bodies = CertifyOptions::Bodies::all}, {}).at(0);
-  EXPECT_EQ(certificate.differences.size(), 0u);
+  for (const auto& one : certificate.differences) ADD_FAILURE() << one.id << ": " << one.what;
   std::cout << steps << " steps, " << records_->changes({.limit = 0}).last << " versions\n";
 }
 

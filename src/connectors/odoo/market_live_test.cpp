@@ -616,7 +616,10 @@ TEST_P(LiveMarket, TheLastUnitSoldAndQuantitiesThatWereMergedAreTold) {
           .version = 1,
           .content = json{{"values", {{"product_id", last}, {"location_id", location_}, {"quantity", 2}}}}.dump()}});
   EXPECT_EQ(reader_->watch(watch, {}).products, std::vector<std::int64_t>{last});
-  if (!stand_in_) outside_->call("stock.quant", "action_view_inventory", "[]", "{}", {});
+  // Looking at them makes one of both, by whatever name a version has for it.
+  const bool before_15 = !stand_in_ && server_->version.starts_with("14");
+  if (!stand_in_)
+    outside_->call("stock.quant", before_15 ? "action_view_quants" : "action_view_inventory", "[]", "{}", {});
   EXPECT_EQ(reader_->stock(stock, {})[0].free, "4");
 }
 
