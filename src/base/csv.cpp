@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::size_t kCellsMax = 1000;
 constexpr std::size_t kCellMax = 100'000;
+constexpr std::string_view kMark = "\xEF\xBB\xBF";
 
 [[noreturn]] void wrong(std::size_t line, const char* what) {
   Error error(Error::Kind::invalid, fmt::format("Line {}: {}", line, what));
@@ -44,7 +45,7 @@ char separator_of(std::string_view text) {
 }  // namespace
 
 std::vector<Row> parse(std::string_view text) {
-  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+  if (text.starts_with(kMark)) text.remove_prefix(kMark.size());
   if (!is_utf8(text)) {
     Error error(Error::Kind::invalid, "The file is not UTF-8: save it as `CSV UTF-8`.");
     error.code = "csv";
@@ -109,8 +110,9 @@ void append(std::string& out, const std::vector<std::string>& cells) {
     std::string cell = cells[i];
     // One that begins with an apostrophe of its own gets another, or reading it back would lose that.
     if ((begins_formula(cell) && !Decimal::parse(cell)) || is_guarded(cell)) cell.insert(cell.begin(), '\'');
+    // A byte order mark of its own would be taken for the file's.
     const bool quoted = cell.find_first_of(",;\"\r\n") != std::string::npos || cell.starts_with(' ') ||
-                        cell.ends_with(' ') || (cells.size() == 1 && cell.empty());
+                        cell.ends_with(' ') || cell.starts_with(kMark) || (cells.size() == 1 && cell.empty());
     if (!quoted) {
       out += cell;
       continue;

@@ -64,5 +64,11 @@ TEST(Csv, WhatIsWrittenIsReadBackAndIsNoFormula) {
   EXPECT_EQ(read, cells);
 }
 
+TEST(Csv, AByteOrderMarkInTheFirstCellIsNotTakenForTheFiles) {
+  std::string text;
+  append(text, {"\xEF\xBB\xBFname", "other"});
+  EXPECT_EQ(parse(text).at(0).cells, (std::vector<std::string>{"\xEF\xBB\xBFname", "other"}));
+}
+
 }  // namespace
 }  // namespace dragoman::csv
