@@ -3,23 +3,28 @@
 What Odoo has is read by SQL where it is a real one, past everything that Odoo may think, and judged against what the
 stand-in Cartona has itself. The hub is asked for its own view only where that is what is looked at.
 """
+import contextlib
 import http.client
 import json
 import os
 import pathlib
 import random
 import subprocess
+import sys
+import tempfile
+import traceback
 import urllib.parse
 import urllib.request
 from decimal import Decimal
 
-from crash_rig import ROOT, Hub, Target, read_env, wait_until
+from crash_rig import ROOT, Hub, StandIn, Target, read_env, wait_until
 
 CARTONA = os.environ.get("DRAGOMAN_SANDBOX_CARTONA") or str(ROOT / "build" / "asan" / "sandbox" / "sandbox-cartona")
 SEED = int(os.environ.get("DRAGOMAN_SEED") or random.randrange(1_000_000))
 CONFIRMED = ("sale", "done")  # a locked order is `done` on 14
 STATES = {"pending": ("draft", "sent"), "approved": CONFIRMED, "assigned_to_salesman": CONFIRMED, "delivered": CONFIRMED,
           "cancelled_by_retailer": ("cancel",), "cancelled_by_supplier": ("cancel",)}
+REAL = ("Odoo19", "Odoo14")
 PATIENCE = 240  # seconds; a real Odoo shares two cores with everything else
 
 
@@ -111,9 +116,28 @@ class Shop:
         if self.series >= 15:  # 14 counts it at once
             self.json_rpc("stock.quant", "action_apply_inventory", [quant])
 
-    def json_rpc(self, model, method, ids):
+    def press(self, model, button, id):
+        """A button of Odoo's, without the questions that it would ask."""
+        return self.json_rpc(model, button, [id], disable_cancel_warning=True, skip_backorder=True, skip_immediate=True, skip_sms=True)
+
+    def ship(self, order, quantity=None):
+        """Somebody ships so much of every line that is still to be shipped, or all of it; what is left stays as a backorder."""
+        sold = self.one(order)["id"]
+        if not self.real:
+            for line in self.odoo.call("sale.order.line", "search_read", [["order_id", "=", sold]], ["product_uom_qty"]):
+                self.odoo.call("sale.order.line", "write", [line["id"]], {"qty_delivered": line["product_uom_qty"]})
+            return
+        open_ones = [["sale_id", "=", sold], ["state", "not in", ["done", "cancel"]]]
+        for picking in self.odoo.call("stock.picking", "search", open_ones):
+            for move in self.odoo.call("stock.move", "search_read", [["picking_id", "=", picking]], ["product_uom_qty"]):
+                count = move["product_uom_qty"] if quantity is None else quantity
+                self.odoo.call("stock.move", "write", [move["id"]],
+                               {"quantity": count, "picked": True} if self.series >= 17 else {"quantity_done": count})
+            self.press("stock.picking", "button_validate", picking)
+
+    def json_rpc(self, model, method, ids, **context):
         """For what answers nothing, which XML-RPC calls an error."""
-        args = [self.env["ODOO_DB"], self.odoo.uid, self.env["ODOO_PASSWORD"], model, method, [ids]]
+        args = [self.env["ODOO_DB"], self.odoo.uid, self.env["ODOO_PASSWORD"], model, method, [ids], {"context": context}]
         body = {"jsonrpc": "2.0", "method": "call", "id": 1, "params": {"service": "object", "method": "execute_kw", "args": args}}
         request = urllib.request.Request(self.env["ODOO_URL"] + "/jsonrpc", json.dumps(body).encode(),
                                          {"Content-Type": "application/json"})
@@ -182,6 +206,9 @@ class Shop:
     def row(self, order):
         return self.hub.ask("market", "order", self.name, order)
 
+    def test_sync(self, order, *words):
+        return self.hub.ask("market", "test-sync", self.name, order, *words)
+
     def until(self, order, good, seconds=PATIENCE):
         """A wait with an end, for what the hub does in its own time."""
         last = {}
@@ -243,3 +270,58 @@ class Shop:
 
     def end(self):
         self.hub.end()
+
+
+@contextlib.contextmanager
+def a_shop(env, folder, *switches, **settings):
+    """Switches of the stand-in Cartona, as NAME=VALUE; settings of the connection."""
+    with Cartona(folder, *(word for switch in switches for word in ("--switch", switch))) as cartona:
+        shop = Shop(env, folder, cartona, **settings)
+        try:
+            yield cartona, shop
+            shop.hub.stop()
+        finally:
+            shop.end()
+
+
+class Suite:
+    """Tests of one file, each on the servers it names: 'PASS GROUP.name/server', 'FAIL …: why' or 'SKIP …: why' on the output."""
+
+    def __init__(self, group):
+        self.group, self.tests = group, {}
+
+    def test(self, name, *servers):
+        def keep(body):
+            self.tests[name] = (body, servers or ("StandIn19", *REAL))
+            return body
+        return keep
+
+    def run(self, server, env, wanted):
+        for name in wanted:
+            with tempfile.TemporaryDirectory(prefix="dragoman-market-") as folder:
+                try:
+                    told = self.tests[name][0](env, pathlib.Path(folder))
+                    print(f"  {name}/{server} (seed {SEED}): {told}", file=sys.stderr, flush=True)
+                    print(f"PASS {self.group}.{name}/{server}", flush=True)
+                except Exception as error:  # noqa: BLE001 - any end of a test is told as its failure
+                    traceback.print_exc(limit=4)
+                    why = " ".join(str(error).split())[:1200]
+                    print(f"FAIL {self.group}.{name}/{server}: seed {SEED}: {why}", flush=True)
+
+    def main(self):
+        patterns = [p.lower() for p in sys.argv[1:]]
+        for server in ("StandIn19", *REAL):
+            wanted = [n for n, (_, servers) in self.tests.items()
+                      if server in servers and (not patterns or any(p in f"{self.group}.{n}/{server}".lower() for p in patterns))]
+            if not wanted:
+                continue
+            if server == "StandIn19":
+                with tempfile.TemporaryDirectory(prefix="dragoman-market-") as folder, StandIn(folder) as env:
+                    self.run(server, env, wanted)
+                continue
+            path = os.environ.get(f"DRAGOMAN_TEST_{server.upper()}_ENV")
+            if path:
+                self.run(server, read_env(path), wanted)
+            else:
+                for name in wanted:
+                    print(f"SKIP {self.group}.{name}/{server}: {server} is not up", flush=True)

@@ -6,43 +6,22 @@ build/asan/sandbox/sandbox-odoo and build/asan/sandbox/sandbox-cartona, or DRAGO
 DRAGOMAN_SANDBOX_CARTONA. Real servers come in DRAGOMAN_TEST_ODOO19_ENV and DRAGOMAN_TEST_ODOO14_ENV. Arguments: only
 tests whose name holds one of them. DRAGOMAN_SEED replays what is ordered; DRAGOMAN_FULL=1 makes one long.
 """
-import contextlib
 import json
 import os
 import pathlib
 import random
 import sys
-import tempfile
-import traceback
 from decimal import Decimal
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from crash_rig import HttpProxy, StandIn, read_env, wait_until  # noqa: E402
-from market_rig import CONFIRMED, PATIENCE, SEED, Cartona, Shop  # noqa: E402
+from crash_rig import HttpProxy, wait_until  # noqa: E402
+from market_rig import CONFIRMED, PATIENCE, REAL, SEED, Suite, a_shop  # noqa: E402
 
 FULL = bool(os.environ.get("DRAGOMAN_FULL"))
 # Where it matters most that the process dies.
 KILLS = ("market.pulled", "market.stored", "deliver.intended", "deliver.sent", "finish.before_commit", "market.acknowledged")
-REAL = ("Odoo19", "Odoo14")
-TESTS = {}
-
-
-def test(name, *servers):
-    def keep(body):
-        TESTS[name] = (body, servers or ("StandIn19", *REAL))
-        return body
-    return keep
-
-
-@contextlib.contextmanager
-def a_shop(env, folder, **settings):
-    with Cartona(folder) as cartona:
-        shop = Shop(env, folder, cartona, **settings)
-        try:
-            yield cartona, shop
-            shop.hub.stop()
-        finally:
-            shop.end()
+suite = Suite("Orders")
+test = suite.test
 
 
 @test("TheWayOfAnOrder")
@@ -351,35 +330,4 @@ def lost_answers_and_deaths(env, folder):
         proxy.close()
 
 
-def run(server, env, wanted):
-    for name in wanted:
-        with tempfile.TemporaryDirectory(prefix="dragoman-market-") as folder:
-            try:
-                told = TESTS[name][0](env, pathlib.Path(folder))
-                print(f"  {name}/{server} (seed {SEED}): {told}", file=sys.stderr, flush=True)
-                print(f"PASS Orders.{name}/{server}", flush=True)
-            except Exception as error:  # noqa: BLE001 - any end of a test is told as its failure
-                traceback.print_exc(limit=4)
-                print(f"FAIL Orders.{name}/{server}: seed {SEED}: {' '.join(str(error).split())[:1200]}", flush=True)
-
-
-def main():
-    patterns = [p.lower() for p in sys.argv[1:]]
-    for server in ("StandIn19", *REAL):
-        wanted = [n for n, (_, servers) in TESTS.items()
-                  if server in servers and (not patterns or any(p in f"orders.{n}/{server}".lower() for p in patterns))]
-        if not wanted:
-            continue
-        if server == "StandIn19":
-            with tempfile.TemporaryDirectory(prefix="dragoman-market-") as folder, StandIn(folder) as env:
-                run(server, env, wanted)
-            continue
-        path = os.environ.get(f"DRAGOMAN_TEST_{server.upper()}_ENV")
-        if path:
-            run(server, read_env(path), wanted)
-        else:
-            for name in wanted:
-                print(f"SKIP Orders.{name}/{server}: {server} is not up", flush=True)
-
-
-main()
+suite.main()
