@@ -55,15 +55,15 @@ class Cartona:
 
 class Shop:
     """The trading company in a real Odoo: goods (with deliveries, but nothing counted in stock, which two confirmations at
-    once would fight for) and customers that have a phone."""
+    once would fight for, unless `stored`) and customers that have a phone."""
 
-    def __init__(self, odoo, seed):
+    def __init__(self, odoo, seed, stored=False):
         self.odoo, self.chance, self.made = odoo, random.Random(seed), 0
         tag = f"{random.SystemRandom().randrange(1 << 32):08x}"
         self.tag = tag
         self.codes = [f"BENCH-{tag}-{n:02d}" for n in range(PRODUCTS)]
         ids = odoo.call("product.product", "create", vals_list=[
-            {"name": f"Demo article {n}", "default_code": code, "type": "consu", "list_price": 10} for n, code in enumerate(self.codes)])
+            {"name": f"Demo article {n}", "default_code": code, "type": "consu", "is_storable": stored, "list_price": 10} for n, code in enumerate(self.codes)])
         self.products = dict(zip(self.codes, ids))
         company = odoo.call("res.company", "search_read", domain=[], fields=["currency_id"], limit=1, order="id")[0]
         self.currency = company["currency_id"][1]
@@ -71,6 +71,17 @@ class Shop:
     def account_products(self):
         """For the stand-in's option --products."""
         return [{"internal_product_id": code, "name": f"Demo article {n}", "selling_price": 10} for n, code in enumerate(self.codes)]
+
+    def count(self, code, quantity, quant=None):
+        """Somebody counts so much of it in the first warehouse. The quant."""
+        if quant is None:
+            place = self.odoo.call("stock.warehouse", "search_read", domain=[], fields=["lot_stock_id"], limit=1, order="id")[0]["lot_stock_id"][0]
+            [quant] = self.odoo.call("stock.quant", "create", context={"inventory_mode": True}, vals_list=[
+                {"product_id": self.products[code], "location_id": place, "inventory_quantity": quantity}])
+        else:
+            self.odoo.call("stock.quant", "write", ids=[quant], vals={"inventory_quantity": quantity}, context={"inventory_mode": True})
+        self.odoo.call("stock.quant", "action_apply_inventory", ids=[quant])
+        return quant
 
     def orders(self, count):
         """Approved orders, each of a shop that has not ordered yet; seven in ten of these are customers in Odoo already."""

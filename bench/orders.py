@@ -1,10 +1,11 @@
-"""Group orders of ./dev bench: O1 to O3 with a real Odoo 19, MKT-70 with the stand-in, all by the program itself over HTTP.
+"""Group orders of ./dev bench: O1 to O4 with a real Odoo 19, MKT-70 with that and the stand-in, all by the program itself over HTTP.
 
 The orders lie ready at the stand-in Cartona; the clock begins when the hub's job that pulls them begins, so the interval at which
 marketplaces are asked is no part of any figure. It stops when what became of the last order is durable in the hub, which is
 after Odoo's answer.
 """
 import collections
+import functools
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import subprocess
 import threading
 import time
 import urllib.request
+from datetime import datetime
 from decimal import Decimal
 
 from bench import common
@@ -38,16 +40,19 @@ def run(options):
             missing(what, str(error))
             failed.append(what)
 
-    if any(options.wants(name) for name in ("O1", "O2", "O3")):
+    if any(options.wants(name) for name in ("O1", "O2", "O3", "O4", "MKT-70")):
         odoo = common.Odoo("bench-orders")
         try:
             say(f"Odoo: {odoo.versions}; 2 HTTP workers, no cron; orders of {LINES} lines, confirmed with their deliveries; "
                 f"{NEW:.0%} of the customers new, the others found by phone, none of them met before")
             part("O1 and O2 in backlog", ("O1", "O2"), lambda work: Backlog(odoo, work, options).measure())
             part("O3 and O2 idle", ("O3", "O2"), lambda work: one_order(odoo, work, options))
+            part("O4", ("O4",), lambda work: stock_out(odoo, work, options))
+            part("MKT-70 several accounts of a real Odoo", ("MKT-70",),
+                 lambda work: several_accounts(Site.of_real(work, odoo, options.seed + 3), options, "Odoo 19"))
         finally:
             odoo.down()
-    part("MKT-70 several accounts", ("MKT-70",), lambda work: several_accounts(work, options))
+    part("MKT-70 several accounts", ("MKT-70",), lambda work: several_accounts(Site.of_stand_in(work, StandIn(work, [])), options, "stand-in Odoo"))
     part("MKT-70 a dead account", ("MKT-70",), lambda work: dead_account(work, options))
     if failed:
         raise RuntimeError(f"not measured: {', '.join(failed)}")
@@ -186,23 +191,80 @@ def one_order(odoo, work, options):
     figure("O2 RPC per order, idle", sum(calls.values()) / rounds, "calls", 2, paths=dict(calls.most_common(4)), orders=rounds)
 
 
+# --- O4 --------------------------------------------------------------------------------------------------------------------------
+
+
+def stock_out(odoo, work, options):
+    """Counts of single products in Odoo, one after the other at moments of their own, while nothing else happens: until the
+    stand-in Cartona had the call with the new figure, by its own record."""
+    changes = 30 if options.quick else 300
+    shop = Shop(odoo, options.seed + 2, stored=True)
+    products = work.fresh() / "products.json"
+    products.write_text(json.dumps(shop.account_products()))
+    cartona = Cartona(work, "--products", products)
+    hub = Hub(work, odoo.environment, cartona, shop.currency, ("--no-default-models",))
+    chance = random.Random(options.seed)
+    shelf = {code: shop.count(code, 1000) for code in shop.codes}
+    writes = {"seq": 0}
+
+    def there():
+        return {row["internal_product_id"]: row["available_stock_quantity"] for row in cartona.control("/products", {}, "GET")["products"]}
+    try:
+        hub.hub.ask("market", "catalog", hub.name(1))
+        common.wait_for(hub.quiet, 120, "the products of the marketplace", every=0.1)
+        hub.hub.ask("market", "confirm", hub.name(1), "--all")
+        common.wait_for(lambda: set(there().values()) == {1000}, 120, "the first figures", every=0.2)
+        times, whole = [], []
+        for number in range(changes):
+            time.sleep(chance.uniform(0.2, 1.2))  # the hub looks every second: each change comes at another moment of that
+            code, quantity = shop.codes[number % len(shop.codes)], 1001 + number
+            asked = time.time()
+            shop.count(code, quantity, shelf[code])
+            answered = time.time()
+
+            def told():
+                for row in cartona.control("/writes", {"internal_product_id": code, "since": writes["seq"]}, "GET")["writes"]:
+                    if row["field"] == "available_stock_quantity" and row["to"] == str(quantity):
+                        return row
+                return None
+            common.wait_for(told, 60, f"the stock of {code}", every=0.02)
+            row = told()
+            writes["seq"] = row["seq"]
+            at = datetime.fromisoformat(row["at"].replace("Z", "+00:00")).timestamp()
+            times.append(at - answered)
+            whole.append(at - asked)
+    finally:
+        hub.stop()
+    figure("O4 stock counted in Odoo to the marketplace's call, p99", percentile(times, 0.99), "s", 2, p50=median(times), greatest=max(times),
+           p99_from_request=percentile(whole, 0.99), changes=changes, products=len(shop.codes),
+           note="from Odoo's answer, which comes right after its commit; p99_from_request: from when Odoo was asked")
+
+
 # --- MKT-70 ----------------------------------------------------------------------------------------------------------------------
 
 MIX = {"two_lines": 0.08, "discount": 0.15, "credit": 0.15, "installment": 0, "wallet": 0, "by_cartona": 0.2, "unknown_product": 0, "wrong": 0}
 
 
-
-
-class StandIns:
-    """A hub between the stand-in Odoo and a stand-in Cartona of five accounts that sell what that Odoo has."""
+class Site:
+    """A hub between an Odoo and a stand-in Cartona of five accounts that sell what that Odoo has. `call`: as common.Odoo.call."""
 
     ACCOUNTS = 5
 
-    def __init__(self, work, odoo, **settings):
-        self.odoo = odoo
-        self.cartona = Cartona(work, "--accounts", self.ACCOUNTS, "--products", common.ROOT / "sandbox/cartona/products/stand_in_odoo.json")
-        currency = call(odoo, "res.company", "search_read", domain=[], fields=["currency_id"], limit=1, order="id")[0]["currency_id"][1]
-        self.hub = Hub(work, odoo.values, self.cartona, currency, SHARE_ALL, accounts=self.ACCOUNTS, **settings)
+    def __init__(self, work, environment, call, products, **settings):
+        self.call = call
+        self.cartona = Cartona(work, "--accounts", self.ACCOUNTS, "--products", products)
+        currency = call("res.company", "search_read", domain=[], fields=["currency_id"], limit=1, order="id")[0]["currency_id"][1]
+        self.hub = Hub(work, environment, self.cartona, currency, SHARE_ALL, accounts=self.ACCOUNTS, **settings)
+
+    @classmethod
+    def of_stand_in(cls, work, odoo, **settings):
+        return cls(work, odoo.values, functools.partial(call, odoo), common.ROOT / "sandbox/cartona/products/stand_in_odoo.json", **settings)
+
+    @classmethod
+    def of_real(cls, work, odoo, seed):
+        products = work.fresh() / "products.json"
+        products.write_text(json.dumps(Shop(odoo, seed).account_products()))
+        return cls(work, odoo.environment, odoo.call, products)
 
     def generate(self, account, count, seed):
         return self.cartona.control("/orders", {"account": f"cartona-{account}", "count": count, "seed": seed, "mix": MIX})["hashed_ids"]
@@ -211,7 +273,7 @@ class StandIns:
         """From what both sides have themselves: every order once, and to the cent. In words, the first few."""
         placed = {row["order"]["hashed_id"]: row for row in self.cartona.control("/orders", {"limit": 1_000_000}, "GET")["orders"]}
         found = collections.defaultdict(list)
-        for order in call(self.odoo, "sale.order", "search_read", domain=[["x_cartona_id", "in", sorted(placed)]],
+        for order in self.call("sale.order", "search_read", domain=[["x_cartona_id", "in", sorted(placed)]],
                           fields=["x_cartona_id", "amount_total", "order_line"], order="id"):
             found[order["x_cartona_id"]].append(order)
         told = [f"{len(placed)} orders were placed, not {expected}"] if len(placed) != expected else []
@@ -241,21 +303,20 @@ def call(stand_in, model, method, **arguments):
         return json.loads(answer.read())
 
 
-def several_accounts(work, options):
+def several_accounts(site, options, odoo):
     """A backlog at five accounts at once."""
-    each = 200 if options.quick else 2000
-    site = StandIns(work, StandIn(work, []))
+    each = 100 if options.quick else 2000
     try:
         accounts = range(1, site.ACCOUNTS + 1)
         ids = [one for account in accounts for one in site.generate(account, each, options.seed + account)]
         jobs = [site.hub.pull(account) for account in accounts]
-        site.hub.settle(ids, 1800)
+        site.hub.settle(ids, 3600)
         at = site.hub.imported(ids)
         seconds = max(at.values()) - min(site.hub.begun(job) for job in jobs)
         wrong = site.wrong(len(ids))
         if wrong:
             raise RuntimeError(f"{len(wrong)} orders are not as they should be: {'; '.join(wrong[:3])}")
-        figure("MKT-70 orders a minute, five accounts at once, stand-in Odoo", len(ids) * 60 / seconds, "orders/min", 100, "higher",
+        figure(f"MKT-70 orders a minute, five accounts at once, {odoo}", len(ids) * 60 / seconds, "orders/min", 100, "higher",
                orders=len(ids), seconds=seconds, note="each once in Odoo and acknowledged, totals equal to the cent")
     finally:
         site.hub.stop()
@@ -281,7 +342,7 @@ def dead_account(work, options):
 
 
 def live_times(work, odoo, seed, mode, seconds, timeout):
-    site = StandIns(work, odoo, poll_seconds=1, timeout_seconds=timeout)
+    site = Site.of_stand_in(work, odoo, poll_seconds=1, timeout_seconds=timeout)
     try:
         dead, live = site.ACCOUNTS, range(1, site.ACCOUNTS)
         settled = [one for account in live for one in site.generate(account, 20, seed)]
