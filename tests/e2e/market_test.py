@@ -15,7 +15,7 @@ from decimal import Decimal
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from crash_rig import HttpProxy, wait_until  # noqa: E402
-from market_rig import CONFIRMED, PATIENCE, REAL, SEED, Suite, a_shop  # noqa: E402
+from market_rig import CONFIRMED, PATIENCE, REAL, SEED, Suite, a_database, a_shop  # noqa: E402
 
 FULL = bool(os.environ.get("DRAGOMAN_FULL"))
 # Where it matters most that the process dies.
@@ -328,6 +328,44 @@ def lost_answers_and_deaths(env, folder):
             return f"{kills} kills, {len(sold)} orders, {ours} on both sides, answers of Odoo: {proxy.counts}"
     finally:
         proxy.close()
+
+
+@test("TwoNodesOfPostgresTakeEachOrderOfAnAccountOnce", "StandIn19")
+def two_nodes(env, folder):
+    """Two nodes ask the same account every second, each of them is killed at every step of an order's way, and one may be away
+    while the other goes on: each order once."""
+    with a_database() as store:
+        if not store:
+            return None
+        with a_shop(env, folder, store=store, more_nodes=1, batch_size=5) as (cartona, shop):
+            nodes = [shop.hub, *shop.others]
+            shop.others[0].start()
+            assert shop.others[0].ready(), shop.others[0].tail()
+            chance, kills = random.Random(SEED), 0
+
+            def tail():
+                return " | ".join(f"{hub.name}: {hub.tail(700)}" for hub in nodes)
+            for number, step in enumerate(KILLS):
+                # The one that does not do this step first lives on; which of them it is, is theirs to say.
+                for hub in nodes:
+                    hub.stop()
+                place(cartona, shop, chance, 8)
+                for hub in nodes if number % 2 else reversed(nodes):
+                    hub.start(kill_at=step + ":1")
+                wait_until(lambda: not all(hub.lives() for hub in nodes), PATIENCE, lambda: f"{step}: {tail()}")
+                kills += 1
+                wait_until(lambda: not any(hub.lives() for hub in nodes) or shop.settled(), PATIENCE, lambda: f"{step}: {tail()}", every=0.2)
+                for hub in nodes:
+                    hub.end()
+                    hub.start()
+                    assert hub.ready(), hub.tail()
+                wait_until(lambda: shop.hub.retry_suspects() or shop.settled(), PATIENCE, tail, every=0.5)
+            wait_until(shop.settled, PATIENCE, lambda: f"{shop.hub.ask('market', 'orders')} {tail()}")
+            wrong = shop.judge()
+            assert not wrong, f"{len(wrong)} wrong: " + "; ".join(wrong[:5])
+            for hub in nodes:
+                hub.stop()
+            return f"{kills} rounds of deaths, {len(cartona.orders())} orders, each once"
 
 
 suite.main()
