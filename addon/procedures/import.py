@@ -1,5 +1,5 @@
 # Dragoman procedure: import
-# Version: 2
+# Version: 3
 # Summary: creates and updates records with their children, once per external key, and takes orders through their steps
 #
 # Runs as a server action on Odoo 14 to 19. Their checkers of such code decide how it is written: no import, no `with`,
@@ -23,7 +23,8 @@
 # A value that refers to another record is its id, {"key": "…"} (of the field's model; in one batch in any order),
 # {"ref": "base.eg"}, or {"key", "model", "match": [[rule, domain]…], "values": {…}, "own": false}: the record that the key
 # stands for; else the one record that the first rule with any hit finds, which the key stands for from now on; else, if
-# there are `values`, a new one. `own`: a record that another key stands for is no hit. A list of such values replaces
+# there are `values`, a new one. `own`: a record that another key stands for is no hit. What a person said that the key
+# does not stand for (see `relink`) is none either. A list of such values replaces
 # the links; Odoo's own commands are taken, too. A field whose name ends in `?` is left out where the model has none such
 # (in a domain: finds nothing); numbers may be text; taxes and unit of order lines may have their name of any version.
 #
@@ -37,7 +38,7 @@
 # waits for the earlier, gets a serialization failure, and is run again by Odoo itself with the other's rows in sight.
 
 PROCEDURE = 'import'
-VERSION = 2
+VERSION = 3
 
 # What may be called afterwards: each takes no argument and is what a button of Odoo's own forms does.
 CALLS = {
@@ -437,13 +438,15 @@ def in_waves(items):
 
 # ---------------------------------------------------------------- keys
 
-COLUMNS = 'k.model, k.key, k.res_id, k.version, k.digest, k.called, k.parent_model, k.parent_key, k.links'
+COLUMNS = ('k.model, k.key, k.res_id, k.version, k.digest, k.called, k.parent_model, k.parent_key, k.links,'
+           ' k.refused')
 
 
 def put_rows(keys, rows):
     for row in rows:
         keys[(row[0], row[1])] = {'res_id': row[2], 'version': row[3], 'digest': row[4], 'called': row[5] or '',
-                                  'parent': (row[6], row[7]), 'links': row[8] or '', 'there': False, 'how': 'key'}
+                                  'parent': (row[6], row[7]), 'links': row[8] or '', 'refused': row[9] or '',
+                                  'there': False, 'how': 'key'}
 
 
 def select(pairs, tail):
@@ -508,7 +511,7 @@ def claim(items):
         env.cr.execute('INSERT INTO dragoman_key (model, key) SELECT m, n FROM unnest(%s::text[], %s::text[]) AS w(m, n)'
                        ' ON CONFLICT (model, key) DO NOTHING',
                        ([pair[0] for pair in missing], [pair[1] for pair in missing]), log_exceptions=False)
-        put_rows(keys, [(pair[0], pair[1], None, None, None, '', None, None, '') for pair in missing])
+        put_rows(keys, [(pair[0], pair[1], None, None, None, '', None, None, '', '') for pair in missing])
     others = sorted(refs - own)
     if others:
         put_rows(keys, select(others, ''))
@@ -860,14 +863,23 @@ def hits_of(pair, rule, domain, item, seen, most):
     return search_in(pair[0], company).browse(sorted(ids)[:most])
 
 
-def look_for(pair, wanted, item, plans, seen):
-    # What becomes of one reference: {'id', 'how'}, {'values'} or {'error'}.
+def refused_of(row):
+    ids = set()
+    for one in row['refused'].split():
+        ids.add(int(one))
+    return ids
+
+
+def look_for(pair, wanted, item, plans, seen, refused):
+    # What becomes of one reference: {'id', 'how'}, {'values'} or {'error'}. `refused`: ids that it is not.
     model = search_in(pair[0], company_of(item))
     tail = of_company(pair[0], company_of(item))
     tried = []
     for rule in wanted['match']:
         domain = translate(item['names'], pair[0], rule[1])
-        hits = hits_of(pair, rule, domain, item, seen, 20 if wanted['own'] else 2)
+        hits = hits_of(pair, rule, domain, item, seen, 20 if wanted['own'] or refused else 2)
+        if refused:
+            hits = model.browse(without(hits.ids, refused))
         if wanted['own'] and hits:
             taken = taken_by_others(pair, hits.ids, plans)
             hits = model.browse(without(hits.ids, taken))
@@ -890,9 +902,9 @@ def look_for(pair, wanted, item, plans, seen):
         pair[0], pair[1], '; '.join(['%s (%s)' % (one[0], shown(one[1])) for one in tried]) or 'nothing', archived)}}
 
 
-def try_look_for(pair, wanted, item, plans, seen):
+def try_look_for(pair, wanted, item, plans, seen, refused):
     try:
-        return look_for(pair, wanted, item, plans, seen)
+        return look_for(pair, wanted, item, plans, seen, refused)
     except Exception as error:
         if not is_only_the_items(error):
             raise
@@ -923,7 +935,7 @@ def plan_links(keys, items):
             if keys[pair]['there']:
                 continue
             if pair not in plans:
-                plan = try_look_for(pair, wanted, item, plans, seen)
+                plan = try_look_for(pair, wanted, item, plans, seen, refused_of(keys[pair]))
                 plan.update({'company': company_of(item), 'depth': wanted['depth'], 'own': wanted['own'],
                              'names': item['names']})
                 plans[pair] = plan

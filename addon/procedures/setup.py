@@ -1,5 +1,5 @@
 # Dragoman procedure: setup
-# Version: 2
+# Version: 3
 # Summary: makes and removes the tables and unique indexes of Dragoman in Odoo's database
 #
 # Runs as a server action that an administrator makes for one call and deletes again. Takes from the context
@@ -9,7 +9,7 @@
 # dragoman_. What is there already stays. Written as import.py is, for the same checkers.
 
 PROCEDURE = 'setup'
-VERSION = 2
+VERSION = 3
 
 # The external key of each imported record, and what was applied under it. Odoo's own external ids (ir.model.data) go
 # when their record goes, and have no room for a version; this tells a deleted record from one that never came.
@@ -27,6 +27,8 @@ TABLES = (
     ' PRIMARY KEY (model, key))',
     # What came with the second version of `import`: the keys that an order refers to, a line each.
     "ALTER TABLE dragoman_key ADD COLUMN IF NOT EXISTS links text NOT NULL DEFAULT ''",
+    # With its third: ids that a person said a key does not stand for, between spaces.
+    "ALTER TABLE dragoman_key ADD COLUMN IF NOT EXISTS refused text NOT NULL DEFAULT ''",
     # To see whether a record that was found has a key already.
     'CREATE INDEX IF NOT EXISTS dragoman_key_record ON dragoman_key (model, res_id) WHERE res_id IS NOT NULL',
     'CREATE INDEX IF NOT EXISTS dragoman_key_parent ON dragoman_key (parent_model, parent_key)'

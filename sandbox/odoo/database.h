@@ -73,6 +73,7 @@ struct ImportKey {
   std::string called = {};
   ImportKeyName parent = {};
   std::vector<ImportKeyName> links = {};  // keys that it refers to, looked for by rules
+  std::set<Id> refused = {};              // what it does not stand for, as a person said
 };
 
 struct ApiKey {

@@ -141,7 +141,95 @@ class Importer {
     return answers;
   }
 
+  Json relink(const Json& payload) {
+    Json answers = Json::array();
+    for (const Json& item : payload.value("items", Json::array())) {
+      const auto mark = transaction_.mark();
+      try {
+        answers.push_back(relink_one(item));
+      } catch (const OdooError& error) {
+        if (!error.name.starts_with("dragoman.")) throw;
+        transaction_.roll_back_to(mark);
+        const Key key = item.is_object() ? Key{text_of(item, "model"), text_of(item, "key")} : Key{};
+        const Id now = row_of(key).id;
+        const auto or_false = [&](const char* name) {
+          return item.is_object() && item.contains(name) ? item.at(name) : Json(false);
+        };
+        answers.push_back({{"key", or_false("key")},
+                           {"model", or_false("model")},
+                           {"outcome", "error"},
+                           {"id", now == 0 ? Json(false) : Json(now)},
+                           {"error", {{"name", error.name}, {"message", error.what()}}}});
+      }
+    }
+    return answers;
+  }
+
  private:
+  static Id whole(const Json& item, const char* name) {
+    const auto found = item.find(name);
+    if (found == item.end() || found->is_null() || *found == false) return 0;
+    if (!found->is_number_integer() || found->get<Id>() < 1 || found->get<Id>() > 2147483647)
+      throw problem("Item",
+                    (found->is_string() ? found->get<std::string>() : python_repr(*found)) + " is no id of a record.");
+    return found->get<Id>();
+  }
+
+  Json relink_one(const Json& item) {
+    if (!item.is_object() || text_of(item, "key").empty())
+      throw problem("Item", "An item is an object with `model`, `key`, `from` and `to`.");
+    const Key key{text_of(item, "model"), text_of(item, "key")};
+    if (key.first != "res.partner") throw problem("Item", "Only keys of customers (res.partner) are linked anew.");
+    const Id known = whole(item, "from"), to = whole(item, "to"), company = whole(item, "company");
+    ImportKey row = row_of(key);
+    if (!row.digest.empty() || !row.parent.second.empty())
+      throw problem("Item", "The key `" + key.second + "` is that of an imported record, and stands for nothing else.");
+    const Id before = row.id;
+    if (before != 0 && before != to && known != 0 && before != known)
+      throw problem("Changed", "The key `" + key.second + "` stands for res.partner " + std::to_string(before) +
+                                   " by now, and not for " + std::to_string(known) + ".");
+    Table& own = table(key.first);
+    const Slot slot = to == 0 ? kNoSlot : own.find(to);
+    const std::string shown = slot == kNoSlot ? "" : orm_.display_name(own, slot) + " (" + std::to_string(to) + ")";
+    if (to != 0 && before != to) {
+      if (slot == kNoSlot) throw problem("NoRecord", "There is no res.partner " + std::to_string(to) + " in Odoo.");
+      bool active = true;
+      if (const Field* field = own.model().find("active")) active = own.column(field->column).get(slot) == Cell(true);
+      if (!active) throw problem("Archived", shown + " is archived in Odoo: unarchive it, or name another.");
+      Orders orders(orm_);
+      const Id its = orders.link(own, to, "company_id");
+      if (its != 0 && its != (company != 0 ? company : orm_.env().company())) {
+        const Table& companies = database_.table("res.company");
+        throw problem("Company", shown + " is of the company " + orm_.display_name(companies, companies.find(its)) +
+                                     ", and the orders are of another.");
+      }
+      for (auto at = database_.import_keys.lower_bound({key.first, ""});
+           at != database_.import_keys.end() && at->first.first == key.first; ++at) {
+        if (at->second.id == to && at->first != key)
+          throw problem("Taken", shown + " is what `" + at->first.second + "` stands for.");
+      }
+    }
+    for (const Id one : {before, known})
+      if (one != 0 && one != to) row.refused.insert(one);
+    row.refused.erase(to);
+    row.id = to;
+    put(key, row, to != 0 && before != to);
+    if (to == 0 && before != 0) {
+      std::string name = key.first + "/";
+      for (const char c : key.second) name += c == '%' ? "%25" : c == ' ' ? "%20" : std::string(1, c);
+      if (const auto id = database_.external_ids.find("__dragoman__." + name); id != database_.external_ids.end())
+        orm_.unlink(database_.table("ir.model.data"), {id->second});
+    }
+    return {{"key", key.second},
+            {"model", key.first},
+            {"outcome", before == to ? "unchanged"
+                        : to == 0    ? "unlinked"
+                                     : "linked"},
+            {"id", to == 0 ? Json(false) : Json(to)},
+            {"name", slot == kNoSlot ? "" : orm_.display_name(own, slot)},
+            {"before", before == 0 ? Json(false) : Json(before)}};
+  }
+
   static Env superuser(Env env) {
     env.su = true;
     env.context.erase("dragoman");
@@ -601,6 +689,7 @@ class Importer {
   void bind(const Key& key, Id id, const std::string& how) {
     ImportKey row;
     row.id = id;
+    row.refused = row_of(key).refused;
     put(key, row, true);
     how_[key] = how;
   }
@@ -625,7 +714,9 @@ class Importer {
     for (const Json& rule : wanted.match) {
       const Json domain = translate(item.names, own.model(), rule[1]);
       const std::string name = rule[0].get<std::string>();
-      std::vector<Id> hits = search(domain, wanted.own ? 20 : 2, false);
+      const std::set<Id> refused = row_of(key).refused;
+      std::vector<Id> hits = search(domain, wanted.own || !refused.empty() ? 20 : 2, false);
+      hits.erase(std::remove_if(hits.begin(), hits.end(), [&](Id id) { return refused.contains(id); }), hits.end());
       if (wanted.own)
         hits.erase(std::remove_if(hits.begin(), hits.end(), [&](Id id) { return has_other_key(key, id); }), hits.end());
       if (hits.size() > 1) {
@@ -946,8 +1037,8 @@ Json inspect(Database& database, const Json& payload) {
   Json tables = Json::object(), indexes = Json::object();
   for (const Json& name : payload.value("tables", Json::array())) {
     if (name == "dragoman_key" && database.import_table)
-      tables["dragoman_key"] = {"model",  "key",          "res_id",     "version", "digest",
-                                "called", "parent_model", "parent_key", "applied", "links"};
+      tables["dragoman_key"] = {"model",        "key",        "res_id",  "version", "digest", "called",
+                                "parent_model", "parent_key", "applied", "links",   "refused"};
   }
   for (const Json& name : payload.value("indexes", Json::array())) {
     if (database.own_indexes.count(name.get<std::string>()) > 0)
@@ -1011,7 +1102,7 @@ Json setup(Orm& orm, const Json& payload) {
     }
   }
   const auto left = database.own_indexes.size() + (database.import_table ? 1 : 0);
-  return {{"procedure", "setup"}, {"version", 2}, {"left", left}};
+  return {{"procedure", "setup"}, {"version", 3}, {"left", left}};
 }
 
 void run(Call& call, Sink& out) {
@@ -1042,7 +1133,7 @@ void run(Call& call, Sink& out) {
       if (!database.import_table && (payload.contains("items") || payload.contains("find")))
         throw value_error("UndefinedTable('relation \"dragoman_key\" does not exist')");
       Importer importer(database, orm.env(), *orm.transaction());
-      answer = {{"procedure", "import"}, {"version", 2}, {"items", Json::array()}};
+      answer = {{"procedure", "import"}, {"version", 3}, {"items", Json::array()}};
       if (payload.contains("find")) {
         answer["items"] = importer.find(payload["find"]);
       } else if (payload.contains("items")) {
@@ -1054,6 +1145,11 @@ void run(Call& call, Sink& out) {
       env.su = true;
       Orm all(database, env, orm.transaction());
       answer = market(all, payload);
+    } else if (name == "relink") {
+      if (given == context.end() || !payload.is_object()) throw user_error("The context has no `dragoman` object.");
+      if (!database.import_table) throw value_error("UndefinedTable('relation \"dragoman_key\" does not exist')");
+      Importer importer(database, orm.env(), *orm.transaction());
+      answer = {{"procedure", "relink"}, {"version", 1}, {"items", importer.relink(payload)}};
     } else if (name == "inspect") {
       answer = inspect(database, payload);
     } else if (name == "setup") {

@@ -86,7 +86,8 @@ void save_state(const Database& database, const std::string& path) {
     Json links = Json::array();
     for (const auto& link : key.links) links.push_back(name_json(link));
     Json row = {{"name", name_json(name)}, {"id", key.id},   {"digest", key.digest},
-                {"called", key.called},    {"links", links}, {"parent", name_json(key.parent)}};
+                {"called", key.called},    {"links", links}, {"parent", name_json(key.parent)},
+                {"refused", key.refused}};
     if (key.version) row["version"] = *key.version;
     keys.push_back(std::move(row));
   }
@@ -147,6 +148,7 @@ void load_state(Database& database, const std::string& path) {
       key.called = one.at("called").get<std::string>();
       key.parent = json_name(one.at("parent"));
       for (const auto& link : one.at("links")) key.links.push_back(json_name(link));
+      if (one.contains("refused")) key.refused = one.at("refused").get<std::set<Id>>();
     }
     for (const auto& one : state.at("import_children"))
       for (const auto& child : one.at(1)) database.import_children[json_name(one.at(0))].insert(json_name(child));

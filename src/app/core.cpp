@@ -76,12 +76,13 @@ access::KeyRing open_keys(const Config& config, store::Store& store, Random& ran
 std::vector<jobs::Kind> job_kinds(pipeline::SyncJobs& sync, const pipeline::ConnectorList& connectors,
                                   jobs::Handler& delivery, pipeline::MarketJobs& market,
                                   pipeline::MarketStockJobs& stock, pipeline::MarketCatalogJobs& catalog,
-                                  pipeline::MarketStatusJobs& status) {
+                                  pipeline::MarketStatusJobs& status, pipeline::MarketCustomers& customers) {
   std::vector<jobs::Kind> kinds = sync.kinds();
   for (auto& kind : market.kinds()) kinds.push_back(std::move(kind));
   for (auto& kind : stock.kinds()) kinds.push_back(std::move(kind));
   for (auto& kind : catalog.kinds()) kinds.push_back(std::move(kind));
   for (auto& kind : status.kinds()) kinds.push_back(std::move(kind));
+  kinds.push_back(customers.kind());
   for (const auto& connector : connectors.all())
     for (jobs::Kind kind : connector.kinds) {
       kind.handler = &delivery;
@@ -198,8 +199,11 @@ Core::Core(const Config& config, Clock& clock, Random& random, pipeline::Connect
       market_status_jobs_(
           market_, marketplaces_, [this](std::int64_t connection_id) { return targets_.get(connection_id); },
           "node " + runner_settings_.node.name),
+      market_customers_(
+          market_, marketplaces_, [this](std::int64_t connection_id) { return targets_.get(connection_id); },
+          "node " + runner_settings_.node.name),
       job_kinds_(job_kinds(sync_jobs_, connectors_, delivery_, market_jobs_, market_stock_jobs_, market_catalog_jobs_,
-                           market_status_jobs_),
+                           market_status_jobs_, market_customers_),
                  pipeline::tell_of_dead_letters),
       jobs_(*store_, job_kinds_),
       runner_(*store_, job_kinds_, clock, random, runner_settings_),

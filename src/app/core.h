@@ -20,11 +20,12 @@
 #include "pipeline/inbox.h"
 #include "pipeline/mapping.h"
 #include "pipeline/market_catalog.h"
+#include "pipeline/market_customers.h"
 #include "pipeline/market_jobs.h"
 #include "pipeline/market_orders.h"
 #include "pipeline/market_products.h"
-#include "pipeline/market_stock_jobs.h"
 #include "pipeline/market_status_jobs.h"
+#include "pipeline/market_stock_jobs.h"
 #include "pipeline/market_watch.h"
 #include "pipeline/records.h"
 #include "pipeline/sync.h"
@@ -110,6 +111,7 @@ class Core {
   pipeline::MarketStockJobs market_stock_jobs_;
   pipeline::MarketCatalogJobs market_catalog_jobs_;
   pipeline::MarketStatusJobs market_status_jobs_;
+  pipeline::MarketCustomers market_customers_;
   const jobs::Kinds job_kinds_;
   jobs::Board jobs_;
   jobs::Runner runner_;

@@ -33,6 +33,7 @@ std::vector<Operation> catalog(const pipeline::ConnectorList& connectors) {
   append(inbox_operations());
   append(mapping_operations());
   append(market_operations());
+  append(market_customer_operations());
   append(market_stock_operations());
   append(market_status_operations());
   append(trace_operations());

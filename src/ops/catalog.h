@@ -19,6 +19,7 @@ std::vector<Operation> provision_operations();
 std::vector<Operation> inbox_operations();
 std::vector<Operation> mapping_operations();
 std::vector<Operation> market_operations();
+std::vector<Operation> market_customer_operations();
 std::vector<Operation> market_stock_operations();
 std::vector<Operation> market_status_operations();
 std::vector<Operation> trace_operations();

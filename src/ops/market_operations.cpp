@@ -314,7 +314,7 @@ std::vector<Operation> market_operations() {
                              {.name = "what",
                               .doc = "`version`, `held`, `imported`, `recorded`, `acknowledged`, `retry`, `resolved`, "
                                      "`told`, `not_told`, "
-                                     "`code`",
+                                     "`code`, `customer`",
                               .required = true},
                              {.name = "message", .required = true},
                              {.name = "job", .type = Type::integer, .doc = "which did it"}}},

@@ -243,8 +243,8 @@ void Connections::remove(const std::string& name) {
           "DELETE FROM inbox WHERE connection_id = $1",
           "DELETE FROM market_event WHERE order_id IN (SELECT id FROM market_order WHERE connection_id = $1)",
           "DELETE FROM market_order WHERE connection_id = $1", "DELETE FROM market_product WHERE connection_id = $1",
-          "DELETE FROM market_cursor WHERE connection_id = $1", "DELETE FROM trace WHERE connection_id = $1",
-          "DELETE FROM connection WHERE id = $1"})
+          "DELETE FROM market_customer WHERE connection_id = $1", "DELETE FROM market_cursor WHERE connection_id = $1",
+          "DELETE FROM trace WHERE connection_id = $1", "DELETE FROM connection WHERE id = $1"})
       session.execute(sql, {connection.id});
     session.execute("DELETE FROM blob WHERE digest NOT IN (SELECT digest FROM blob_ref)");
   });

@@ -11,8 +11,9 @@
 #include "base/step.h"
 #include "jobs/queue.h"
 #include "pipeline/market_catalog.h"
-#include "pipeline/market_stock.h"
+#include "pipeline/market_customers.h"
 #include "pipeline/market_status.h"
+#include "pipeline/market_stock.h"
 
 namespace dragoman::pipeline {
 namespace {
@@ -324,6 +325,7 @@ struct Ending {
   MarketState market_state = MarketState::unknown;
   Micros hold_retry{};
   std::shared_ptr<const std::map<std::string, MarketLink>> links;  // products of its marketplace that were known before
+  std::optional<MarketCustomers::Known> customer;                  // likewise
   MarketShop shop;
 };
 
@@ -342,9 +344,28 @@ void note_products(Session& session, const Ending& ending) {
   }
 }
 
+// The shop, and which customer it was found to be; `delivered` null: the order is held.
+void note_customer(Session& session, const Ending& ending, const Delivered* delivered, std::int64_t job_id) {
+  MarketCustomers::Met met{.connection_id = ending.row.connection_id,
+                           .odoo_connection_id = ending.row.odoo_connection_id,
+                           .key = ending.row.customer_key,
+                           .name = ending.row.customer,
+                           .target_key = ending.plan.customer_key,
+                           .link = {},
+                           .known = ending.customer,
+                           .cause = fmt::format("job {}", job_id)};
+  if (delivered) {
+    const auto link = delivered->links.find(ending.plan.customer_key);
+    if (link == delivered->links.end()) return;
+    met.link = link->second;
+  }
+  MarketCustomers::met(session, met);
+}
+
 void end_held(Session& session, const Ending& ending, const Error& why, std::int64_t job_id) {
   MarketOrders::hold(session, ending.row, why, ending.hold_retry, job_id);
   note_products(session, ending);
+  note_customer(session, ending, nullptr, job_id);
 }
 
 // Dealt with in the version that was read: the marketplace may be told, unless a newer one came meanwhile.
@@ -386,6 +407,7 @@ void end_imported(Session& session, const Ending& ending, const Delivered& deliv
        name(ending.market_state), Bytes{digest}, Decimal::parse(delivered.id).value_or(Decimal()).floor(), now, flag,
        message});
   note_products(session, ending);
+  note_customer(session, ending, &delivered, job_id);
   for (const auto& [key, link] : delivered.links) {
     const auto product = ending.plan.products.find(key);
     if (product == ending.plan.products.end()) continue;
@@ -431,8 +453,9 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
   std::vector<Job> deliveries;
   std::vector<std::size_t> delivery_places;
   struct Known {
-    std::set<std::string> products;
+    std::set<std::string> products, shops;
     std::shared_ptr<const std::map<std::string, MarketLink>> links;
+    std::map<std::string, MarketCustomers::Known> customers;
   };
   std::map<std::int64_t, Known> known;  // by marketplace
   std::vector<std::optional<MarketOrder>> parsed(ids.size());
@@ -472,6 +495,7 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
       if (!open) open = owner.marketplaces_.peek(row.connection_id);
       parsed[n] = open->marketplace->parse(loaded[n]->body);
       for (const auto& line : parsed[n]->lines) known[row.connection_id].products.insert(line.product_id);
+      if (!row.customer_key.empty()) known[row.connection_id].shops.insert(row.customer_key);
     } catch (const Error& error) {
       failed(n, error);
     }
@@ -479,6 +503,10 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
   for (auto& [connection, one] : known) {
     const std::vector<std::string> products(one.products.begin(), one.products.end());
     one.links = std::make_shared<const std::map<std::string, MarketLink>>(orders.links(connection, products));
+    const std::vector<std::string> shops(one.shops.begin(), one.shops.end());
+    orders.store().read([&, connection = connection](Session& session) {
+      one.customers = MarketCustomers::known(session, connection, shops);
+    });
   }
   for (std::size_t n = 0; n < ids.size(); ++n) {
     if (!parsed[n]) continue;
@@ -493,15 +521,22 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
       applied.state = market_state(row.applied_state);
       applied.body = row.applied_body;
       applied.edited = row.edited;
+      const auto& customers = known[row.connection_id].customers;
+      const auto customer = customers.find(row.customer_key);
       auto ending = std::make_shared<Ending>();
       ending->row = row;
       ending->lines = order.lines;
       ending->market_state = order.state;
       ending->hold_retry = open->settings.hold_retry;
       ending->links = known[row.connection_id].links;
+      if (customer != customers.end()) ending->customer = customer->second;
       if (!ending->links) ending->links = std::make_shared<const std::map<std::string, MarketLink>>();
       ending->shop = {open->connection, open->settings, open->name(), open->marketplace};
       ending->plan = plan_order(order, open->settings, open->name(), *ending->links, applied);
+      // A person has said since that the shop is another customer: what is in Odoo keeps the one it has.
+      if (ending->customer && row.odoo_id > 0 && row.imported && to_us(*row.imported) < ending->customer->relinked_us &&
+          ending->plan.what == MarketPlan::What::deliver)
+        ending->plan.content = MarketCustomers::without_customer(ending->plan.content);
       const MarketPlan& plan = ending->plan;
       switch (plan.what) {
         case MarketPlan::What::deliver: {

@@ -153,6 +153,39 @@ def customers(env, folder):
         return "code, phone, and one made"
 
 
+@test("AWrongMatchOfACustomerIsUndone")
+def a_wrong_match(env, folder):
+    """A person says which contact a shop is, or that it is not the one: what comes next has it, what is in Odoo stays."""
+    with a_shop(env, folder) as (cartona, shop):
+        phone = "+2000" + str(random.SystemRandom().randrange(10**7, 10**8))
+        wrong = shop.odoo.call("res.partner", "create", {"name": "Of another shop", "phone": phone})
+        right = shop.odoo.call("res.partner", "create", {"name": "The right one"})
+        who = {"retailer_name": "Demo Market", "retailer_code": shop.tag + "-a", "retailer_number": phone}
+        place = lambda: cartona.order([(shop.codes[0], 1, 5)], retailer=who)  # noqa: E731
+        partner = lambda order: shop.one(order)["partner"]["id"]  # noqa: E731
+        first = place()
+        shop.taken_in(first)
+        assert partner(first) == wrong
+        shown = shop.hub.ask("market", "customer", shop.name, shop.tag + "-a")
+        assert (shown["odoo_partner"], shown["how"]) == (wrong, "phone") and shown["with_it"][0]["order"] == first, shown
+        linked = shop.hub.ask("market", "customer-link", shop.name, shop.tag + "-a", str(right), "--reason", "they moved")
+        assert linked["odoo_partner_name"] == "The right one" and [one["order"] for one in linked["kept"]] == [first], linked
+        second = place()
+        shop.taken_in(second)
+        assert (partner(first), partner(second)) == (wrong, right)
+        undone = shop.hub.ask("market", "customer-unlink", shop.name, shop.tag + "-a", "--reason", "nor that one")
+        assert [one["order"] for one in undone["kept"]] == [second], undone
+        third, fourth = place(), place()
+        shop.taken_in(third), shop.taken_in(fourth)
+        assert partner(third) == partner(fourth) not in (wrong, right), (partner(third), wrong, right)
+        assert shop.hub.ask("market", "customer", shop.name, shop.tag + "-a")["how"] == "created"
+        # A change of an order that was there before leaves its customer alone.
+        cartona.act(first, "approve", by="admin")
+        shop.until(first, lambda r: r["status"] == "approved" and r["acknowledged"])
+        assert partner(first) == wrong and shop.row(first)["state"] == "imported"
+        return "linked, unlinked, made anew"
+
+
 @test("TheMarketplacesStateIsDoneInOdoo")
 def the_marketplaces_state(env, folder):
     """Approved, under way, delivered, cancelled and returned there are the real thing in Odoo, stock and all."""

@@ -270,7 +270,7 @@ class FakeMarketplace final : public pipeline::Marketplace {
 /// customers, totals that have to be right, steps that look at the state first; all of an order or nothing of it.
 ///
 /// Threads: one thread at a time.
-class FakeOdoo final : public pipeline::Target {
+class FakeOdoo final : public pipeline::Target, public pipeline::Relinker {
  public:
   struct Product {
     std::string default_code, barcode, cartona_id;
@@ -326,8 +326,47 @@ class FakeOdoo final : public pipeline::Target {
                                         : model;
   }
 
+  /// As the procedure `relink`; a partner with `"active": false` is archived.
+  pipeline::Relinked relink(const pipeline::Relink& what, std::stop_token) override {
+    ++relinks;
+    if (before_relink) before_relink();
+    const auto bound = bound_.find(what.key);
+    const std::int64_t before = bound == bound_.end() ? 0 : bound->second;
+    const std::int64_t from = what.from.empty() ? 0 : std::stoll(what.from);
+    const std::int64_t to = what.to.empty() ? 0 : std::stoll(what.to);
+    pipeline::Relinked answer;
+    const auto refuse = [&](const std::string& code, const std::string& message) {
+      answer.id = before == 0 ? "" : std::to_string(before);
+      answer.error = Error(Error::Kind::invalid, message);
+      answer.error->code = "import_" + code;
+      return answer;
+    };
+    if (before != 0 && before != to && from != 0 && before != from) return refuse("changed", "It is another by now.");
+    if (to != 0 && before != to) {
+      const auto partner = partners.find(to);
+      if (partner == partners.end()) return refuse("norecord", fmt::format("There is no res.partner {} in Odoo.", to));
+      if (!partner->second.value("active", true)) return refuse("archived", "It is archived in Odoo.");
+      for (const auto& [key, id] : bound_)
+        if (id == to && key != what.key) return refuse("taken", "It is what `" + key + "` stands for.");
+    }
+    for (const std::int64_t one : {before, from})
+      if (one != 0 && one != to) refused_[what.key].insert(one);
+    refused_[what.key].erase(to);
+    bound_.erase(what.key);
+    if (to != 0) {
+      bound_[what.key] = to;
+      answer.id = std::to_string(to);
+      answer.name = partners.at(to).value("name", "");
+    }
+    answer.changed = before != to;
+    if (after_relink) after_relink();
+    return answer;
+  }
+
   std::map<std::int64_t, Product> products;
   std::map<std::int64_t, nlohmann::json> partners;
+  std::function<void()> before_relink, after_relink;
+  int relinks = 0;
   std::map<std::string, Order> orders;  ///< by key
   std::function<void()> before_call, after_call;
   int calls = 0, probes = 0, created = 0;
@@ -372,6 +411,7 @@ class FakeOdoo final : public pipeline::Target {
         const bool others = std::any_of(bound_.begin(), bound_.end(),
                                         [&, id = id](const auto& one) { return one.second == id && one.first != key; });
         if (ref.value("own", false) && others) continue;
+        if (const auto not_it = refused_.find(key); not_it != refused_.end() && not_it->second.contains(id)) continue;
         if (fits(id, values, rule[1])) hits.push_back(id);
       }
       if (hits.size() > 1)
@@ -399,7 +439,7 @@ class FakeOdoo final : public pipeline::Target {
     try {
       if (in.contains("children")) {
         if (order.state == "cancel" || order.delivered) throw Refused{"closed", "The order is " + order.state};
-        order.partner = reference(in["values"]["partner_id"], answer, bind);
+        if (in["values"].contains("partner_id")) order.partner = reference(in["values"]["partner_id"], answer, bind);
         order.lines.clear();
         for (const auto& line : in["children"]["order_line"]) {
           const auto& values = line["values"];
@@ -453,6 +493,7 @@ class FakeOdoo final : public pipeline::Target {
   }
 
   std::map<std::string, std::int64_t> bound_;
+  std::map<std::string, std::set<std::int64_t>> refused_;
   std::optional<nlohmann::json> new_partner_;
   std::int64_t last_id_ = 0;
 };

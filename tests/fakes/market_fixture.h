@@ -18,9 +18,10 @@
 #include "jobs/node.h"
 #include "jobs/queue.h"
 #include "pipeline/market_catalog.h"
+#include "pipeline/market_customers.h"
 #include "pipeline/market_jobs.h"
-#include "pipeline/market_stock_jobs.h"
 #include "pipeline/market_status_jobs.h"
+#include "pipeline/market_stock_jobs.h"
 #include "pipeline/market_watch.h"
 
 namespace dragoman::tests {
@@ -63,6 +64,10 @@ class MarketFixture : public DeliveryStore {
         *orders_, *marketplaces_, [this](std::int64_t id) { return pipeline::Destination{id, "main", odoo_}; },
         "node test");
     for (auto& kind : status_jobs_->kinds()) kinds.push_back(std::move(kind));
+    customers_.emplace(
+        *orders_, *marketplaces_, [this](std::int64_t id) { return pipeline::Destination{id, "main", odoo_}; },
+        "node test");
+    kinds.push_back(customers_->kind());
     kinds_.emplace(std::move(kinds));
     queue_.emplace(*store_, *kinds_, random_, "test");
     node_.emplace(*queue_, clock_, jobs::NodeSettings{.name = "test"});
@@ -159,6 +164,7 @@ class MarketFixture : public DeliveryStore {
   std::optional<pipeline::MarketStockJobs> stock_jobs_;
   std::optional<pipeline::MarketCatalogJobs> catalog_jobs_;
   std::optional<pipeline::MarketStatusJobs> status_jobs_;
+  std::optional<pipeline::MarketCustomers> customers_;
   std::optional<jobs::Kinds> kinds_;
   std::optional<jobs::Queue> queue_;
   std::optional<jobs::Node> node_;

@@ -105,7 +105,8 @@ std::shared_ptr<rpc::Client> ClientPool::get(const pipeline::Connection& connect
   return client;
 }
 
-json ImportTarget::run(const json& payload, std::size_t expected, bool read_only, std::stop_token stop) {
+json ImportTarget::run(std::int64_t action, const json& payload, std::size_t expected, bool read_only,
+                       std::stop_token stop) {
   rpc::CallOptions options;
   options.lane = rpc::Lane::order;
   options.companies = companies_;
@@ -114,7 +115,7 @@ json ImportTarget::run(const json& payload, std::size_t expected, bool read_only
   options.stop = std::move(stop);
   rpc::Answer answer;
   try {
-    answer = client_->call(kActions, "run", fmt::format("[[{}]]", action_), "{}", options);
+    answer = client_->call(kActions, "run", fmt::format("[[{}]]", action), "{}", options);
   } catch (const Error& error) {
     // Odoo's refusals about single records are in the answer; these are about the call.
     if (error.kind == Error::Kind::not_found || error.kind == Error::Kind::forbidden) {
@@ -162,7 +163,7 @@ std::vector<Delivered> ImportTarget::deliver(std::span<const pipeline::Outgoing>
   json payload{{"items", std::move(items)}};
   // Orders of marketplaces have their documents' names.
   if (market) payload["names"] = marketplace_names();
-  const json answers = run(payload, records.size(), false, std::move(stop));
+  const json answers = run(action_, payload, records.size(), false, std::move(stop));
   std::vector<Delivered> out;
   out.reserve(records.size());
   for (std::size_t i = 0; i < records.size(); ++i) {
@@ -198,7 +199,7 @@ std::vector<Delivered> ImportTarget::deliver(std::span<const pipeline::Outgoing>
 std::vector<std::optional<Found>> ImportTarget::find(std::span<const Key> keys, std::stop_token stop) {
   json wanted = json::array();
   for (const auto& key : keys) wanted.push_back({{"model", key.model}, {"key", key.key}});
-  const json answers = run({{"find", std::move(wanted)}}, keys.size(), true, std::move(stop));
+  const json answers = run(action_, {{"find", std::move(wanted)}}, keys.size(), true, std::move(stop));
   std::vector<std::optional<Found>> out;
   for (std::size_t i = 0; i < keys.size(); ++i) {
     const json& item = answers[i];
@@ -218,6 +219,32 @@ std::vector<std::optional<Found>> ImportTarget::find(std::span<const Key> keys, 
                         .children = children_of(item, keys[i].key),
                         .links = links_of(item)});
   }
+  return out;
+}
+
+pipeline::Relinked ImportTarget::relink(const pipeline::Relink& what, std::stop_token stop) {
+  if (relink_ == 0) {
+    Error error(Error::Kind::unavailable,
+                fmt::format("The procedure `relink` is not in this Odoo: an administrator of it puts it there with "
+                            "`dragoman provision apply {}`.",
+                            connection_));
+    error.code = pipeline::kNotProvisioned;
+    throw error;
+  }
+  const auto number = [](const std::string& id) { return id.empty() ? json(false) : json::parse(id); };
+  json item{{"model", what.model}, {"key", what.key}, {"from", number(what.from)}, {"to", number(what.to)}};
+  if (what.company > 0) item["company"] = what.company;
+  const json answers = run(relink_, {{"items", json::array({std::move(item)})}}, 1, false, std::move(stop));
+  const json& answer = answers[0];
+  if (!answer.is_object() || answer.value("key", json()) != what.key || !answer.contains("outcome"))
+    throw not_understood("its item is not the one that was sent", answers);
+  pipeline::Relinked out;
+  out.id = id_of(answer);
+  out.name = answer.value("name", "");
+  if (answer["outcome"] == "error")
+    out.error = error_of(answer, what.model);
+  else
+    out.changed = answer["outcome"] != "unchanged";
   return out;
 }
 

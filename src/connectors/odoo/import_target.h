@@ -9,6 +9,7 @@
 
 #include "odoo/client.h"
 #include "pipeline/connections.h"
+#include "pipeline/relink.h"
 #include "pipeline/target.h"
 
 namespace dragoman::connectors::odoo {
@@ -43,13 +44,14 @@ class ClientPool {
 /// Errors  as Target. That the procedure is not there, or that this account may not run it, says nothing about the
 ///         records: unavailable, code `not_provisioned`.
 /// Threads safe from any thread.
-class ImportTarget final : public pipeline::Target {
+class ImportTarget final : public pipeline::Target, public pipeline::Relinker {
  public:
-  /// `action` is the id of the procedure's server action.
+  /// `action` is the id of the procedure's server action, `relink` that of the procedure `relink`; 0: it is not there.
   ImportTarget(std::shared_ptr<rpc::Client> client, std::int64_t action, std::vector<std::int64_t> companies,
-               std::string connection)
+               std::string connection, std::int64_t relink = 0)
       : client_(std::move(client)),
         action_(action),
+        relink_(relink),
         companies_(std::move(companies)),
         connection_(std::move(connection)) {}
 
@@ -58,14 +60,19 @@ class ImportTarget final : public pipeline::Target {
   std::vector<std::optional<pipeline::Found>> find(std::span<const Key> keys, std::stop_token stop) override;
   std::string child_model(const std::string& model, const std::string& field, std::stop_token stop) override;
   std::string entity(const std::string& model) const override;
+  /// By the procedure `relink`; customers alone. Codes of refusals: `import_norecord`, `import_archived`,
+  /// `import_company`, `import_taken` (another key stands for it), `import_changed` (the key stands for another one
+  /// than was thought).
+  pipeline::Relinked relink(const pipeline::Relink& what, std::stop_token stop) override;
   bool stale() const override { return stale_; }
 
  private:
   /// The answer's `items`, as JSON.
-  nlohmann::json run(const nlohmann::json& payload, std::size_t expected, bool read_only, std::stop_token stop);
+  nlohmann::json run(std::int64_t action, const nlohmann::json& payload, std::size_t expected, bool read_only,
+                     std::stop_token stop);
 
   const std::shared_ptr<rpc::Client> client_;
-  const std::int64_t action_;
+  const std::int64_t action_, relink_;
   const std::vector<std::int64_t> companies_;
   const std::string connection_;
   std::atomic<bool> stale_ = false;

@@ -504,8 +504,12 @@ pipeline::Connector connector() {
                                               Clock& clock) {
     const OdooSettings settings = settings_of(connection, secret);
     const std::int64_t action = action_of(connection, "import");
+    // Not there where an earlier version of this program provisioned; all else goes on.
+    const auto actions = provisioned(connection)->actions;
+    const auto relink = actions.find("relink");
     return std::make_unique<ImportTarget>(pool->get(connection, secret, settings.client, clock), action,
-                                          settings.companies, connection.name);
+                                          settings.companies, connection.name,
+                                          relink == actions.end() ? 0 : relink->second);
   };
   connector.make_book = [pool, settings_of](const pipeline::Connection& connection, const Secret& secret,
                                             Clock& clock) {

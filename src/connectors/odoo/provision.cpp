@@ -42,6 +42,8 @@ Names names_of(int major) {
 constexpr const char* kTable = "dragoman_key";
 // Of its indexes the one that came last: where it is, the columns of its time are there, too.
 constexpr const char* kTableIndex = "dragoman_key_record";
+// Of its columns the one that came last.
+constexpr const char* kTableColumn = "refused";
 
 std::string underscored(std::string text) {
   std::replace(text.begin(), text.end(), '.', '_');
@@ -253,7 +255,7 @@ struct Inspected {
     std::vector<std::int64_t> groups;
   };
   std::map<std::int64_t, Action> actions;
-  std::set<std::string> tables, indexes;
+  std::set<std::string> columns, indexes;  // of the table of keys; columns empty: it is not there
 };
 
 Inspected inspect(rpc::Client& own, std::int64_t action, const std::vector<CustomField>& fields, std::stop_token stop) {
@@ -277,7 +279,7 @@ Inspected inspect(rpc::Client& own, std::int64_t action, const std::vector<Custo
     seen.actions[row.at("id").get<std::int64_t>()] = {row.value("xml_id", ""), row.value("name", ""),
                                                       digest_of(row.value("code", "")),
                                                       row.value("groups", std::vector<std::int64_t>{})};
-  for (const auto& [table, columns] : tables.items()) seen.tables.insert(table);
+  if (const auto table = tables.find(kTable); table != tables.end()) seen.columns = table->get<std::set<std::string>>();
   for (const auto& [index, definition] : indexes.items()) seen.indexes.insert(index);
   return seen;
 }
@@ -754,7 +756,7 @@ class Provisioning::Impl {
     Planned one{{"table", kTable, Change::none,
                  "the external key of each imported record, with the version and digest that were applied", ""},
                 {}};
-    if (!seen_ || !seen_->tables.contains(kTable) || !seen_->indexes.contains(kTableIndex)) {
+    if (!seen_ || !seen_->columns.contains(kTableColumn) || !seen_->indexes.contains(kTableIndex)) {
       one.step.change = Change::create;
       one.step.detail = "makes that table in Odoo's database, or what it lacks; no user of Odoo can reach it";
       one.act = [this] { set_up_ = true; };
@@ -1038,7 +1040,10 @@ std::vector<std::string> check_provisioned(rpc::Client& own, const Provisioned& 
     else if (digest->second != mine.digest && differences.empty())
       differences.push_back(fmt::format("the procedure `{}` is of another version of Dragoman", mine.name));
   }
-  if (!seen.tables.contains(kTable)) differences.push_back(fmt::format("the table {} was dropped", kTable));
+  if (seen.columns.empty())
+    differences.push_back(fmt::format("the table {} was dropped", kTable));
+  else if (!seen.columns.contains(kTableColumn) && differences.empty())
+    differences.push_back(fmt::format("the table {} is of an earlier version of Dragoman", kTable));
   for (const CustomField& field : expected.fields)
     if (field.unique && !seen.indexes.contains(unique_index(field)))
       differences.push_back(fmt::format("the unique index over {}.{} was dropped", field.model, field.name));
