@@ -451,34 +451,38 @@ void MarketCustomers::met(Session& session, const Met& met) {
         {met.connection_id, std::string_view(met.key), std::string_view(met.name), met.odoo_connection_id, now});
     return;
   }
+  const std::int64_t partner = number_of(met.link->id), relinked = met.known ? met.known->relinked_us : 0;
+  std::optional<std::int64_t> right;
+  session.first(
+      "SELECT odoo_partner_id FROM market_customer WHERE connection_id = $1 AND customer_key = $2 AND "
+      "COALESCE(relinked_us, 0) <> $3",
+      {met.connection_id, std::string_view(met.key), relinked}, [&](const Row& row) { right = row.int64(0); });
+  if (right) {
+    // A person said otherwise after Odoo had answered this: the mapping that came with the answer is not the last word.
+    if (*right > 0 && *right != partner)
+      Mapping::put(session, {.connection_id = met.odoo_connection_id,
+                             .entity = kEntity,
+                             .internal_id = met.target_key,
+                             .external_id = external(*right),
+                             .cause = met.cause,
+                             .created = from_us(now)});
+    return;
+  }
   // What an answer that tells of it once more does not say is kept: by which rule it was found.
-  const std::int64_t partner = number_of(met.link->id);
   const std::string how = met.link->how == "key" ? "" : met.link->how;
   if (met.known && met.known->odoo_connection_id == met.odoo_connection_id && met.known->partner_id == partner &&
       how.empty())
     return;
-  if (session.execute(
-          "INSERT INTO market_customer (connection_id, customer_key, name, odoo_connection_id, odoo_partner_id, how, "
-          "seen_us, changed_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT (connection_id, customer_key) DO "
-          "UPDATE SET name = EXCLUDED.name, odoo_connection_id = EXCLUDED.odoo_connection_id, odoo_partner_id = "
-          "EXCLUDED.odoo_partner_id, how = CASE WHEN EXCLUDED.how <> '' THEN EXCLUDED.how WHEN "
-          "market_customer.odoo_partner_id = EXCLUDED.odoo_partner_id AND market_customer.odoo_connection_id = "
-          "EXCLUDED.odoo_connection_id THEN market_customer.how ELSE '' END, changed_us = EXCLUDED.changed_us WHERE "
-          "COALESCE(market_customer.relinked_us, 0) = $8",
-          {met.connection_id, std::string_view(met.key), std::string_view(met.name), met.odoo_connection_id, partner,
-           std::string_view(how), now, met.known ? met.known->relinked_us : std::int64_t{0}}) == 1)
-    return;
-  // A person said otherwise after Odoo had answered this: the mapping that came with the answer is not the last word.
-  session.first("SELECT odoo_partner_id FROM market_customer WHERE connection_id = $1 AND customer_key = $2",
-                {met.connection_id, std::string_view(met.key)}, [&](const Row& row) {
-                  if (const std::int64_t right = row.int64(0); right > 0 && right != partner)
-                    Mapping::put(session, {.connection_id = met.odoo_connection_id,
-                                           .entity = kEntity,
-                                           .internal_id = met.target_key,
-                                           .external_id = external(right),
-                                           .cause = met.cause,
-                                           .created = from_us(now)});
-                });
+  session.execute(
+      "INSERT INTO market_customer (connection_id, customer_key, name, odoo_connection_id, odoo_partner_id, how, "
+      "seen_us, changed_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT (connection_id, customer_key) DO "
+      "UPDATE SET name = EXCLUDED.name, odoo_connection_id = EXCLUDED.odoo_connection_id, odoo_partner_id = "
+      "EXCLUDED.odoo_partner_id, how = CASE WHEN EXCLUDED.how <> '' THEN EXCLUDED.how WHEN "
+      "market_customer.odoo_partner_id = EXCLUDED.odoo_partner_id AND market_customer.odoo_connection_id = "
+      "EXCLUDED.odoo_connection_id THEN market_customer.how ELSE '' END, changed_us = EXCLUDED.changed_us WHERE "
+      "COALESCE(market_customer.relinked_us, 0) = $8",
+      {met.connection_id, std::string_view(met.key), std::string_view(met.name), met.odoo_connection_id, partner,
+       std::string_view(how), now, relinked});
 }
 
 }  // namespace dragoman::pipeline

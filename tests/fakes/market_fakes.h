@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "pipeline/marketplace.h"
 #include "pipeline/order_book.h"
+#include "pipeline/relink.h"
 #include "pipeline/target.h"
 
 namespace dragoman::tests {
