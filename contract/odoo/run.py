@@ -290,7 +290,7 @@ class Procedures:
         self.user = server.admin("res.users", "create", {
             "name": "Contract Procedures", "login": self.user_login, "password": self.user_password, "company_ids": [[6, 0, companies]],
             self.groups_of_action: [[6, 0, [self.internal, self.group]]]})
-        self.actions = {name: self.action(name, "contract_" + name, self.group) for name in ("import", "inspect", "market", "relink") if name in PROCEDURES}
+        self.actions = {name: self.action(name, "contract_" + name, self.group) for name in ("import", "inspect", "market", "order", "relink") if name in PROCEDURES}
         self.setup({})
 
     def action(self, name, xml_id, group):
@@ -387,7 +387,7 @@ class CaseRun:
             else:
                 name = step["procedure"]
                 answer = self.procedures.run(name, fill(step["payload"], variables, series), fill(step.get("context", {}), variables, series))
-            if name in ("import", "relink") and answer.error is None:
+            if name in ("import", "order", "relink") and answer.error is None:
                 answer.value = answer.value["items"]
             self.check({**step, "call": "procedure " + name}, answer, "jsonrpc",
                        fill(step["error"], variables, series) if "error" in step else None)
@@ -439,7 +439,7 @@ class CaseRun:
             self.answers.append(dict(answer.shown(), transport="jsonrpc"))
             if answer.error is not None:
                 raise Mismatch(f"one of several at once was refused: {answer.error.get('name')}: {str(answer.error.get('message'))[:800]}")
-        items = [item for answer in answers for item in answer.value["items"]]
+        items = [item for answer in answers for item in answer.value["items"] or []]
         match(step["outcomes"], sorted(item["outcome"] for item in items), "outcomes", self.variables)
         ids = {}
         for item in items:

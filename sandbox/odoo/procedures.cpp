@@ -141,6 +141,37 @@ class Importer {
     return answers;
   }
 
+  // A single new order, or false: anything is out of the ordinary, and nothing was done.
+  Json import_plain(const Json& payload) {
+    if (!payload.is_object() || !payload.contains("items") || payload["items"].size() != 1) return false;
+    const Json& item = payload["items"][0];
+    if (!item.is_object()) return false;
+    const Json steps = item.value("steps", Json::array());
+    const bool confirms = steps.is_array() && steps.size() == 1 && steps[0] == "confirm";
+    if (payload.value("atomic", false) || text_of(item, "model") != "sale.order" || !item.contains("version") ||
+        item.contains("call") || item.contains("digest") || item.contains("names") ||
+        !(steps == Json::array() || confirms) || !item.contains("children") || item["children"].size() != 1 ||
+        !item["children"].contains("order_line") || item["children"]["order_line"].empty())
+      return false;
+    Item plain;
+    plain.names = payload.value("names", Json::object());
+    plain.key = {text_of(item, "model"), text_of(item, "key")};
+    try {
+      read(item, plain);
+    } catch (const OdooError&) {
+      return false;
+    }
+    for (const Key& key : plain.own)
+      if (database_.import_keys.contains(key)) return false;
+    for (const Key& key : plain.refs)
+      if (plain.wanted.count(key) == 0 || (database_.import_keys.contains(key) && !there(key))) return false;
+    const auto mark = transaction_.mark();
+    const Json answers = import(payload);
+    if (answers[0].value("outcome", "") == "created") return answers;
+    transaction_.roll_back_to(mark);
+    return false;
+  }
+
   Json relink(const Json& payload) {
     Json answers = Json::array();
     for (const Json& item : payload.value("items", Json::array())) {
@@ -197,7 +228,7 @@ class Importer {
       if (const Field* field = own.model().find("active")) active = own.column(field->column).get(slot) == Cell(true);
       if (!active) throw problem("Archived", shown + " is archived in Odoo: unarchive it, or name another.");
       Orders orders(orm_);
-      const Id its = orders.link(own, to, "company_id");
+      const Id its = own.model().find("company_id") == nullptr ? 0 : orders.link(own, to, "company_id");
       if (its != 0 && its != (company != 0 ? company : orm_.env().company())) {
         const Table& companies = database_.table("res.company");
         throw problem("Company", shown + " is of the company " + orm_.display_name(companies, companies.find(its)) +
@@ -1145,6 +1176,10 @@ void run(Call& call, Sink& out) {
       env.su = true;
       Orm all(database, env, orm.transaction());
       answer = market(all, payload);
+    } else if (name == "order") {
+      if (!database.import_table) throw value_error("UndefinedTable('relation \"dragoman_key\" does not exist')");
+      Importer importer(database, orm.env(), *orm.transaction());
+      answer = {{"procedure", "order"}, {"version", 1}, {"items", importer.import_plain(payload)}};
     } else if (name == "relink") {
       if (given == context.end() || !payload.is_object()) throw user_error("The context has no `dragoman` object.");
       if (!database.import_table) throw value_error("UndefinedTable('relation \"dragoman_key\" does not exist')");

@@ -93,7 +93,7 @@ TEST_F(ProvisionOperations, PlanApplyCheckAndRemoveLeaveTheAdministratorsPasswor
   EXPECT_EQ(ask("provision check", json::object())["ok"], true);
   const auto state = connectors::odoo::provisioned(hub_.connections.get("main"));
   ASSERT_TRUE(state);
-  EXPECT_EQ(state->actions.size(), 4u);
+  EXPECT_EQ(state->actions.size(), 5u);
   EXPECT_EQ(connectors::odoo::action_of(hub_.connections.get("main"), "import"), state->actions.at("import"));
   try {
     ask("provision remove", admin({{"confirm", "mian"}}));

@@ -36,6 +36,12 @@ class ClientPool {
   std::map<std::int64_t, Open> open_;
 };
 
+/// Server actions of procedures that do a part of what a target does; 0: it is not there.
+struct OtherProcedures {
+  std::int64_t relink = 0;
+  std::int64_t order = 0;  ///< asked first where a new order comes by itself, which `import` takes longer for
+};
+
 /// Puts records into an Odoo by the procedure `import` (addon/procedures/import.py), which creates and updates any
 /// model's records with their children, once per key, whoever calls it how often.
 ///
@@ -46,12 +52,12 @@ class ClientPool {
 /// Threads safe from any thread.
 class ImportTarget final : public pipeline::Target, public pipeline::Relinker {
  public:
-  /// `action` is the id of the procedure's server action, `relink` that of the procedure `relink`; 0: it is not there.
+  /// `action` is the id of the procedure's server action.
   ImportTarget(std::shared_ptr<rpc::Client> client, std::int64_t action, std::vector<std::int64_t> companies,
-               std::string connection, std::int64_t relink = 0)
+               std::string connection, OtherProcedures others = {})
       : client_(std::move(client)),
         action_(action),
-        relink_(relink),
+        others_(others),
         companies_(std::move(companies)),
         connection_(std::move(connection)) {}
 
@@ -67,12 +73,13 @@ class ImportTarget final : public pipeline::Target, public pipeline::Relinker {
   bool stale() const override { return stale_; }
 
  private:
-  /// The answer's `items`, as JSON.
+  /// The answer's `items`, as JSON. `may_pass`: null where the procedure leaves it to another one.
   nlohmann::json run(std::int64_t action, const nlohmann::json& payload, std::size_t expected, bool read_only,
-                     std::stop_token stop);
+                     std::stop_token stop, bool may_pass = false);
 
   const std::shared_ptr<rpc::Client> client_;
-  const std::int64_t action_, relink_;
+  const std::int64_t action_;
+  const OtherProcedures others_;
   const std::vector<std::int64_t> companies_;
   const std::string connection_;
   std::atomic<bool> stale_ = false;

@@ -506,10 +506,13 @@ pipeline::Connector connector() {
     const std::int64_t action = action_of(connection, "import");
     // Not there where an earlier version of this program provisioned; all else goes on.
     const auto actions = provisioned(connection)->actions;
-    const auto relink = actions.find("relink");
+    const auto other = [&](const char* name) {
+      const auto found = actions.find(name);
+      return found == actions.end() ? std::int64_t{0} : found->second;
+    };
     return std::make_unique<ImportTarget>(pool->get(connection, secret, settings.client, clock), action,
                                           settings.companies, connection.name,
-                                          relink == actions.end() ? 0 : relink->second);
+                                          OtherProcedures{other("relink"), other("order")});
   };
   connector.make_book = [pool, settings_of](const pipeline::Connection& connection, const Secret& secret,
                                             Clock& clock) {

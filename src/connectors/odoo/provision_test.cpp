@@ -25,7 +25,7 @@ using Change = ProvisionStep::Change;
 using namespace std::chrono_literals;
 
 TEST(Procedures, EachHasAVersionASummaryAndADigestThatWhiteSpaceAtItsEndDoesNotChange) {
-  ASSERT_EQ(procedures().size(), 5u);
+  ASSERT_EQ(procedures().size(), 6u);
   for (const Procedure& one : procedures()) {
     EXPECT_GE(one.version, 1) << one.name;
     EXPECT_FALSE(one.summary.empty()) << one.name;
@@ -538,7 +538,7 @@ TEST_P(Provision, BrokenOffAnywhereTheNextRunFinishesAndNothingIsThereTwice) {
     const auto left = provisioning(options)->plan({});
     ASSERT_EQ(changes(left), 0) << "cut at " << n << "\n" << shown(left);
     ASSERT_EQ(rows("res.groups", Domain::where("name", "=", "Dragoman hub"), {"id"}).size(), 1u) << n;
-    ASSERT_EQ(rows("ir.actions.server", Domain::where("name", "=like", "dragoman: %"), {"id"}).size(), 4u) << n;
+    ASSERT_EQ(rows("ir.actions.server", Domain::where("name", "=like", "dragoman: %"), {"id"}).size(), 5u) << n;
     ASSERT_EQ(rows("ir.model.access", Domain::where("name", "=like", "dragoman: %"), {"id"}).size(), 2u) << n;
     ASSERT_EQ(rows("res.users", Domain::where("login", "=", "dragoman"), {"id"}).size(), 1u) << n;
     provisioning(options)->remove({});
