@@ -306,11 +306,30 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
     if (!console.terminal()) std::printf("%s\n", where.c_str()), std::fflush(stdout);
   }
   console.say(console.terminal() ? "Ctrl-C stops it." : fmt::format("`kill {}` stops it.", getpid()));
-  connect_from_environment(core, environment, console);
-  if (core.connections().list().empty())
-    console.say(
-        "There is no connection yet. Make one with: dragoman connection add main --url https://erp.example.com "
-        "--database DATABASE --login LOGIN");
+  // The database was there a moment ago. Where it is cut off meanwhile (a failover, a machine that stood still), a hub
+  // that ended would not go on by itself: it waits, and asks once more what may have been done already.
+  bool stopped = false;
+  const auto patiently = [&](const auto& begin) {
+    while (!stopped) {
+      try {
+        return begin();
+      } catch (const Error& error) {
+        if (error.kind != Error::Kind::unavailable && error.kind != Error::Kind::busy &&
+            error.kind != Error::Kind::in_doubt)
+          throw;
+        log::warning("the start has to wait", {{"error", error.message}, {"detail", error.detail}});
+      }
+      const timespec second{1, 0};
+      stopped = sigtimedwait(&signals, nullptr, &second) > 0;
+    }
+  };
+  patiently([&] {
+    connect_from_environment(core, environment, console);
+    if (core.connections().list().empty())
+      console.say(
+          "There is no connection yet. Make one with: dragoman connection add main --url https://erp.example.com "
+          "--database DATABASE --login LOGIN");
+  });
   folder.write_hub(server.url());
   std::jthread sender([&](std::stop_token stop) { core.sender().run(stop); });
   std::jthread keeper([&](std::stop_token stop) { upkeep.run(stop); });
@@ -324,19 +343,19 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
     }
   });
   Scheduling scheduling(core.store(), core.schedules(), core.scheduler(), core.runner().node(), clock);
-  scheduling.begin(pipeline::sync_schedules());
+  patiently([&] { scheduling.begin(pipeline::sync_schedules()); });
   std::jthread scheduler([&](std::stop_token stop) { scheduling.run(stop); });
   Marketing marketing(core.store(), core.market(), core.marketplaces(), core.market_status(), core.market_stock(),
                       core.order_books(), core.runner().node(), clock);
   std::jthread market([&](std::stop_token stop) { marketing.run(stop); });
   Following following(core.store(), core.runner().node(), core.connections(), core.sync(), clock);
-  following.step();  // a hub that is alone follows from here
+  patiently([&] { following.step(); });  // a hub that is alone follows from here
   std::jthread follower([&](std::stop_token stop) { following.run(stop); });
 
   Progress progress;
   std::string last;
   Micros told = clock.steady();
-  while (true) {
+  while (!stopped) {
     const timespec second{1, 0};
     if (sigtimedwait(&signals, nullptr, &second) > 0) break;
     Progress::Report report;
