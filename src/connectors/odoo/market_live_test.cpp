@@ -161,7 +161,8 @@ class LiveMarket : public ::testing::TestWithParam<const char*> {
 
   std::shared_ptr<ImportTarget> make_target() {
     return std::make_shared<ImportTarget>(std::make_shared<rpc::Client>(settings_, clock_), state_.actions.at("import"),
-                                          std::vector<std::int64_t>{}, "main");
+                                          std::vector<std::int64_t>{}, "main",
+                                          OtherProcedures{state_.actions.at("relink"), state_.actions.at("order")});
   }
 
   // What nobody could do from outside: a real server's database.
@@ -379,6 +380,95 @@ TEST_P(LiveMarket, TwoShopsThatFindOneContactAtOnceAreTwoCustomers) {
   }
   EXPECT_EQ(how, (std::multiset<std::string>{"created", "phone"}));
   EXPECT_EQ(customers.size(), 2u);
+}
+
+TEST_P(LiveMarket, AWrongMatchIsUndoneAndNeverFoundAgain) {
+  const auto made = [&](const json& values) {
+    return outside_->create("res.partner", json::array({values}), {}).at(0);
+  };
+  const auto wrong = made({{"name", "Wrong " + tag_}, {"phone", phone()}});
+  const auto right = made({{"name", "Right " + tag_}, {"x_cartona_id", tag_ + "right"}});
+  const auto gone = made({{"name", "Gone " + tag_}, {"active", false}});
+  int orders = 0;
+  // The contact of the shop's next order, and what found it.
+  const auto next = [&](const std::string& shop) {
+    const auto one = deliver({order(fmt::format("{}{}", shop, ++orders), 1, content(shop, {{"1", "P"}}, {}))}).at(0);
+    EXPECT_FALSE(one.error) << one.error->message;
+    const auto& link = one.links.at(key("customer/" + shop));
+    return std::pair(std::stoll(link.id), link.how);
+  };
+  const auto relink = [&](const std::string& shop, std::int64_t from, std::int64_t to) {
+    const auto text = [](std::int64_t id) { return id > 0 ? std::to_string(id) : std::string(); };
+    return target_->relink({.model = "res.partner", .key = key("customer/" + shop), .from = text(from), .to = text(to)},
+                           {});
+  };
+  const auto refused = [](const pipeline::Relinked& one) { return one.error ? one.error->code : "done"; };
+  ASSERT_EQ(next("A"), std::pair(static_cast<long long>(wrong), std::string("phone")));
+  const auto other = next("B").first;
+
+  EXPECT_EQ(refused(relink("A", wrong, 2'000'000'000)), "import_norecord");
+  EXPECT_EQ(refused(relink("A", wrong, gone)), "import_archived");
+  EXPECT_EQ(refused(relink("A", wrong, other)), "import_taken");
+  const auto changed = relink("A", other, right);
+  EXPECT_EQ(refused(changed), "import_changed");
+  EXPECT_EQ(changed.id, std::to_string(wrong));
+
+  auto done = relink("A", wrong, right);
+  ASSERT_FALSE(done.error) << done.error->message;
+  EXPECT_TRUE(done.changed);
+  EXPECT_EQ(done.id, std::to_string(right));
+  EXPECT_EQ(done.name, "Right " + tag_);
+  EXPECT_FALSE(relink("A", wrong, right).changed) << "whoever lost the answer asks again";
+  EXPECT_EQ(next("A"), std::pair(static_cast<long long>(right), std::string("key")));
+  EXPECT_EQ(next("C"), std::pair(static_cast<long long>(wrong), std::string("phone"))) << "free for another shop";
+
+  ASSERT_FALSE(relink("C", wrong, 0).error);
+  EXPECT_FALSE(relink("C", wrong, 0).changed);
+  ASSERT_FALSE(relink("A", right, 0).error);
+  // By its phone it could be found again, and it is another one.
+  const auto fresh = next("A");
+  EXPECT_EQ(fresh.second, "created");
+  EXPECT_EQ(next("A"), std::pair(fresh.first, std::string("key")));
+  EXPECT_EQ(next("C").second, "created");
+  EXPECT_EQ(next("D"), std::pair(static_cast<long long>(wrong), std::string("phone")));
+  outside_->unlink("res.partner", {gone}, {});
+}
+
+// An order of the shop at the same moment: both are done, one after the other.
+TEST_P(LiveMarket, AMatchIsUndoneWhileOrdersOfTheShopComeIn) {
+  const auto wrong =
+      outside_->create("res.partner", json::array({{{"name", "Wrong " + tag_}, {"phone", phone()}}}), {}).at(0);
+  const auto again = [](const auto& call) {
+    for (int attempt = 0;; ++attempt) {
+      try {
+        return call();
+      } catch (const Error& error) {
+        if (error.kind != Error::Kind::conflict || attempt == 20) throw;
+      }
+    }
+  };
+  const std::string customer = key("customer/A");
+  ASSERT_EQ(deliver({order("o", 1, content("A", {{"1", "P"}}, {}))}).at(0).links.at(customer).id,
+            std::to_string(wrong));
+  std::vector<std::future<std::string>> callers;
+  for (int n = 0; n < 3; ++n)
+    callers.push_back(std::async(std::launch::async, [&, n] {
+      const auto target = make_target();
+      const std::vector<pipeline::Outgoing> records{order(fmt::format("o{}", n), 1, content("A", {{"1", "P"}}, {}))};
+      const auto one = again([&] { return target->deliver(records, {}).at(0); });
+      return one.error ? one.error->message : one.links.at(customer).id;
+    }));
+  const auto done = again([&] {
+    return make_target()->relink(
+        {.model = "res.partner", .key = customer, .from = std::to_string(wrong), .to = "", .company = 0}, {});
+  });
+  EXPECT_FALSE(done.error) << done.error->message;
+  std::set<std::string> customers{std::to_string(wrong)};
+  for (auto& caller : callers) customers.insert(caller.get());
+  const auto after = deliver({order("p", 1, content("A", {{"1", "P"}}, {}))}).at(0).links.at(customer).id;
+  EXPECT_NE(after, std::to_string(wrong));
+  customers.insert(after);
+  EXPECT_EQ(customers.size(), 2u) << "one before and one after";
 }
 
 TEST_P(LiveMarket, AnOrderIsDeliveredOnceAndThenNeitherChangedNorCancelled) {

@@ -321,7 +321,7 @@ TEST_P(Provision, ThePlanShowsAllThatWillBeMadeAndChangesNothing) {
     EXPECT_FALSE(step.detail.empty()) << step.name;
   }
   EXPECT_EQ(objects, (std::multiset<std::string>{"field", "grant", "group", "index", "procedure", "procedure",
-                                                 "procedure", "table"}));
+                                                 "procedure", "procedure", "procedure", "table"}));
   EXPECT_TRUE(traces().empty()) << fmt::format("{}", fmt::join(traces(), ", "));
   EXPECT_EQ(shown(provisioning(options)->plan({})), shown(plan));
 }
