@@ -13,7 +13,6 @@
 
 #include "base/clock.h"
 #include "base/decimal.h"
-#include "base/secret.h"
 
 namespace dragoman::pipeline {
 
@@ -145,8 +144,7 @@ class Marketplace {
 
   struct StatusChange {
     std::string id, status;  ///< the marketplace's own word
-    Secret otp;
-    std::string cancellation_reason;
+    std::string otp, cancellation_reason;
   };
   /// Many at once; what became of each is not told.
   virtual void set_status(std::span<const StatusChange> changes, std::stop_token stop) = 0;
