@@ -314,9 +314,7 @@ void run_hub(const Config& config, const std::map<std::string, std::string>& env
       try {
         return begin();
       } catch (const Error& error) {
-        if (error.kind != Error::Kind::unavailable && error.kind != Error::Kind::busy &&
-            error.kind != Error::Kind::in_doubt)
-          throw;
+        if (!policy(error.kind).retry) throw;
         log::warning("the start has to wait", {{"error", error.message}, {"detail", error.detail}});
       }
       const timespec second{1, 0};
