@@ -197,7 +197,7 @@ Core::Core(const Config& config, Clock& clock, Random& random, pipeline::Connect
       market_stock_jobs_(*store_, marketplaces_, order_books_),
       market_catalog_jobs_(*store_, marketplaces_, order_books_),
       market_status_jobs_(
-          market_, marketplaces_, [this](std::int64_t connection_id) { return targets_.get(connection_id); },
+          market_, marketplaces_, keys_, [this](std::int64_t connection_id) { return targets_.get(connection_id); },
           "node " + runner_settings_.node.name),
       market_customers_(
           market_, marketplaces_, [this](std::int64_t connection_id) { return targets_.get(connection_id); },
@@ -237,7 +237,9 @@ Core::Core(const Config& config, Clock& clock, Random& random, pipeline::Connect
                     [this] {
                       const std::string full = store_->trouble();
                       return full.empty() ? runner_.status().trouble : full;
-                    }} {}
+                    }} {
+  pipeline::MarketStatus::seal_plain_otps(*store_, keys_);
+}
 
 std::int64_t Core::rotate_key() {
   std::int64_t count = 0;
@@ -261,6 +263,7 @@ std::int64_t Core::rotate_key() {
         session.execute("UPDATE connection SET secret = $2 WHERE id = $1", {{row.id}, {store::Bytes{sealed}}});
         ++count;
       }
+      count += pipeline::MarketStatus::reseal_otps(session, keys_);
     });
   });
   return count;

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <fstream>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <sstream>
@@ -335,10 +336,26 @@ TEST_F(ProgramTest, SecretsOfConnectionsComeFromAFileAndAreNeverShown) {
     EXPECT_EQ((shown.out + shown.err).find("s3cret"), std::string::npos);
   }
   EXPECT_EQ(text_of(data_ + "/dragoman.db").find("s3cret"), std::string::npos);
+  // A code of a shop's, kept as text by an earlier version.
+  const auto code = [&](const std::function<void(store::Session&)>& what) {
+    SystemClock clock;
+    store::open({.url = data_ + "/dragoman.db"}, clock)->write(what);
+  };
+  code([](store::Session& session) {
+    session.execute(
+        "INSERT INTO market_order (connection_id, external_id, seen_us, changed_us, state, ack, otp) VALUES (1, 'A', "
+        "0, "
+        "0, 'new', 'no', '314159')");
+  });
   const std::string key = text_of(data_ + "/secret.key");
   const Done rotated = run({"store", "rotate-key", "--json"});
   EXPECT_EQ(rotated.code, 0) << rotated.err;
-  EXPECT_EQ(json::parse(rotated.out)["secrets"], 1);
+  EXPECT_EQ(json::parse(rotated.out)["secrets"], 2);
+  code([](store::Session& session) {
+    EXPECT_TRUE(session.first("SELECT 1 FROM market_order WHERE otp = '' AND otp_sealed IS NOT NULL", {},
+                              [](const store::Row&) {}));
+  });
+  EXPECT_EQ(text_of(data_ + "/dragoman.db").find("314159"), std::string::npos);
   EXPECT_NE(text_of(data_ + "/secret.key"), key);
   const Done tested = run({"connection", "test", "main"});
   EXPECT_NE(tested.code, 0) << "nobody is there";

@@ -7,6 +7,8 @@ namespace dragoman::json {
 namespace {
 
 constexpr std::array<std::string_view, 6> kSecret{"token", "otp", "password", "secret", "api_key", "apikey"};
+constexpr std::string_view kMask = "***";
+constexpr std::size_t kTellableBytes = 4;
 
 bool is_space(char c) {
   return c == ' ' || c == '\t' || c == '\n' || c == '\r';
@@ -57,7 +59,7 @@ std::size_t value_end(std::string_view text, std::size_t at) {
 
 }  // namespace
 
-std::string mask_secrets(std::string_view text) {
+std::string mask_secrets(std::string_view text, std::vector<std::string>* found) {
   std::string out;
   out.reserve(text.size());
   std::size_t at = 0;
@@ -81,10 +83,20 @@ std::string mask_secrets(std::string_view text) {
     const auto what = text.substr(value, behind - value);
     out += text.substr(at, value - at);
     // That there is none is no secret, and often the point.
-    out += what == "null" || what == "\"\"" ? std::string(what) : std::string("\"***\"");
+    const bool none = what == "null" || what == "\"\"";
+    out += none ? what : std::string_view("\"***\"");
+    if (found && !none)
+      found->emplace_back(what.front() == '"' && what.size() > 2 ? what.substr(1, what.size() - 2) : what);
     at = behind;
   }
   return out;
+}
+
+std::string mask_text(std::string text, std::string_view secret) {
+  if (secret.size() < kTellableBytes) return text;
+  for (std::size_t at = text.find(secret); at != std::string::npos; at = text.find(secret, at + kMask.size()))
+    text.replace(at, secret.size(), kMask);
+  return text;
 }
 
 }  // namespace dragoman::json

@@ -206,9 +206,9 @@ std::vector<Operation> market_status_operations() {
   all.push_back({
       .name = "market otp",
       .summary = "Gives the code that a marketplace wants before it calls an order delivered",
-      .description =
-          "It is kept until it was used or refused, and never shown. Where the order is delivered in Odoo already, the "
-          "marketplace is told at once.",
+      .description = "It is kept sealed until it was used or refused, and never shown. Where the order is delivered in "
+                     "Odoo already, the "
+                     "marketplace is told at once.",
       .method = "POST",
       .path = "/connections/{connection}/orders/{order}/otp",
       .permission = Role::user,
@@ -225,7 +225,8 @@ std::vector<Operation> market_status_operations() {
                                       asked.row.external_id));
             jobs::Enqueued enqueued;
             context.services.store.write([&](store::Session& session) {
-              enqueued = MarketStatus::give_otp(session, asked.row, code, "by " + who_asks(context));
+              enqueued = MarketStatus::give_otp(session, context.services.keys, asked.row, Secret(code),
+                                                "by " + who_asks(context));
             });
             return dump({{"job", enqueued.id}});
           },

@@ -277,7 +277,9 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
           "delivered_by = $7, payment = $8, total = $9, currency = $10, ordered_us = COALESCE($11, "
           "ordered_us), changed_us = $12, version = $13, revision = CASE WHEN revision >= $14 THEN revision + 1 "
           "ELSE $14 END, read_us = $18, odoo_connection_id = $15, needs_otp = $16, "
-          "edited = CASE WHEN $17 = 1 THEN 1 ELSE edited END, ack = 'no', ack_tries = 0 WHERE id = $1",
+          "edited = CASE WHEN $17 = 1 THEN 1 ELSE edited END, ack = 'no', ack_tries = 0, "
+          // Nobody wants the shop's code any more.
+          "otp_sealed = CASE WHEN $6 IN ('delivered', 'cancelled') THEN NULL ELSE otp_sealed END WHERE id = $1",
           {one.id, order.number, order.customer.name, key, order.status, name(order.state), order.delivered_by,
            order.payment, order.total.str(), owner.currency,
            order.ordered ? Param(to_us(*order.ordered)) : Param(nullptr), to_us(now), one.version,

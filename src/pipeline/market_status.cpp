@@ -12,13 +12,15 @@ namespace dragoman::pipeline {
 namespace {
 
 using nlohmann::json;
+using store::Bytes;
 using store::Param;
 using store::Row;
 using store::Session;
 
 constexpr std::string_view kColumns =
     "SELECT id, connection_id, odoo_connection_id, odoo_id, revision, applied_revision, external_id, number, status, "
-    "market_state, delivered_by, state, needs_otp, otp, odoo_facts, derived_status, accepted_status, accepted_us, "
+    "market_state, delivered_by, state, needs_otp, otp_sealed, otp_number, odoo_facts, derived_status, "
+    "accepted_status, accepted_us, "
     "read_us, sync_status, sync_code, sync_message, status_tries, marked FROM market_order ";
 
 StatusRow row_of(const Row& row) {
@@ -31,7 +33,10 @@ StatusRow row_of(const Row& row) {
        {&out.external_id, &out.number, &out.status, &out.market_state, &out.delivered_by, &out.state})
     *each = row.text(at++);
   out.needs_otp = row.int64(at++) != 0;
-  for (std::string* each : {&out.otp, &out.facts, &out.derived, &out.accepted}) *each = row.text(at++);
+  if (!row.is_null(at)) out.otp_sealed = row.bytes(at);
+  out.otp_number = row.int64(++at);
+  ++at;
+  for (std::string* each : {&out.facts, &out.derived, &out.accepted}) *each = row.text(at++);
   out.accepted_at = row.maybe_time(at++);
   out.read = row.maybe_time(at++);
   for (std::string* each : {&out.sync_status, &out.sync_code, &out.sync_message}) *each = row.text(at++);
@@ -45,6 +50,15 @@ std::string standing_of(const std::string& facts) {
   if (!in.is_object()) return {};
   if (in.value("deleted", false)) return "deleted";
   return odoo_standing(in.value("state", ""), in.value("delivered", false), in.value("shipped", false));
+}
+
+std::string otp_context(std::int64_t order_id) {
+  return fmt::format("order:{}:code", order_id);
+}
+
+void keep_otp(Session& session, std::int64_t order_id, const std::string& sealed) {
+  session.execute("UPDATE market_order SET otp_sealed = $2, otp_number = otp_number + 1, otp = '' WHERE id = $1",
+                  {order_id, Bytes{sealed}});
 }
 
 jobs::NewJob job_of(std::int64_t connection_id, std::int64_t order_id, const StatusAsked& asked,
@@ -103,7 +117,7 @@ StatusCase StatusRow::to_decide() const {
     out.accepted = pipeline::market_state(accepted);
   out.delivered_by = delivered_by;
   out.needs_otp = needs_otp;
-  out.has_otp = !otp.empty();
+  out.has_otp = !otp_sealed.empty();
   return out;
 }
 
@@ -230,12 +244,52 @@ void MarketStatus::settle(Session& session, const std::string& connection, const
       {row.id, status, code, message});
 }
 
-jobs::Enqueued MarketStatus::give_otp(Session& session, const StatusRow& row, const std::string& otp,
-                                      const std::string& cause) {
+jobs::Enqueued MarketStatus::give_otp(Session& session, const access::KeyRing& keys, const StatusRow& row,
+                                      const Secret& otp, const std::string& cause) {
   const auto enqueued = enqueue(session, row.connection_id, row.id, {}, cause);
-  session.execute("UPDATE market_order SET otp = $2 WHERE id = $1", {row.id, otp});
+  session.lock(access::kSecretsLock);
+  keep_otp(session, row.id, keys.seal(otp, otp_context(row.id)));
   MarketOrders::tell(session, row.id, "code", "The shop's code was given: " + cause);
   return enqueued;
+}
+
+Secret MarketStatus::otp(const access::KeyRing& keys, const StatusRow& row) {
+  return keys.open(row.otp_sealed, otp_context(row.id));
+}
+
+void MarketStatus::drop_otp(Session& session, std::int64_t order_id, std::int64_t number) {
+  session.execute("UPDATE market_order SET otp_sealed = NULL WHERE id = $1 AND otp_number = $2", {order_id, number});
+}
+
+std::int64_t MarketStatus::reseal_otps(Session& session, const access::KeyRing& keys) {
+  std::vector<std::pair<std::int64_t, std::string>> old;
+  session.query("SELECT id, otp_sealed FROM market_order WHERE otp_sealed IS NOT NULL ORDER BY id", {},
+                [&](const Row& row) {
+                  if (!keys.is_current(row.bytes(1))) old.emplace_back(row.int64(0), row.bytes(1));
+                });
+  // The same code as before: its number stays.
+  for (const auto& [id, sealed] : old) {
+    const std::string anew = keys.seal(keys.open(sealed, otp_context(id)), otp_context(id));
+    session.execute("UPDATE market_order SET otp_sealed = $2 WHERE id = $1", {id, Bytes{anew}});
+  }
+  return static_cast<std::int64_t>(old.size());
+}
+
+std::int64_t MarketStatus::seal_plain_otps(store::Store& store, const access::KeyRing& keys) {
+  std::vector<std::pair<std::int64_t, Secret>> plain;
+  const auto look = [&](Session& session) {
+    plain.clear();
+    session.query("SELECT id, otp FROM market_order WHERE otp <> '' ORDER BY id", {},
+                  [&](const Row& row) { plain.emplace_back(row.int64(0), Secret(std::string(row.text(1)))); });
+  };
+  store.read(look);
+  if (plain.empty()) return 0;
+  store.write([&](Session& session) {
+    session.lock(access::kSecretsLock);
+    look(session);
+    for (const auto& [id, code] : plain) keep_otp(session, id, keys.seal(code, otp_context(id)));
+  });
+  return static_cast<std::int64_t>(plain.size());
 }
 
 std::int64_t MarketStatus::enqueue_marks(store::Store& store, std::int64_t limit) {

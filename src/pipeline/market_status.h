@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "access/sealed.h"
+#include "base/secret.h"
 #include "jobs/job.h"
 #include "pipeline/market_jobs.h"
 #include "pipeline/order_book.h"
@@ -21,8 +23,9 @@ struct StatusRow {
   std::int64_t id = 0, connection_id = 0, odoo_connection_id = 0, odoo_id = 0, revision = 0, applied_revision = 0;
   std::string external_id, number, status, market_state, delivered_by, state;
   bool needs_otp = false;
-  std::string otp;
-  std::string facts;  ///< as facts_json; empty: nothing is known yet
+  std::string otp_sealed;       ///< the code that a person gave; empty: none
+  std::int64_t otp_number = 0;  ///< which one it is
+  std::string facts;            ///< as facts_json; empty: nothing is known yet
   std::string derived, accepted;
   std::optional<Time> accepted_at, read;
   std::string sync_status, sync_code, sync_message;
@@ -50,9 +53,18 @@ class MarketStatus {
   static std::optional<StatusRow> find(store::Session& session, std::int64_t order_id);
   static jobs::Enqueued enqueue(store::Session& session, std::int64_t connection_id, std::int64_t order_id,
                                 const StatusAsked& asked, const std::string& cause);
-  /// Keeps the code that the marketplace wants with `delivered`, and lets it be told.
-  static jobs::Enqueued give_otp(store::Session& session, const StatusRow& row, const std::string& otp,
-                                 const std::string& cause);
+  /// Keeps the code that the marketplace wants with `delivered`, sealed, and lets it be told.
+  static jobs::Enqueued give_otp(store::Session& session, const access::KeyRing& keys, const StatusRow& row,
+                                 const Secret& otp, const std::string& cause);
+  /// The code that a person gave. Errors: as KeyRing::open.
+  static Secret otp(const access::KeyRing& keys, const StatusRow& row);
+  /// The order's code is gone if it is still this one (`StatusRow::otp_number`).
+  static void drop_otp(store::Session& session, std::int64_t order_id, std::int64_t number);
+  /// Seals the codes anew that are not sealed with the newest key; for KeyRing::rotate, whose lock the caller holds.
+  /// How many. Errors: as KeyRing::open.
+  static std::int64_t reseal_otps(store::Session& session, const access::KeyRing& keys);
+  /// Seals the codes that an earlier version kept as text. How many.
+  static std::int64_t seal_plain_otps(store::Store& store, const access::KeyRing& keys);
   /// Writes down what was decided about an order, where that is news: for the order's page, its story, people, and the
   /// order in Odoo.
   static void settle(store::Session& session, const std::string& connection, const StatusRow& row,

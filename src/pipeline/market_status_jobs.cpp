@@ -9,6 +9,7 @@
 #include "audit/audit.h"
 #include "base/error.h"
 #include "base/step.h"
+#include "json/mask.h"
 #include "notify/alert.h"
 
 namespace dragoman::pipeline {
@@ -87,7 +88,15 @@ struct One {
   StatusDecision decision;
   Marketplace::StatusChange change;
   Time sent{};
+  std::optional<std::int64_t> otp;  ///< the number of the code that goes with it
 };
+
+// What a marketplace says of a code may name it.
+Error without(const Secret& otp, Error error) {
+  error.message = dragoman::json::mask_text(std::move(error.message), otp.reveal());
+  error.detail = dragoman::json::mask_text(std::move(error.detail), otp.reveal());
+  return error;
+}
 
 std::string number_of(const StatusRow& row) {
   return row.number.empty() ? row.external_id : row.number;
@@ -184,8 +193,12 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
       outcomes[i] = jobs::done(
           [row, decision = one.decision, connection, id = jobs[i].id](Session& session) {
             // As it is by now: another decision may have been written meanwhile.
-            if (const auto fresh = MarketStatus::find(session, row.id))
-              MarketStatus::settle(session, connection, *fresh, decision, id);
+            const auto fresh = MarketStatus::find(session, row.id);
+            if (!fresh) return;
+            MarketStatus::settle(session, connection, *fresh, decision, id);
+            // Nobody will want it any more.
+            if (decision.code == "final" || (decision.what == StatusDecision::What::same && is_final(*decision.status)))
+              MarketStatus::drop_otp(session, fresh->id, fresh->otp_number);
           },
           dumped({{"outcome", "nothing"},
                   {"code", one.decision.what == StatusDecision::What::same ? "same" : one.decision.code},
@@ -200,8 +213,8 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
     one.single = one.decision.single || jobs[i].in_doubt || row.tries > 0;
     one.row = row;
     one.sent = now;
-    one.change = {.id = row.external_id, .status = one.decision.word, .otp = "", .cancellation_reason = ""};
-    if (one.decision.status == MarketState::delivered) one.change.otp = row.otp;
+    one.change = {.id = row.external_id, .status = one.decision.word, .otp = {}, .cancellation_reason = ""};
+    if (one.decision.status == MarketState::delivered && !row.otp_sealed.empty()) one.otp = row.otp_number;
     if (one.decision.status == MarketState::cancelled)
       one.change.cancellation_reason =
           asked[i]->asked.reason.empty() ? open.settings.cancellation_reason : asked[i]->asked.reason;
@@ -216,12 +229,10 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
           const std::string status(name(*one.decision.status));
           // What became of it in Odoo meanwhile has a job of its own.
           session.execute(
-              "UPDATE market_order SET accepted_status = $2, accepted_us = $3, synced_us = $4, otp = CASE WHEN otp = "
-              "$5 "
-              "THEN '' ELSE otp END, sync_status = 'synced', sync_code = '', sync_message = '', mark_due = 1 WHERE id "
-              "= "
-              "$1",
-              {one.row.id, status, to_us(one.sent), to_us(session.now()), one.change.otp});
+              "UPDATE market_order SET accepted_status = $2, accepted_us = $3, synced_us = $4, sync_status = 'synced', "
+              "sync_code = '', sync_message = '', mark_due = 1 WHERE id = $1",
+              {one.row.id, status, to_us(one.sent), to_us(session.now())});
+          if (one.otp) MarketStatus::drop_otp(session, one.row.id, *one.otp);
           MarketOrders::tell(
               session, one.row.id, "told",
               fmt::format("`{}`{}. {}", one.change.status,
@@ -250,14 +261,14 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
                .link = fmt::format("dragoman market orders --connection {} --sync-status error", connection)});
           std::string said = message;
           // A code that did not do is asked for again.
-          if (!one.change.otp.empty())
+          if (one.otp)
             said += fmt::format(" Give the shop's code again: `dragoman market otp {} {}`.", connection,
                                 one.row.external_id);
           session.execute(
               "UPDATE market_order SET sync_status = 'error', sync_code = 'refused', sync_message = $2, synced_us = "
-              "$3, "
-              "otp = CASE WHEN otp = $4 THEN '' ELSE otp END, mark_due = 1 WHERE id = $1",
-              {one.row.id, said, to_us(session.now()), one.change.otp});
+              "$3, mark_due = 1 WHERE id = $1",
+              {one.row.id, said, to_us(session.now())});
+          if (one.otp) MarketStatus::drop_otp(session, one.row.id, *one.otp);
           MarketOrders::tell(session, one.row.id, "not_told",
                              fmt::format("`{}` was refused: {}", one.change.status, said), one.job_id);
           log(session, *run, one.job_id);
@@ -291,7 +302,7 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
       const std::string word =
           own != open.settings.status.words.end() ? own->second : open.marketplace->status_word(state);
       if (word.empty()) continue;
-      open.marketplace->set_status_one({.id = one.change.id, .status = word, .otp = "", .cancellation_reason = ""},
+      open.marketplace->set_status_one({.id = one.change.id, .status = word, .otp = {}, .cancellation_reason = ""},
                                        stop);
     }
     open.marketplace->set_status_one(one.change, stop);
@@ -305,6 +316,7 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
       one.single = true;
       try {
         step("market.telling");
+        if (one.otp) one.change.otp = MarketStatus::otp(owner.keys_, one.row);
         try {
           open.marketplace->set_status_one(one.change, stop);
         } catch (const Error& error) {
@@ -321,7 +333,8 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
         }
         step("market.told");
         outcomes[one.place] = taken(one);
-      } catch (const Error& error) {
+      } catch (const Error& caught) {
+        const Error error = without(one.change.otp, caught);
         if (is_refusal(error))
           outcomes[one.place] = refused(one, error);
         else

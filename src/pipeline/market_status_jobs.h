@@ -19,17 +19,21 @@ namespace dragoman::pipeline {
 ///     market.status  tells a marketplace of orders as they stand when it runs; in the marketplace's lane
 ///     market.mark    writes into the orders in Odoo how that went; in Odoo's lane
 ///
+/// A code that a shop gave is opened for the call that takes it, and gone with its answer.
+///
 /// Of an order one runs at a time, so no status overtakes a later one. Both may be repeated.
 ///
 /// Threads: safe from any thread.
 class MarketStatusJobs {
  public:
   /// `actor`: as DeliveryHandler's.
-  MarketStatusJobs(MarketOrders& orders, Marketplaces& marketplaces, DeliveryHandler::Find find, std::string actor)
+  MarketStatusJobs(MarketOrders& orders, Marketplaces& marketplaces, const access::KeyRing& keys,
+                   DeliveryHandler::Find find, std::string actor)
       : status_(*this),
         mark_(*this),
         orders_(orders),
         marketplaces_(marketplaces),
+        keys_(keys),
         find_(std::move(find)),
         actor_(std::move(actor)) {}
 
@@ -52,6 +56,7 @@ class MarketStatusJobs {
   Mark mark_;
   MarketOrders& orders_;
   Marketplaces& marketplaces_;
+  const access::KeyRing& keys_;
   const DeliveryHandler::Find find_;
   const std::string actor_;
 };

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <iostream>
 
 #include "audit/audit.h"
@@ -69,6 +70,54 @@ class MarketTold : public tests::MarketFixture {
     const auto number = order(id).id;
     store_->read([&](store::Session& session) { out = *MarketStatus::find(session, number); });
     return out;
+  }
+  /// A person gives the shop's code; `then` happens before it is told.
+  void give(const std::string& id, const std::string& code, const std::function<void()>& then = {}) {
+    const auto now = row(id);
+    store_->write(
+        [&](store::Session& session) { MarketStatus::give_otp(session, *keys_, now, Secret(code), "by a person"); });
+    if (then) then();
+    work();
+  }
+  /// Whether a text stands in any row of any table, in a text or in bytes.
+  bool stands_in_rows(const std::string& text) {
+    const bool sqlite = store_->info().engine == store::Engine::sqlite;
+    bool found = false;
+    store_->read([&](store::Session& session) {
+      std::vector<std::string> tables;
+      session.query(sqlite ? "SELECT name FROM sqlite_master WHERE type = 'table'"
+                           : "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()",
+                    {}, [&](const store::Row& one) { tables.emplace_back(one.text(0)); });
+      const auto hits = [&](const std::string& where, const std::string& what) {
+        session.first(where, {what}, [&](const store::Row&) { found = true; });
+      };
+      std::string hex;
+      for (const unsigned char c : text) hex += fmt::format("{:02x}", c);
+      for (const auto& table : tables) {
+        if (!sqlite) {
+          for (const auto& what : {text, hex})
+            hits(fmt::format("SELECT 1 FROM \"{0}\" r WHERE position(CAST($1 AS TEXT) IN CAST(r AS TEXT)) > 0", table),
+                 what);
+          continue;
+        }
+        std::vector<std::string> columns;
+        session.query(fmt::format("SELECT name FROM pragma_table_info('{}')", table), {},
+                      [&](const store::Row& one) { columns.emplace_back(one.text(0)); });
+        for (const auto& column : columns)
+          hits(fmt::format("SELECT 1 FROM \"{}\" WHERE instr(CAST(\"{}\" AS TEXT), $1) > 0", table, column), text);
+      }
+    });
+    return found;
+  }
+  /// The same, and of SQLite in the bytes of its files, where also lies what was overwritten.
+  bool stands_anywhere(const std::string& text) {
+    if (store_->info().engine == store::Engine::sqlite)
+      for (const char* part : {"", "-wal"}) {
+        std::ifstream file(url() + part, std::ios::binary);
+        const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+        if (bytes.find(text) != std::string::npos) return true;
+      }
+    return stands_in_rows(text);
   }
   void ask(const std::string& id, const StatusAsked& asked) {
     const auto number = order(id).id;
@@ -248,19 +297,123 @@ TEST_P(MarketTold, ACodeIsAskedOfAPersonAndARefusalShown) {
   EXPECT_EQ(sync("A"), "not_synced otp");
   EXPECT_NE(order("A").sync_message.find("dragoman market otp"), std::string::npos);
   EXPECT_EQ(rows("SELECT fingerprint FROM alert", 1), "market:shop:status_otp");
-  const auto give = [&](const std::string& code) {
-    const auto now = row("A");
-    store_->write([&](store::Session& session) { MarketStatus::give_otp(session, now, code, "by a person"); });
-    work();
-  };
-  give("000000");
+  give("A", "000000");
   EXPECT_EQ(sync("A"), "error refused");
-  EXPECT_EQ(order("A").sync_message, "The code is wrong. Give the shop's code again: `dragoman market otp shop A`.");
-  EXPECT_EQ(row("A").otp, "");
-  give("123456");
+  EXPECT_EQ(order("A").sync_message,
+            "The code *** is wrong. Give the shop's code again: `dragoman market otp shop A`.");
+  EXPECT_EQ(row("A").otp_sealed, "");
+  give("A", "123456");
   EXPECT_EQ(told(), "A delivered");
   EXPECT_EQ(sync("A"), "synced");
-  EXPECT_EQ(row("A").otp, "") << "it is not kept";
+  EXPECT_EQ(row("A").otp_sealed, "") << "it is not kept";
+}
+
+TEST_P(MarketTold, ACodeStandsNowhereInTheDatabaseAtAnyTime) {
+  add_shop();
+  place("A", "assigned", [](auto& order) { order.otp = "314159"; });
+  in_odoo("A", deliver);
+  // While the marketplace is away it waits; then a wrong one is refused, in words that name it, and the right one
+  // taken.
+  shop_->before_status = [](auto changes) {
+    throw Error(Error::Kind::unavailable, "Away, whatever " + changes[0].otp.reveal() + " is.");
+  };
+  for (const char* code : {"314159", "271828", "314159"}) {
+    give("A", code);
+    EXPECT_FALSE(row("A").otp_sealed.empty());
+    EXPECT_FALSE(stands_anywhere(code)) << "while it waits";
+  }
+  shop_->before_status = {};
+  give("A", "271828");
+  time_passes();
+  work();
+  EXPECT_EQ(sync("A"), "error refused");
+  give("A", "314159");
+  EXPECT_EQ(told(), "A delivered");
+  for (const char* code : {"314159", "271828"}) EXPECT_FALSE(stands_anywhere(code)) << "when it was used";
+  EXPECT_TRUE(stands_in_rows("by a person")) << "what is there is found";
+  EXPECT_TRUE(stands_anywhere("The code *** is wrong."));
+}
+
+TEST_P(MarketTold, ACodeIsUsedOnceWhateverBecomesOfTheKeyMeanwhile) {
+  add_shop();
+  const auto rotate = [&] {
+    keys_->rotate([&] {
+      store_->write([&](store::Session& session) {
+        session.lock(access::kSecretsLock);
+        EXPECT_EQ(MarketStatus::reseal_otps(session, *keys_), 1);
+      });
+    });
+  };
+  place("A", "assigned", [](auto& order) { order.otp = "123456"; });
+  give("A", "123456");
+  EXPECT_EQ(told(), "") << "it is not delivered yet";
+  const std::string before = row("A").otp_sealed;
+  rotate();
+  EXPECT_NE(row("A").otp_sealed, before);
+  // Another rotation comes between the call and its end.
+  shop_->after_status = rotate;
+  in_odoo("A", deliver);
+  shop_->after_status = {};
+  EXPECT_EQ(told(), "A delivered");
+  EXPECT_EQ(row("A").otp_sealed, "");
+}
+
+TEST_P(MarketTold, ACodeThatAPersonGaveMeanwhileIsNotTakenForTheOneThatWasUsed) {
+  add_shop();
+  place("A", "assigned", [](auto& order) { order.otp = "123456"; });
+  in_odoo("A", deliver);
+  shop_->before_status = [&](auto) {
+    shop_->before_status = {};
+    const auto now = row("A");
+    store_->write([&](store::Session& session) {
+      MarketStatus::give_otp(session, *keys_, now, Secret("123456"), "by a person");
+    });
+  };
+  give("A", "000000");
+  EXPECT_EQ(told(), "A delivered") << "the second one was not dropped with the first";
+  EXPECT_EQ(row("A").otp_sealed, "");
+}
+
+TEST_P(MarketTold, ACodeThatDoesNotOpenIsAskedForAgain) {
+  add_shop();
+  place("A", "assigned", [](auto& order) { order.otp = "123456"; });
+  in_odoo("A", deliver);
+  give("A", "123456", [&] {
+    store_->write([](store::Session& session) {
+      session.execute("UPDATE market_order SET otp_sealed = $1", {store::Bytes("sealed with a key that is lost")});
+    });
+  });
+  EXPECT_EQ(sync("A"), "error refused");
+  EXPECT_NE(order("A").sync_message.find("Give the shop's code again"), std::string::npos) << order("A").sync_message;
+  give("A", "123456");
+  EXPECT_EQ(told(), "A delivered");
+}
+
+TEST_P(MarketTold, ACodeThatNobodyWantsAnyMoreIsNotKept) {
+  add_shop();
+  place("A", "assigned", [](auto& order) { order.otp = "123456"; });
+  give("A", "123456");
+  EXPECT_FALSE(row("A").otp_sealed.empty());
+  place("A", "delivered");
+  EXPECT_TRUE(row("A").otp_sealed.empty()) << "the marketplace has it delivered";
+  in_odoo("A", deliver);
+  give("A", "123456");
+  EXPECT_TRUE(row("A").otp_sealed.empty());
+}
+
+TEST_P(MarketTold, CodesThatAnEarlierVersionKeptAsTextAreSealed) {
+  add_shop();
+  place("A", "assigned", [](auto& order) { order.otp = "314159"; });
+  place("B");
+  store_->write([](store::Session& session) {
+    session.execute("UPDATE market_order SET otp = '314159' WHERE external_id = 'A'");
+  });
+  EXPECT_TRUE(stands_in_rows("314159"));
+  EXPECT_EQ(MarketStatus::seal_plain_otps(*store_, *keys_), 1);
+  EXPECT_FALSE(stands_in_rows("314159"));
+  EXPECT_EQ(MarketStatus::seal_plain_otps(*store_, *keys_), 0);
+  in_odoo("A", deliver);
+  EXPECT_EQ(told(), "A delivered") << "and are as good as before";
 }
 
 TEST_P(MarketTold, OfOrdersThatTheMarketplaceDeliversCancellationsAloneAreTold) {

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/decimal.h"
+#include "base/secret.h"
 
 namespace dragoman::pipeline {
 
@@ -144,7 +145,8 @@ class Marketplace {
 
   struct StatusChange {
     std::string id, status;  ///< the marketplace's own word
-    std::string otp, cancellation_reason;
+    Secret otp;
+    std::string cancellation_reason;
   };
   /// Many at once; what became of each is not told.
   virtual void set_status(std::span<const StatusChange> changes, std::stop_token stop) = 0;

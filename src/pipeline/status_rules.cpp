@@ -5,11 +5,12 @@
 #include <array>
 
 namespace dragoman::pipeline {
-namespace {
 
 bool is_final(MarketState state) {
   return state == MarketState::delivered || state == MarketState::cancelled || state == MarketState::returned;
 }
+
+namespace {
 
 std::string in_words(const std::string& standing) {
   if (standing == "draft") return "Odoo has it as a quotation";

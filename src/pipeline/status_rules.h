@@ -11,6 +11,9 @@
 
 namespace dragoman::pipeline {
 
+/// Whether nothing comes after it at a marketplace.
+bool is_final(MarketState state);
+
 /// By what table an order in Odoo becomes a status at the marketplace.
 enum class StatusMapping {
   basic,    ///< by the order alone

@@ -15,9 +15,8 @@ using store::Session;
 
 constexpr const char* kLearnt = "trace_until_us";
 
-// As much as is kept, masked, and as UTF-8 that a database takes.
-std::string kept(const std::string& body) {
-  std::string text = json::mask_secrets(body.substr(0, Traces::kBodyMax));
+// As much as is kept, as UTF-8 that a database takes.
+std::string kept(const std::string& body, std::string text) {
   std::erase(text, '\0');
   while (!text.empty() && body.size() > Traces::kBodyMax && !is_utf8(text) &&
          (static_cast<unsigned char>(text.back()) & 0x80) != 0)
@@ -75,7 +74,13 @@ void Traces::keep(std::int64_t connection_id, const Exchange& exchange) {
     Time now{};
     store_.read([&](Session& session) { now = session.now(); });
     if (!until(*connection, now)) return;
-    const std::string request = kept(exchange.request), response = kept(exchange.response);
+    std::vector<std::string> secrets;
+    std::string asked = json::mask_secrets(exchange.request.substr(0, kBodyMax), &secrets),
+                answer = json::mask_secrets(exchange.response.substr(0, kBodyMax));
+    // A code that is refused may be named in the refusal.
+    for (const auto& secret : secrets) answer = json::mask_text(std::move(answer), secret);
+    const std::string request = kept(exchange.request, std::move(asked)),
+                      response = kept(exchange.response, std::move(answer));
     store_.write([&](Session& session) {
       session.execute(
           "INSERT INTO trace (connection_id, at_us, took_us, method, target, status, error, request, response, "

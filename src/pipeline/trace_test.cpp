@@ -67,6 +67,15 @@ TEST_P(TracesTest, SecretsAreMaskedBeforeTheyAreStored) {
   EXPECT_EQ(rows("SELECT request FROM trace", 1).find("4711"), std::string::npos);
 }
 
+TEST_P(TracesTest, ASecretThatTheAnswerRepeatsIsMaskedThereToo) {
+  traces_->set("main", std::chrono::hours(1));
+  auto one = exchange(R"({"hashed_id":"Q7","retailer_otp":"4711"})", 422);
+  one.response = R"({"message":"The code 4711 is wrong (4711)."})";
+  traces_->keep(1, one);
+  EXPECT_EQ(traces_->get(traces_->list({}).at(0).id).exchange.response,
+            R"({"message":"The code *** is wrong (***)."})");
+}
+
 TEST_P(TracesTest, BodiesOfAnySizeAndBytesAreKeptAsFarAsTheyGo) {
   traces_->set("main", std::chrono::hours(1));
   std::string large(Traces::kBodyMax - 1, 'x');

@@ -123,6 +123,8 @@ class DeliveryStore : public ::testing::TestWithParam<const char*> {
 
   /// As another node or process opens it.
   std::unique_ptr<store::Store> open_again() { return store::open({.url = url_}, clock_); }
+  /// Where it lies: a path of a file, or an address.
+  const std::string& url() const { return url_; }
 
   /// One row, its columns as text with `|` between; empty: none. Rows are separated by a blank.
   std::string rows(std::string_view sql, int columns) {

@@ -254,7 +254,8 @@ class FakeMarketplace final : public pipeline::Marketplace {
     const int from = rank(*market_state(order.status)), to = rank(*market_state(change.status));
     if (to < from) return "The order is " + order.status + " already.";
     if (!skips && change.status != "cancelled" && to > from + 1) return "That leaves out a state.";
-    if (change.status == "delivered" && !order.otp.empty() && change.otp != order.otp) return "The code is wrong.";
+    if (change.status == "delivered" && !order.otp.empty() && !change.otp.equals(order.otp))
+      return fmt::format("The code {} is wrong.", change.otp.reveal());
     return "";
   }
   void set(const StatusChange& change) {

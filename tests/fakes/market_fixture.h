@@ -61,7 +61,7 @@ class MarketFixture : public DeliveryStore {
     catalog_jobs_.emplace(*store_, *marketplaces_, *books_);
     for (auto& kind : catalog_jobs_->kinds()) kinds.push_back(std::move(kind));
     status_jobs_.emplace(
-        *orders_, *marketplaces_, [this](std::int64_t id) { return pipeline::Destination{id, "main", odoo_}; },
+        *orders_, *marketplaces_, *keys_, [this](std::int64_t id) { return pipeline::Destination{id, "main", odoo_}; },
         "node test");
     for (auto& kind : status_jobs_->kinds()) kinds.push_back(std::move(kind));
     customers_.emplace(

@@ -282,12 +282,12 @@ MarketOrder Cartona::parse(std::string_view body) const {
 
 void Cartona::acknowledge(std::span<const std::string> ids, std::stop_token stop) {
   std::vector<StatusChange> changes;
-  for (const auto& id : ids) changes.push_back({.id = id, .status = "synced", .otp = "", .cancellation_reason = ""});
+  for (const auto& id : ids) changes.push_back({.id = id, .status = "synced", .otp = {}, .cancellation_reason = ""});
   set_status(changes, std::move(stop));
 }
 
 void Cartona::acknowledge_one(const std::string& id, std::stop_token stop) {
-  set_status_one({.id = id, .status = "synced", .otp = "", .cancellation_reason = ""}, std::move(stop));
+  set_status_one({.id = id, .status = "synced", .otp = {}, .cancellation_reason = ""}, std::move(stop));
 }
 
 std::string Cartona::status_word(MarketState state) const {

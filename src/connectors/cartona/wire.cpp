@@ -342,7 +342,7 @@ std::string status_row(const pipeline::Marketplace::StatusChange& change) {
     out += fmt::format(",\"{}\":", name);
     append_json_string(out, value);
   };
-  maybe("retailer_otp", change.otp);
+  maybe("retailer_otp", change.otp.reveal());
   maybe("cancellation_reason", change.cancellation_reason);
   return out + "}";
 }
