@@ -29,6 +29,7 @@ CACHE = pathlib.Path(os.environ.get("DRAGOMAN_CACHE") or pathlib.Path.home() / "
 CORES = os.cpu_count() or 2
 CI = os.environ.get("CI") == "true"
 REAL = re.compile(r"Odoo(19|14)")
+REAL_SERVERS = ("Odoo19", "Odoo14")
 POSTGRES = re.compile(r"[Pp]ostgres")
 # ThreadSanitizer is for what shares memory between threads; the rest would only be slow.
 TSAN_MODULES = ("jobs", "store", "http", "odoo")
@@ -178,14 +179,15 @@ class Results:
 # --- building -------------------------------------------------------------------------------------------------------------
 
 
-def build(preset, targets=()):
+def build(preset, targets=(), beside=False):
     """Configures if needed and compiles; returns an error text, empty if all went well."""
     log = RESULTS / f"build-{preset}.log"
     log.unlink(missing_ok=True)
     if not (ROOT / "build" / preset / "build.ninja").exists():
         if run_quiet(["cmake", "--preset", preset, "-Wno-dev"], log) != 0:
             return f"cmake --preset {preset} failed:\n{tail(log)}"
-    command = ["cmake", "--build", f"build/{preset}", "-j", str(CORES)]
+    command = ["nice", "-n", "10"] if beside else []  # tests that run meanwhile go first
+    command += ["cmake", "--build", f"build/{preset}", "-j", str(CORES)]
     if targets:
         command += ["--target", *targets]
     begin = time.monotonic()
@@ -219,6 +221,7 @@ class Servers:
         self.environment = {}
         self.problems = []
         self.threads = []
+        self.lock = threading.Lock()  # two lanes wait
         self.postgres_dir = None
         self.tried = []
 
@@ -255,13 +258,14 @@ class Servers:
 
     def wait(self):
         """Returns what a test needs to find them, when everything is up or has failed; says what failed, once."""
-        for thread in self.threads:
-            thread.join()
-        self.threads = []
-        for problem in self.problems:
-            say(problem)
-        self.problems = []
-        return self.environment
+        with self.lock:
+            for thread in self.threads:
+                thread.join()
+            self.threads = []
+            for problem in self.problems:
+                say(problem)
+            self.problems = []
+            return self.environment
 
     def stop(self):
         self.wait()
@@ -299,15 +303,17 @@ def list_tests(program, environment):
     return [name for name in names if "DISABLED_" not in name]
 
 
-def run_gtest(program, kind, names, wanted_all, environment, results):
+def run_gtest(program, kind, server, names, wanted_all, environment, results):
     """Runs the named tests of one program and records each; a test that never reported is a failure."""
-    xml = RESULTS / f"{kind}-{program.name}.xml"
-    log = RESULTS / f"{kind}-{program.name}.log"
+    xml = RESULTS / f"{kind}-{program.name}-{server}.xml"
+    log = RESULTS / f"{kind}-{program.name}-{server}.log"
     xml.unlink(missing_ok=True)
     log.unlink(missing_ok=True)
     command = [str(program), f"--gtest_output=xml:{xml}", "--gtest_color=no"]
     if not wanted_all:
-        command.append("--gtest_filter=" + ":".join(names))
+        flags = RESULTS / f"{kind}-{program.name}-{server}.flags"  # a command has no room for that many names
+        flags.write_text("--gtest_filter=" + ":".join(names) + "\n")
+        command.append(f"--gtest_flagfile={flags}")
     begin = time.monotonic()
     timed_out = False
     with open(log, "wb") as out:
@@ -345,56 +351,78 @@ def run_gtest(program, kind, names, wanted_all, environment, results):
         results.add(f"{program.name}.ends cleanly", kind, "failed", 0, f"exit code {code}")
         failed += 1
     word = "ok" if not failed and not missing else "FAILED"
-    say(f"{kind} {program.name}: {len(seen) - failed} of {len(names)} in {time.monotonic() - begin:.0f} s: {word}"
+    say(f"{kind} {program.name} {server}: {len(seen) - failed} of {len(names)} in {time.monotonic() - begin:.0f} s: {word}"
         + (" (killed: too slow)" if timed_out else ""))
     if word == "FAILED":
         with print_lock:
             print(f"--- the end of {log.relative_to(ROOT)}\n{tail(log, 80)}\n---", flush=True)
 
 
-def run_programs(kind, found, selected, environment, servers, results, then=lambda environment: None):
-    """Runs what needs no real Odoo and returns; what does goes on in a lane of its own, when the servers are up.
+class Lanes:
+    """What runs beside what: each real Odoo has a lane of its own, as what talks to it shares it, and needs its share of the
+    machine alone; `none` is for everything that needs neither.
 
-    Programs that talk to real Odoos share these, so they run one after the other, and `then` after them. Returns the
-    function that waits for that lane.
+    The lanes of the servers begin when these are up. Threads: everything but done() in the main thread.
     """
-    real, other = [], []
-    for program in found:
-        names, wanted_all = selected[program]
-        if names:
-            (real if any(REAL.search(name) for name in names) else other).append((program, names, wanted_all))
 
-    def real_lane():
-        there = {**environment, **servers.wait()}
-        for program, names, wanted_all in real:
-            run_gtest(program, kind, names, wanted_all, there, results)
-        then(there)
+    def __init__(self, servers, environment):
+        self.servers, self.environment, self.futures = servers, environment, []
+        self.pools = {name: concurrent.futures.ThreadPoolExecutor(1) for name in REAL_SERVERS}
+        self.pools["none"] = concurrent.futures.ThreadPoolExecutor(max(1, CORES - 1))
 
-    pool = concurrent.futures.ThreadPoolExecutor(CORES + 1)
-    lane = pool.submit(real_lane)
-    others = [pool.submit(run_gtest, program, kind, names, wanted_all, {**environment, **servers.environment}, results)
-              for program, names, wanted_all in other]
-    for future in others:
-        future.result()
-    return lane.result
+    def add(self, server, work):
+        """`work` is called with the environment of a test."""
+        def run_it():
+            there = self.servers.wait() if server in REAL_SERVERS else self.servers.environment
+            work({**self.environment, **there})
+        self.futures.append(self.pools[server].submit(run_it))
+
+    def add_programs(self, kind, selected, results):
+        """The chosen tests of GoogleTest programs, each in the lane of its server."""
+        for program, (names, wanted_all) in selected.items():
+            shares = {}
+            for name in names:
+                shares.setdefault(server_of(name), []).append(name)
+            for server, share in shares.items():
+                whole = wanted_all and len(shares) == 1
+                self.add(server, lambda there, program=program, share=share, server=server, whole=whole: run_gtest(
+                    program, kind, server, share, whole, there, results))
+
+    def join(self):
+        for future in self.futures:
+            future.result()
+        for pool in self.pools.values():
+            pool.shutdown()
 
 
-def run_python_tests(patterns, environment, results):
-    """Scripts tests/**/*_test.py: each prints 'PASS name' or 'FAIL name: why' per test."""
-    for script in sorted(ROOT.glob("tests/**/*_test.py")):
-        log = RESULTS / f"python-{script.stem}.log"
-        log.unlink(missing_ok=True)
-        code = run_quiet([sys.executable, str(script), *patterns], log, env=environment, timeout=TEST_MINUTES_MAX * 60)
-        lines = re.findall(r"^(PASS|FAIL|SKIP) ([^\s:]+):? ?(.*)$", log.read_text(errors="replace"), re.M)
-        outcomes = {"PASS": "passed", "FAIL": "failed", "SKIP": "skipped"}
-        for word, name, why in lines:
-            results.add(name, "python", outcomes[word], 0, why)
-        if code != 0 and not any(word == "FAIL" for word, _, _ in lines):
-            results.add(f"{script.stem}.ends cleanly", "python", "failed", 0, f"exit code {code}")
-        if any(word == "FAIL" for word, _, _ in lines) or code:
-            say(f"python {script.name}: FAILED\n{tail(log)}")
-        elif lines:
-            say(f"python {script.name}: {len(lines)} ok")
+def server_of(name):
+    found = REAL.search(name)
+    return found[0] if found else "none"
+
+
+def run_python_test(script, server, patterns, environment, results):
+    """A script tests/**/*_test.py, which prints 'PASS name' or 'FAIL name: why' per test: those of one server."""
+    log = RESULTS / f"python-{script.stem}-{server}.log"
+    log.unlink(missing_ok=True)
+    begin = time.monotonic()
+    code = run_quiet([sys.executable, str(script), *patterns], log, env={**environment, "DRAGOMAN_TEST_SERVER": server},
+                     timeout=TEST_MINUTES_MAX * 60)
+    lines = re.findall(r"^(PASS|FAIL|SKIP) ([^\s:]+):? ?(.*)$", log.read_text(errors="replace"), re.M)
+    outcomes = {"PASS": "passed", "FAIL": "failed", "SKIP": "skipped"}
+    for word, name, why in lines:
+        results.add(name, "python", outcomes[word], 0, why)
+    if code != 0 and not any(word == "FAIL" for word, _, _ in lines):
+        results.add(f"{script.stem}.ends cleanly", "python", "failed", 0, f"exit code {code}")
+    if any(word == "FAIL" for word, _, _ in lines) or code:
+        say(f"python {script.name} {server}: FAILED\n{tail(log)}")
+    elif lines:
+        say(f"python {script.name} {server}: {len(lines)} ok in {time.monotonic() - begin:.0f} s")
+
+
+def python_shares(script):
+    """The servers that tests of a script may need: all of them go by is_wanted of tests/e2e/crash_rig.py, or need none."""
+    text = script.read_text()
+    return [*REAL_SERVERS, "none"] if "is_wanted" in text or "market_rig" in text else ["none"]
 
 
 def contract_names(patterns):
@@ -410,44 +438,41 @@ def contract_names(patterns):
     return names
 
 
-def run_contract(names, environment, results):
+def run_contract(server, cases, environment, results):
     """One suite of cases on real 19, real 14, and the stand-in as each: what a stand-in does, a real server did first."""
-    for server, cases in names.items():
-        if not cases:
-            continue
-        log = RESULTS / f"contract-{server}.log"
-        log.unlink(missing_ok=True)
-        standin = None
-        env_file = environment.get(f"DRAGOMAN_TEST_{server.upper()}_ENV")
-        if server.startswith("StandIn"):
-            standin, env_file = start_standin(server[-2:], environment)
-        if not env_file:
-            for name in cases.values():
-                results.add(name, "contract", "skipped", 0, f"{server} is not up")
-            continue
-        command = [sys.executable, "contract/odoo/run.py", "--env", env_file]
-        for case in cases:
-            command += ["--case", case]
-        begin = time.monotonic()
-        try:
-            run_quiet(command, log, env=environment, timeout=TEST_MINUTES_MAX * 60)
-        except subprocess.TimeoutExpired:
-            say(f"contract {server}: killed: too slow")
-        finally:
-            if standin:
-                standin.terminate()
-                standin.wait()
-                children.ended(standin)
-        said = dict((name, (word, why)) for word, name, why in
-                    re.findall(r"^(ok|FAIL) +([^\s:]+):? ?(.*)$", log.read_text(errors="replace"), re.M))
-        failed = 0
+    log = RESULTS / f"contract-{server}.log"
+    log.unlink(missing_ok=True)
+    standin = None
+    env_file = environment.get(f"DRAGOMAN_TEST_{server.upper()}_ENV")
+    if server.startswith("StandIn"):
+        standin, env_file = start_standin(server[-2:], environment)
+    if not env_file:
         for name in cases.values():
-            word, why = said.get(name, ("FAIL", "did not run"))
-            results.add(name, "contract", "passed" if word == "ok" else "failed", 0, why)
-            if word != "ok":
-                failed += 1
-                say(f"contract {name}: {why[:500]}")
-        say(f"contract {server}: {len(cases) - failed} of {len(cases)} in {time.monotonic() - begin:.0f} s")
+            results.add(name, "contract", "skipped", 0, f"{server} is not up")
+        return
+    command = [sys.executable, "contract/odoo/run.py", "--env", env_file]
+    for case in cases:
+        command += ["--case", case]
+    begin = time.monotonic()
+    try:
+        run_quiet(command, log, env=environment, timeout=TEST_MINUTES_MAX * 60)
+    except subprocess.TimeoutExpired:
+        say(f"contract {server}: killed: too slow")
+    finally:
+        if standin:
+            standin.terminate()
+            standin.wait()
+            children.ended(standin)
+    said = dict((name, (word, why)) for word, name, why in
+                re.findall(r"^(ok|FAIL) +([^\s:]+):? ?(.*)$", log.read_text(errors="replace"), re.M))
+    failed = 0
+    for name in cases.values():
+        word, why = said.get(name, ("FAIL", "did not run"))
+        results.add(name, "contract", "passed" if word == "ok" else "failed", 0, why)
+        if word != "ok":
+            failed += 1
+            say(f"contract {name}: {why[:500]}")
+    say(f"contract {server}: {len(cases) - failed} of {len(cases)} in {time.monotonic() - begin:.0f} s")
 
 
 def start_standin(series, environment):
@@ -465,7 +490,7 @@ def run_fuzzers(seconds, patterns, environment, results):
     """libFuzzer on every target of the fuzz build, from the committed corpus, findings kept in build/fuzz-findings."""
     if not any(ROOT.glob("fuzz/*_fuzz.cpp")):
         return
-    problem = build("fuzz", ["fuzzers"])
+    problem = build("fuzz", ["fuzzers"], beside=True)
     if problem:
         results.add("Fuzz.builds", "fuzz", "failed", 0, problem)
         say(problem)
@@ -595,34 +620,36 @@ def run_all(options, results, environment, servers):
         needed = [version for version in ("19", "14")
                   if any(f"Odoo{version}" in name for name in names) or f"ODOO{version}_ENV" in scripts_text]
         servers.start(needed, postgres=any(POSTGRES.search(name) for name in names))
-    def scripts(there):
-        run_contract(contract, there, results)
-        run_python_tests(options.names, there, results)
+    lanes = Lanes(servers, environment)
+    lanes.add_programs("asan", selected, results)
+    for server, cases in contract.items():
+        if cases:
+            lanes.add(server_of(server), lambda there, server=server, cases=cases: run_contract(server, cases, there, results))
+    for script in sorted(ROOT.glob("tests/**/*_test.py")):
+        for server in python_shares(script):
+            lanes.add(server, lambda there, script=script, server=server: run_python_test(script, server, options.names, there, results))
+    if whole:
+        run_tsan(environment, lanes, results)
+        run_fuzzers(options.seconds or (600 if options.full else 15), [], environment, results)
+    lanes.join()
+    if whole:
+        run_check("tidy.py", "layout", results)
+        save(results)
+        run_check("check_requirements.py", "requirements", results)
 
-    wait = run_programs("asan", found, selected, environment, servers, results, then=scripts)
-    if not whole:
-        wait()
-        return
-    run_tsan(environment, servers, results, wait)
-    run_fuzzers(options.seconds or (600 if options.full else 15), [], environment, results)
-    run_check("tidy.py", "layout", results)
-    save(results)
-    run_check("check_requirements.py", "requirements", results)
 
-
-def run_tsan(environment, servers, results, wait):
-    """Builds while the tests before it still talk to Odoo, and runs after them."""
+def run_tsan(environment, lanes, results):
+    """Builds while the tests before it run; its own go to the ends of their lanes."""
     if not (ROOT / "build" / "tsan" / "build.ninja").exists():
         run_quiet(["cmake", "--preset", "tsan", "-Wno-dev"], RESULTS / "build-tsan.log")
     targets = [f"{module}_test" for module in TSAN_MODULES if f"{module}_test" in targets_of("tsan")]
-    problem = build("tsan", targets) if targets else ""
-    wait()
+    problem = build("tsan", targets, beside=True) if targets else ""
     if problem:
         results.add("Build.tsan", "tsan", "failed", 0, problem)
         say(problem)
         return
     found = [path for path in programs("tsan", "_test") if path.name in targets]
-    run_programs("tsan", found, select(found, [], environment, results, "tsan"), environment, servers, results)()
+    lanes.add_programs("tsan", select(found, [], environment, results, "tsan"), results)
 
 
 def save(results):

@@ -20,6 +20,9 @@ import time
 import traceback
 import xmlrpc.client
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from crash_rig import is_wanted  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HUB = os.environ.get("DRAGOMAN_BIN") or str(ROOT / "build" / "asan" / "dragoman")
 STAND_IN = os.environ.get("DRAGOMAN_SANDBOX_ODOO") or str(ROOT / "build" / "asan" / "sandbox" / "sandbox-odoo")
@@ -283,9 +286,9 @@ def run(server, env, wanted):
 
 
 def main():
-    patterns = [p.lower() for p in sys.argv[1:]]
+    patterns = sys.argv[1:]
     for server, series in (("StandIn19", "19"), ("StandIn14", "14"), ("Odoo19", "19"), ("Odoo14", "14")):
-        wanted = [n for n in TESTS if not patterns or any(p in f"e2e.{n}/{server}".lower() for p in patterns)]
+        wanted = [n for n in TESTS if is_wanted(f"E2e.{n}/{server}", patterns)]
         if not wanted:
             continue
         if server.startswith("Odoo"):

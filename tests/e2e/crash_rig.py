@@ -47,6 +47,15 @@ def wait_until(what, seconds, why, every=0.05):
         time.sleep(every)
 
 
+def is_wanted(name, patterns):
+    """Whether a test is asked for: its name holds one of the patterns, where there are any, and it is one of the server that
+    DRAGOMAN_TEST_SERVER names, where that is set: Odoo19, Odoo14, or `none` for what needs neither."""
+    server = os.environ.get("DRAGOMAN_TEST_SERVER")
+    if server == "none" and re.search("Odoo(19|14)", name) or server and server != "none" and server not in name:
+        return False
+    return not patterns or any(p.lower() in name.lower() for p in patterns)
+
+
 def read_env(path):
     return dict(line.split("=", 1) for line in pathlib.Path(path).read_text().splitlines() if "=" in line)
 

@@ -20,7 +20,7 @@ import time
 import traceback
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from crash_rig import HUB, HttpProxy, Hub, Load, Pair, StandIn, Target, TcpProxy, Watcher, judge, read_env, wait_until  # noqa: E402
+from crash_rig import HUB, HttpProxy, Hub, Load, Pair, StandIn, Target, TcpProxy, Watcher, is_wanted, judge, read_env, wait_until  # noqa: E402
 
 SEED = int(os.environ.get("DRAGOMAN_SEED") or random.randrange(1_000_000))
 FULL = bool(os.environ.get("DRAGOMAN_FULL"))
@@ -365,9 +365,9 @@ def _(folder):
 
 
 def main():
-    patterns = [p.lower() for p in sys.argv[1:]]
+    patterns = sys.argv[1:]
     for name, function in TESTS.items():
-        if patterns and not any(p in name.lower() for p in patterns):
+        if not is_wanted(name, patterns):
             continue
         with tempfile.TemporaryDirectory(prefix="dragoman-crash-") as folder:
             began = time.monotonic()

@@ -17,7 +17,7 @@ import urllib.parse
 import urllib.request
 from decimal import Decimal
 
-from crash_rig import ROOT, Hub, StandIn, Target, read_env, wait_until
+from crash_rig import ROOT, Hub, StandIn, Target, is_wanted, read_env, wait_until
 
 CARTONA = os.environ.get("DRAGOMAN_SANDBOX_CARTONA") or str(ROOT / "build" / "asan" / "sandbox" / "sandbox-cartona")
 SEED = int(os.environ.get("DRAGOMAN_SEED") or random.randrange(1_000_000))
@@ -240,7 +240,7 @@ class Shop:
             except AssertionError:
                 return None
             return last["row"] if good(last["row"]) else None
-        return wait_until(look, seconds, lambda: f"{json.dumps(last.get('row'))[:900]} {self.hub.tail()}", every=0.2)
+        return wait_until(look, seconds, lambda: f"{json.dumps(last.get('row'))[:3000]} {self.hub.tail()}", every=0.2)
 
     def taken_in(self, order):
         return self.until(order, lambda r: r["state"] == "imported" and r["acknowledged"])
@@ -330,14 +330,14 @@ class Suite:
                     print(f"PASS {self.group}.{name}/{server}", flush=True)
                 except Exception as error:  # noqa: BLE001 - any end of a test is told as its failure
                     traceback.print_exc(limit=4)
-                    why = " ".join(str(error).split())[:1200]
+                    why = " ".join(str(error).split())[:4000]
                     print(f"FAIL {self.group}.{name}/{server}: seed {SEED}: {why}", flush=True)
 
     def main(self):
-        patterns = [p.lower() for p in sys.argv[1:]]
+        patterns = sys.argv[1:]
         for server in ("StandIn19", *REAL):
             wanted = [n for n, (_, servers) in self.tests.items()
-                      if server in servers and (not patterns or any(p in f"{self.group}.{n}/{server}".lower() for p in patterns))]
+                      if server in servers and is_wanted(f"{self.group}.{n}/{server}", patterns)]
             if not wanted:
                 continue
             if server == "StandIn19":
