@@ -129,8 +129,10 @@ jobs::Enqueued MarketCatalogJobs::enqueue(Session& session, std::int64_t connect
                                  .flow = kProductsFlow,
                                  .connection_id = connection_id,
                                  .payload = "{}",
+                                 // One that has begun may have read the products already that this one is asked for:
+                                 // it comes after that one, not instead of it.
+                                 .order_key = fmt::format("market.catalog/{}", connection_id),
                                  .unique_key = fmt::format("market.catalog/{}", connection_id),
-                                 .unique = jobs::Unique::unfinished,
                                  .cause = cause});
 }
 

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "base/error.h"
 #include "fakes/market_fixture.h"
 #include "pipeline/market_catalog.h"
@@ -111,6 +113,23 @@ class MarketLinks : public tests::MarketFixture {
 
   std::optional<MarketProducts> products_;
 };
+
+TEST_P(MarketLinks, WhatIsAskedForWhileTheProductsAreReadIsReadAfterwards) {
+  offer("700", "T-0");
+  bool once = false;
+  on_step([&](std::string_view name) {
+    if (name != "market.products_read" || std::exchange(once, true)) return;
+    // Too late for what reads just now.
+    offer("701", "T-1");
+    store_->write([&](store::Session& session) {
+      EXPECT_FALSE(MarketCatalogJobs::enqueue(session, shop_id_, "test").folded);
+      EXPECT_TRUE(MarketCatalogJobs::enqueue(session, shop_id_, "test").folded) << "one that waits is enough";
+    });
+  });
+  read_catalog();
+  on_step({});
+  EXPECT_EQ(links(), "700 proposed 0\n701 proposed 0\n");
+}
 
 TEST_P(MarketLinks, TheMarketplacesProductsAreListedBesideOdoosAndAPersonConfirms) {
   for (int i = 0; i < 7; ++i) offer(std::to_string(700 + i), ("T-" + std::to_string(i)).c_str());
