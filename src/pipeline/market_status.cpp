@@ -219,6 +219,8 @@ void MarketStatus::settle(Session& session, const std::string& connection, const
         if (status == "syncing" || !row.sync_code.empty()) status = "synced";
         break;
       }
+      // What was wrong with the code says more than that one is wanted; our own mark in Odoo leads here, too.
+      if (decision.code == "otp" && row.sync_code == kCodeRefused) return;
       status = "not_synced";
       code = decision.code;
       message = decision.message;

@@ -3,6 +3,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "access/sealed.h"
@@ -36,6 +37,9 @@ struct StatusRow {
   /// What Odoo is to show, in one text to compare.
   std::string mark() const { return sync_status + "\n" + sync_message; }
 };
+
+/// `sync_code` of an order whose code the marketplace refused.
+inline constexpr std::string_view kCodeRefused = "otp_refused";
 
 /// What becomes of orders in Odoo, told to the marketplaces that they came from.
 ///

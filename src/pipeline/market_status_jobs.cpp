@@ -265,9 +265,9 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
             said += fmt::format(" Give the shop's code again: `dragoman market otp {} {}`.", connection,
                                 one.row.external_id);
           session.execute(
-              "UPDATE market_order SET sync_status = 'error', sync_code = 'refused', sync_message = $2, synced_us = "
+              "UPDATE market_order SET sync_status = 'error', sync_code = $4, sync_message = $2, synced_us = "
               "$3, mark_due = 1 WHERE id = $1",
-              {one.row.id, said, to_us(session.now())});
+              {one.row.id, said, to_us(session.now()), one.otp ? kCodeRefused : std::string_view("refused")});
           if (one.otp) MarketStatus::drop_otp(session, one.row.id, *one.otp);
           MarketOrders::tell(session, one.row.id, "not_told",
                              fmt::format("`{}` was refused: {}", one.change.status, said), one.job_id);
