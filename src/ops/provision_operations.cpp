@@ -156,6 +156,7 @@ std::unique_ptr<Work> begin(Context& context, const json& input, bool wanting) {
     if (input.contains("user")) options.own_user = input.at("user") == "hub";
     if (!before || !before->own_user) options.own_login = input.value("user_login", "dragoman");
     options.market = options.market || input.value("market", false) || has_marketplace(context.services, connection);
+    options.market_names = connection.settings.value("marketplace_fields", json::object());
     for (const std::string& text : texts(input, "fields")) {
       auto field = odoo::CustomField::parse(text);
       std::erase_if(options.fields,

@@ -239,6 +239,7 @@ TEST_P(StandIn, SettingsThatCannotBeRightAreRefusedBeforeAnythingIsStored) {
   };
   EXPECT_FALSE(refused(json::object()));
   EXPECT_FALSE(refused({{"url", "https://erp.example.com:8443/"}}));
+  EXPECT_FALSE(refused({{"marketplace_fields", {{"sale.order", {{"cartona_id", "x_studio_id"}}}}}}));
   for (const json& settings : std::vector<json>{{{"url", "erp.example.com"}},
                                                 {{"url", ""}},
                                                 {{"url", "ftp://erp.example.com"}},
@@ -254,6 +255,10 @@ TEST_P(StandIn, SettingsThatCannotBeRightAreRefusedBeforeAnythingIsStored) {
                                                 {{"per_model", {{"res.partner", {{"feilds", 1}}}}}},
                                                 {{"organisations", {{"north", "b"}}}},
                                                 {{"companies", {-3}}},
+                                                {{"marketplace_fields", {{"sale.ordre", {{"cartona_id", "x_a"}}}}}},
+                                                {{"marketplace_fields", {{"sale.order", {{"cartona", "x_a"}}}}}},
+                                                {{"marketplace_fields", {{"sale.order", {{"cartona_id", "x a"}}}}}},
+                                                {{"marketplace_fields", {{"sale.order", "x_a"}}}},
                                                 {{"ca_file", "/nonexistent/ca.pem"}}})
     EXPECT_TRUE(refused(settings)) << settings.dump();
 }

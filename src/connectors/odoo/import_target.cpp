@@ -170,7 +170,7 @@ std::vector<Delivered> ImportTarget::deliver(std::span<const pipeline::Outgoing>
   }
   json payload{{"items", std::move(items)}};
   // Orders of marketplaces have their documents' names.
-  if (market) payload["names"] = marketplace_names();
+  if (market) payload["names"] = market_names_;
   json answers;
   // What of it is out of the ordinary, `import` does, and says what is wrong.
   if (others_.order != 0 && records.size() == 1 && is_plain(payload["items"][0]))

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "connectors/odoo/provision.h"
 #include "odoo/client.h"
 #include "pipeline/connections.h"
 #include "pipeline/relink.h"
@@ -52,14 +53,16 @@ struct OtherProcedures {
 /// Threads safe from any thread.
 class ImportTarget final : public pipeline::Target, public pipeline::Relinker {
  public:
-  /// `action` is the id of the procedure's server action.
+  /// `action` is the id of the procedure's server action. `market_names`: what marketplace_names() gives.
   ImportTarget(std::shared_ptr<rpc::Client> client, std::int64_t action, std::vector<std::int64_t> companies,
-               std::string connection, OtherProcedures others = {})
+               std::string connection, OtherProcedures others = {},
+               nlohmann::json market_names = marketplace_names(nlohmann::json::object()))
       : client_(std::move(client)),
         action_(action),
         others_(others),
         companies_(std::move(companies)),
-        connection_(std::move(connection)) {}
+        connection_(std::move(connection)),
+        market_names_(std::move(market_names)) {}
 
   std::string system() const override { return "odoo"; }
   std::vector<pipeline::Delivered> deliver(std::span<const pipeline::Outgoing> records, std::stop_token stop) override;
@@ -82,6 +85,7 @@ class ImportTarget final : public pipeline::Target, public pipeline::Relinker {
   const OtherProcedures others_;
   const std::vector<std::int64_t> companies_;
   const std::string connection_;
+  const nlohmann::json market_names_;
   std::atomic<bool> stale_ = false;
   std::mutex mutex_;                                                     ///< guards relations_
   std::map<std::string, std::map<std::string, std::string>> relations_;  ///< model → one2many field → model

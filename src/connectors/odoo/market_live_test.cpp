@@ -770,6 +770,29 @@ TEST_P(LiveMarket, WhatCanBeChosenAndLinkedIsListed) {
   EXPECT_TRUE(found[0].storable);
 }
 
+TEST_P(LiveMarket, WhatMarketplacesWriteGoesIntoFieldsThatOdooHasForIt) {
+  const json own{{"sale.order", {{"cartona_id", "origin"}}}, {"product.product", {{"cartona_id", "barcode"}}}};
+  ImportTarget target(std::make_shared<rpc::Client>(settings_, clock_), state_.actions.at("import"), {}, "main",
+                      {state_.actions.at("relink"), state_.actions.at("order")}, marketplace_names(own));
+  // By the procedure for one, and by the one for many.
+  for (const auto& orders : {std::vector{order("1", 1, content("A", {{"1", "P"}}, {"confirm"}))},
+                             std::vector{order("2", 1, content("A", {{"1", "P"}}, {"confirm"})),
+                                         order("3", 1, content("A", {{"1", "P"}}, {"confirm"}))}})
+    for (const auto& done : target.deliver(orders, {})) {
+      ASSERT_EQ(code(done), "created");
+      rpc::ReadOptions read;
+      read.fields = {"origin", "x_cartona_id"};
+      const auto there = json::parse(
+          outside_->search_read("sale.order", Domain::where("id", "=", std::int64_t{std::stoll(done.id)}), read, {})
+              .result());
+      EXPECT_EQ(there.at(0).at("origin"), "h-" + tag_);
+      EXPECT_EQ(there.at(0).at("x_cartona_id"), false);
+    }
+  outside_->write("product.product", {product_}, json{{"barcode", tag_}}, {});
+  MarketReader reader(std::make_shared<rpc::Client>(settings_, clock_), state_.actions.at("market"), {}, "main", own);
+  EXPECT_EQ(reader.products(product_ - 1, 1, "cartona_id", {}).at(0).market_id, tag_);
+}
+
 TEST_P(LiveMarket, AReaderWithoutItsProcedureSaysWhatToDo) {
   MarketReader gone(std::make_shared<rpc::Client>(settings_, clock_), 987'654, {}, "main");
   try {

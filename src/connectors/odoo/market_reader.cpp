@@ -107,11 +107,12 @@ json id_or_null(std::int64_t id) {
 }  // namespace
 
 MarketReader::MarketReader(std::shared_ptr<rpc::Client> client, std::int64_t action,
-                           std::vector<std::int64_t> companies, std::string connection)
+                           std::vector<std::int64_t> companies, std::string connection, json market_names)
     : client_(std::move(client)),
       action_(action),
       companies_(std::move(companies)),
-      connection_(std::move(connection)) {}
+      connection_(std::move(connection)),
+      market_names_(std::move(market_names)) {}
 
 json MarketReader::run(const json& payload, std::stop_token stop) {
   rpc::CallOptions options;
@@ -205,9 +206,10 @@ MarketChoices MarketReader::choices(std::stop_token stop) {
 
 std::vector<ProductFacts> MarketReader::products(std::int64_t after, int limit, const std::string& market_field,
                                                  std::stop_token stop) {
+  const auto own = market_names_.find("product.product");
+  const std::string field = own == market_names_.end() ? market_field : own->value(market_field, market_field);
   const json answer =
-      run({{"products",
-            {{"after", after}, {"limit", limit}, {"field", market_field.empty() ? json() : json(market_field)}}}},
+      run({{"products", {{"after", after}, {"limit", limit}, {"field", field.empty() ? json() : json(field)}}}},
           std::move(stop));
   std::vector<ProductFacts> out;
   for (const json& row : list(answer, "products")) {

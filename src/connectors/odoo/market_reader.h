@@ -2,7 +2,7 @@
 
 #include <cstdint>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <stop_token>
@@ -24,9 +24,9 @@ namespace rpc = dragoman::odoo;
 class MarketReader final : public pipeline::OrderBook {
  public:
   /// `action` is the id of the procedure's server action: action_of(connection, "market"). `connection` is named in
-  /// messages.
+  /// messages. `market_names`: the fields that this Odoo has for what marketplaces write, where they are its own.
   MarketReader(std::shared_ptr<rpc::Client> client, std::int64_t action, std::vector<std::int64_t> companies,
-               std::string connection);
+               std::string connection, nlohmann::json market_names = nlohmann::json::object());
 
   Watched watch(const Watch& what, std::stop_token stop) override;
   std::vector<pipeline::OrderFacts> orders(std::span<const std::string> keys, std::stop_token stop) override;
@@ -42,6 +42,7 @@ class MarketReader final : public pipeline::OrderBook {
   const std::int64_t action_;
   const std::vector<std::int64_t> companies_;
   const std::string connection_;
+  const nlohmann::json market_names_;
 };
 
 }  // namespace dragoman::connectors::odoo

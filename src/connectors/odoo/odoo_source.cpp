@@ -111,6 +111,7 @@ void check(const json& settings) {
   const std::string ca = settings.value("ca_file", "");
   if (!ca.empty() && !std::ifstream(ca))
     throw wrong(fmt::format("The file `{}` of the setting ca_file can't be read.", ca));
+  check_marketplace_fields(settings.value("marketplace_fields", json::object()));
   const OdooSettings parsed = OdooSettings::parse(settings, Secret());
   for (const std::int64_t company : parsed.companies)
     if (company < 1) throw wrong(fmt::format("The setting `companies` is a list of ids, and {} is none.", company));
@@ -151,6 +152,7 @@ OdooSettings OdooSettings::parse(const json& settings, const Secret& secret) {
       throw Error(Error::Kind::invalid,
                   fmt::format("The organisation `{}` is to be a list of ids of companies, such as [1, 3].", name));
   out.default_models = settings.value("default_models", true);
+  out.market_names = settings.value("marketplace_fields", json::object());
   json everywhere = json::object();
   if (settings.contains("names")) everywhere["names"] = settings["names"];
   if (settings.contains("binaries")) everywhere["binaries"] = settings["binaries"];
@@ -485,6 +487,9 @@ pipeline::Connector connector() {
        "spare: bulk work leaves one worker to others; all: it takes every worker"},
       {"timeout_seconds", "number", false, 300, "the longest one call may take"},
       {"ca_file", "text", false, "", "certificates to trust besides the system's"},
+      {"marketplace_fields", "object", false, json::object(),
+       "fields that this Odoo has already for what marketplaces write: models, each with names such as cartona_id and "
+       "the field that stands for it"},
   };
   connector.secret_doc = "password or API key";
   const auto pool = std::make_shared<ClientPool>();
@@ -512,13 +517,15 @@ pipeline::Connector connector() {
     };
     return std::make_unique<ImportTarget>(pool->get(connection, secret, settings.client, clock), action,
                                           settings.companies, connection.name,
-                                          OtherProcedures{other("relink"), other("order")});
+                                          OtherProcedures{other("relink"), other("order")},
+                                          marketplace_names(settings.market_names));
   };
   connector.make_book = [pool, settings_of](const pipeline::Connection& connection, const Secret& secret,
                                             Clock& clock) {
     const OdooSettings settings = settings_of(connection, secret);
     return std::make_shared<MarketReader>(pool->get(connection, secret, settings.client, clock),
-                                          action_of(connection, "market"), settings.companies, connection.name);
+                                          action_of(connection, "market"), settings.companies, connection.name,
+                                          settings.market_names);
   };
   connector.kinds = delivery_kinds();
   connector.intake = "odoo.import";

@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <vector>
@@ -26,6 +27,7 @@ struct OdooSettings {
   bool default_models = true;
   std::map<std::string, ModelSettings> per_model;
   ModelSettings all_models;
+  nlohmann::json market_names = nlohmann::json::object();  ///< its own fields for what marketplaces write
 
   static OdooSettings parse(const nlohmann::json& settings, const Secret& secret);
 };

@@ -132,13 +132,46 @@ const std::vector<MarketField>& marketplace_fields() {
   return all;
 }
 
-const json& marketplace_names() {
+json marketplace_names(const json& own) {
   static const json names = [] {
     json made;
     for (const MarketField& one : marketplace_fields()) made[one.field.model][one.source] = one.field.name;
     return made;
   }();
-  return names;
+  json out = names;
+  for (const auto& [model, fields] : own.items()) out[model].update(fields);
+  return out;
+}
+
+void check_marketplace_fields(const json& own) {
+  for (const auto& [model, fields] : own.items()) {
+    const auto known = marketplace_names(json::object());
+    if (!known.contains(model)) {
+      std::vector<std::string> models;
+      for (const auto& [name, unused] : known.items()) models.push_back(name);
+      throw Error(Kind::invalid, fmt::format("The setting `marketplace_fields` names the model `{}`; marketplaces write "
+                                             "fields of {}.",
+                                             model, fmt::join(models, ", ")));
+    }
+    if (!fields.is_object())
+      throw Error(Kind::invalid,
+                  fmt::format("In the setting `marketplace_fields`, `{}` is to be an object of names, each with a field "
+                              "of that model, such as {{\"cartona_id\": \"x_studio_cartona_id\"}}.",
+                              model));
+    for (const auto& [source, field] : fields.items()) {
+      if (!known[model].contains(source)) {
+        std::vector<std::string> sources;
+        for (const auto& [name, unused] : known[model].items()) sources.push_back(name);
+        throw Error(Kind::invalid, fmt::format("In the setting `marketplace_fields`, `{}` is nothing that marketplaces "
+                                               "write into {}; there are {}.",
+                                               source, model, fmt::join(sources, ", ")));
+      }
+      if (!field.is_string() || !is_word(field.get_ref<const std::string&>(), false))
+        throw Error(Kind::invalid, fmt::format("In the setting `marketplace_fields`, `{}` of {} is {}; it is to be the "
+                                               "name of a field.",
+                                               source, model, field.dump()));
+    }
+  }
 }
 
 std::string_view name(ProvisionStep::Change change) {
@@ -710,7 +743,18 @@ class Provisioning::Impl {
         return field.model == one.field.model && field.name == one.field.name;
       });
       // A module may have brought the field by its own name.
-      if (!asked && !there.contains({one.field.model, one.source})) plan_field(all, one.field);
+      if (there.contains({one.field.model, one.source})) continue;
+      if (const std::string own = own_name(one); !own.empty()) {
+        if (there.contains({one.field.model, own})) continue;
+        Error error(Kind::conflict,
+                    fmt::format("The setting `marketplace_fields` says that {}.{} stands for `{}`, and this Odoo stores "
+                                "no such field. Make it there, or take it out of the setting: then one of the hub's own "
+                                "is made.",
+                                one.field.model, own, one.source));
+        error.code = "no_such_field";
+        throw error;
+      }
+      if (!asked) plan_field(all, one.field);
     }
     for (const MarketIndex& index : kMarketIndexes) {
       if (!there.contains({index.model, index.field})) continue;
@@ -734,12 +778,19 @@ class Provisioning::Impl {
     }
   }
 
+  // Empty: none was given.
+  std::string own_name(const MarketField& field) const {
+    const auto model = options_.market_names.find(field.field.model);
+    return model == options_.market_names.end() ? std::string() : model->value(field.source, "");
+  }
+
   // Model and name of the stored fields, of those that marketplaces could use.
   std::set<std::pair<std::string, std::string>> market_fields_there() {
     std::set<std::string> models, names;
     for (const MarketField& one : marketplace_fields()) {
       models.insert(one.field.model);
       names.insert(one.source);
+      if (const std::string own = own_name(one); !own.empty()) names.insert(own);
     }
     for (const MarketIndex& index : kMarketIndexes) {
       models.insert(index.model);

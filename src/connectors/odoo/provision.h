@@ -4,7 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -44,8 +44,11 @@ struct MarketField {
   CustomField field;   ///< `x_cartona_id`
 };
 const std::vector<MarketField>& marketplace_fields();
-/// The same, as the procedure `import` takes it: model → source name → field.
-const nlohmann::json& marketplace_names();
+/// The same, as the procedure `import` takes it: model → source name → field. `own`: what a connection's setting
+/// `marketplace_fields` has in place of it.
+nlohmann::json marketplace_names(const nlohmann::json& own);
+/// Throws invalid, saying what is wrong with that setting.
+void check_marketplace_fields(const nlohmann::json& own);
 
 /// One thing in Odoo, and what becomes of it.
 struct ProvisionStep {
@@ -87,6 +90,9 @@ struct ProvisionOptions {
   /// Marketplaces use it: their fields, and indexes without which asking each second what changed would read whole
   /// tables.
   bool market = false;
+  /// Fields that this Odoo has for what marketplaces write, in place of those of our own: model → source name → field.
+  /// They are to be there.
+  nlohmann::json market_names = nlohmann::json::object();
 };
 
 /// Puts into one Odoo what the hub needs there, and takes it out again. All that it makes carries an external id of the

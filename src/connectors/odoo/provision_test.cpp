@@ -693,6 +693,29 @@ TEST_P(Provision, WhatMarketplacesNeedIsMadeOnceAndTakenOutAgain) {
   EXPECT_EQ(rows("ir.model.fields", Domain::where("name", "=", "x_marketplace_status"), {"name"}).size(), 0u);
 }
 
+TEST_P(Provision, AFieldThatOdooHasForMarketplacesIsTakenInPlaceOfOneOfOurs) {
+  ProvisionOptions options;
+  options.market = true;
+  const auto fields = [&] {
+    std::set<std::string> all;
+    for (const auto& step : provisioning(options)->plan({}))
+      if (step.object == "field") all.insert(step.name);
+    return all;
+  };
+  EXPECT_TRUE(fields().contains("sale.order.x_cartona_id"));
+  options.market_names = {{"sale.order", {{"cartona_id", "origin"}}}};
+  EXPECT_FALSE(fields().contains("sale.order.x_cartona_id"));
+  EXPECT_TRUE(fields().contains("res.partner.x_cartona_id"));
+  options.market_names = {{"sale.order", {{"cartona_id", "x_nobody_made_it"}}}};
+  try {
+    fields();
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code, "no_such_field");
+    EXPECT_NE(error.message.find("sale.order.x_nobody_made_it"), std::string::npos) << error.message;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Odoo19, Provision, ::testing::Values("Odoo19"));
 INSTANTIATE_TEST_SUITE_P(Odoo14, Provision, ::testing::Values("Odoo14"));
 INSTANTIATE_TEST_SUITE_P(StandIn, Provision, ::testing::Values("StandIn19", "StandIn14"));
