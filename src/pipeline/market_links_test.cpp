@@ -128,7 +128,7 @@ TEST_P(MarketLinks, WhatIsAskedForWhileTheProductsAreReadIsReadAfterwards) {
   });
   read_catalog();
   on_step({});
-  EXPECT_EQ(links(), "700 proposed 0\n701 proposed 0\n");
+  EXPECT_EQ(links(), "700|proposed|0 701|proposed|0");
 }
 
 TEST_P(MarketLinks, TheMarketplacesProductsAreListedBesideOdoosAndAPersonConfirms) {

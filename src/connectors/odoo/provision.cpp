@@ -344,9 +344,11 @@ class Provisioning::Impl {
     applied.steps = steps_of(todo);
     for (auto& one : todo) {
       // A new procedure meets the table as it wants it.
+      if (one.step.object != "field") make_fields();
       if (one.step.object == "procedure") run_setup();
       if (one.act) one.act();
     }
+    make_fields();
     run_setup();
     // What was made is believed when it is read back, through the account that will use it.
     look(stop);
@@ -392,9 +394,11 @@ class Provisioning::Impl {
       drop_tables({});
       std::vector<std::string> fields;
       for (auto& one : todo) {
+        if (one.step.object != "field") delete_fields();
         if (one.act) one.act();
         if (one.step.object == "field") fields.push_back(one.step.name.substr(one.step.name.rfind('.') + 1));
       }
+      delete_fields();
       if (!fields.empty()) drop_tables(fields);
     }
     verify_removal();
@@ -466,6 +470,8 @@ class Provisioning::Impl {
     xml_.clear();
     set_up_ = false;
     unique_ = json::array();
+    new_fields_ = json::array();
+    old_fields_.clear();
     json known;
     try {
       admin_.search_count("ir.actions.server", Domain(), options());
@@ -708,11 +714,8 @@ class Provisioning::Impl {
       one.act = [this, field, model = models[0].at("id").get<std::int64_t>()] {
         std::string label = field.label.empty() ? field.name.substr(2) : field.label;
         std::replace(label.begin(), label.end(), '_', ' ');
-        std::vector<std::pair<std::string, std::string>> values{
-            {"name", field.name},  {"model_id/.id", std::to_string(model)}, {"field_description", label},
-            {"ttype", field.type}, {"index", field.index ? "1" : "0"},      {"copied", "0"}};
-        if (!field.target.empty()) values.push_back({"relation", field.target});
-        xml_[field_xml_id(field)] = {"ir.model.fields", put("ir.model.fields", field_xml_id(field), std::move(values))};
+        new_fields_.push_back({fmt::format("{}.{}", kModule, field_xml_id(field)), field.name, std::to_string(model),
+                               label, field.type, field.index ? "1" : "0", "0", field.target});
       };
     } else if (there[0].at("ttype") != field.type) {
       throw Error(Kind::conflict, fmt::format("The field {} is there already, of type {} and not {}. Name another.",
@@ -736,6 +739,21 @@ class Provisioning::Impl {
     all.push_back(std::move(index));
   }
 
+  // All at once: Odoo loads its models anew after each call that makes some, which takes seconds.
+  void make_fields() {
+    if (new_fields_.empty()) return;
+    put_rows("ir.model.fields",
+             {"id", "name", "model_id/.id", "field_description", "ttype", "index", "copied", "relation"}, new_fields_);
+    new_fields_ = json::array();
+  }
+
+  // Likewise.
+  void delete_fields() {
+    if (old_fields_.empty()) return;
+    admin_.unlink("ir.model.fields", old_fields_, options(false));
+    old_fields_.clear();
+  }
+
   void plan_market(std::vector<Planned>& all) {
     const auto there = market_fields_there();
     for (const MarketField& one : marketplace_fields()) {
@@ -745,7 +763,7 @@ class Provisioning::Impl {
       // A module may have brought the field by its own name.
       if (there.contains({one.field.model, one.source})) continue;
       if (const std::string own = own_name(one); !own.empty()) {
-        if (there.contains({one.field.model, own})) continue;
+        if (stores(one.field.model, own)) continue;
         Error error(Kind::conflict,
                     fmt::format("The setting `marketplace_fields` says that {}.{} stands for `{}`, and this Odoo stores "
                                 "no such field. Make it there, or take it out of the setting: then one of the hub's own "
@@ -778,6 +796,12 @@ class Provisioning::Impl {
     }
   }
 
+  bool stores(const std::string& model, const std::string& field) {
+    const json fields = result_of(admin_.fields_get(model, {"store"}, options()));
+    const auto found = fields.find(field);
+    return found != fields.end() && found->value("store", false);
+  }
+
   // Empty: none was given.
   std::string own_name(const MarketField& field) const {
     const auto model = options_.market_names.find(field.field.model);
@@ -790,7 +814,6 @@ class Provisioning::Impl {
     for (const MarketField& one : marketplace_fields()) {
       models.insert(one.field.model);
       names.insert(one.source);
-      if (const std::string own = own_name(one); !own.empty()) names.insert(own);
     }
     for (const MarketIndex& index : kMarketIndexes) {
       models.insert(index.model);
@@ -938,10 +961,11 @@ class Provisioning::Impl {
     each(kFieldPrefix, [&](const std::string& xml_id, const Known& known) {
       const json row = rows("ir.model.fields", Domain::where("id", "=", known.id), {"model", "name"});
       (void)xml_id;
-      return unlinked(
-          "field",
-          fmt::format("{}.{}", row.at(0).at("model").get<std::string>(), row.at(0).at("name").get<std::string>()),
-          known, "deletes the field with all its values");
+      return Planned{
+          {"field",
+           fmt::format("{}.{}", row.at(0).at("model").get<std::string>(), row.at(0).at("name").get<std::string>()),
+           Change::remove, "", "deletes the field with all its values"},
+          [this, known] { old_fields_.push_back(known.id); }};
     });
     std::vector<std::int64_t> rights;
     for (const auto& [xml_id, known] : xml_)
@@ -1023,6 +1047,8 @@ class Provisioning::Impl {
   std::optional<Inspected> seen_;  // by the connection's login; none where it may not run the procedure
   bool set_up_ = false;            // run_setup has something to do
   json unique_ = json::array();    // unique indexes for it
+  json new_fields_ = json::array();  // rows of make_fields()
+  std::vector<std::int64_t> old_fields_;
   json plain_ = json::array();     // indexes of the marketplaces
   bool password_made_ = false;
 };

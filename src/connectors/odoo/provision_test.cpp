@@ -703,7 +703,7 @@ TEST_P(Provision, AFieldThatOdooHasForMarketplacesIsTakenInPlaceOfOneOfOurs) {
     return all;
   };
   EXPECT_TRUE(fields().contains("sale.order.x_cartona_id"));
-  options.market_names = {{"sale.order", {{"cartona_id", "origin"}}}};
+  options.market_names = {{"sale.order", {{"cartona_id", "client_order_ref"}}}};
   EXPECT_FALSE(fields().contains("sale.order.x_cartona_id"));
   EXPECT_TRUE(fields().contains("res.partner.x_cartona_id"));
   options.market_names = {{"sale.order", {{"cartona_id", "x_nobody_made_it"}}}};
