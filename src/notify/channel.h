@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "notify/alert.h"
@@ -16,6 +17,7 @@ struct Message {
   Alert alert;       ///< `count`: how many it tells of
   Time at{};         ///< when it was made
   std::string hub;   ///< which hub says so
+  std::vector<std::string> to{};  ///< e-mail addresses in place of those of the settings; empty: those
 };
 
 /// A way to people.

@@ -293,7 +293,7 @@ std::string Email::send(const Message& message, Time, std::stop_token stop) {
   }
   curl_easy_setopt(easy, CURLOPT_MAIL_FROM, ("<" + address_of(email.from) + ">").c_str());
   curl_slist* raw = nullptr;
-  for (const auto& one : email.to)
+  for (const auto& one : message.to.empty() ? email.to : message.to)
     if (curl_slist* longer = curl_slist_append(raw, ("<" + address_of(one) + ">").c_str())) raw = longer;
   const std::unique_ptr<curl_slist, CurlFree> recipients(raw);
   curl_easy_setopt(easy, CURLOPT_MAIL_RCPT, recipients.get());
@@ -332,7 +332,7 @@ std::string compose(const Message& message, const EmailSettings& settings) {
   const auto at = from.rfind('@');
   const std::string domain = at == std::string::npos ? "dragoman" : from.substr(at + 1);
   std::string recipients;
-  for (const auto& one : settings.to) recipients += (recipients.empty() ? "" : ",\r\n ") + one;
+  for (const auto& one : message.to.empty() ? settings.to : message.to) recipients += (recipients.empty() ? "" : ",\r\n ") + one;
   std::string out;
   const auto header = [&](std::string_view label, std::string_view value) {
     out += fmt::format("{}: {}\r\n", label, value);

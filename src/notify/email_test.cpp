@@ -243,6 +243,8 @@ TEST(Compose, NoTextBreaksOutOfAHeader) {
   auto message = sample();
   message.alert.title = "Größe\r\nBcc: evil@example.com " + std::string(200, 'x');
   const std::string mail = compose(message, settings);
+  message.to = {"other@example.com"};
+  EXPECT_NE(compose(message, settings).find("To: other@example.com\r\n"), std::string::npos);
   const std::string head = mail.substr(0, mail.find("\r\n\r\n"));
   EXPECT_EQ(head.find("\r\nBcc:"), std::string::npos) << head;
   EXPECT_NE(head.find("Subject: =?UTF-8?B?"), std::string::npos) << head;

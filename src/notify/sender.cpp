@@ -103,8 +103,13 @@ Message summary_of(const std::vector<Due>& due, bool more) {
 }  // namespace
 
 Sender::Sender(store::Store& store, std::vector<std::unique_ptr<Channel>> channels, const Settings& settings,
-               Clock& clock, Random& random)
-    : store_(store), channels_(std::move(channels)), settings_(settings), clock_(clock), random_(random) {}
+               Clock& clock, Random& random, Recipients recipients)
+    : store_(store),
+      channels_(std::move(channels)),
+      settings_(settings),
+      clock_(clock),
+      random_(random),
+      recipients_(std::move(recipients)) {}
 
 Micros Sender::step(std::stop_token stop) {
   make_messages();
@@ -240,6 +245,7 @@ void Sender::attempt(std::int64_t id, const std::string& channel_name, Time due,
           message.hub = settings_.hub;
           attempts = row.int64(10);
         });
+    if (recipients_) message.to = recipients_(session, message.alert);
   });
   if (!ours) return;
 

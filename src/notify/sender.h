@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <stop_token>
 #include <string>
@@ -30,8 +31,11 @@ class Sender {
   /// Messages are kept so long, and alerts that were not raised since.
   static constexpr Micros kKept = std::chrono::hours(24 * 90);
 
+  /// The e-mail addresses of those who are told of an alert, as it is sent; empty: those of the settings.
+  using Recipients = std::function<std::vector<std::string>(store::Session&, const Alert&)>;
+
   Sender(store::Store& store, std::vector<std::unique_ptr<Channel>> channels, const Settings& settings, Clock& clock,
-         Random& random);
+         Random& random, Recipients recipients = {});
 
   /// Does what is due. Returns how long nothing will be, at most a minute, unless something is raised.
   /// Errors: as Store::write.
@@ -61,6 +65,7 @@ class Sender {
   const Settings settings_;
   Clock& clock_;
   Random& random_;
+  const Recipients recipients_;
   Micros cleaned_{};
 };
 

@@ -54,7 +54,7 @@ class SenderTest : public testing::Test {
       channels.push_back(std::make_unique<FakeChannel>("email", mail_));
       channels.push_back(std::make_unique<FakeChannel>("webhook", hook_));
     }
-    sender_ = std::make_unique<Sender>(*store_, std::move(channels), settings_, clock_, random_);
+    sender_ = std::make_unique<Sender>(*store_, std::move(channels), settings_, clock_, random_, recipients_);
   }
   void raise_one(const std::string& fingerprint, std::int64_t count = 1, Severity severity = Severity::critical) {
     store_->write([&](Session& session) {
@@ -82,6 +82,7 @@ class SenderTest : public testing::Test {
   SeededRandom random_{4711};
   Settings settings_{.hub = "hub1"};
   Outbox mail_, hook_;
+  Sender::Recipients recipients_;
   std::unique_ptr<store::Store> store_;
   std::unique_ptr<Sender> sender_;
 };
@@ -99,6 +100,22 @@ TEST_F(SenderTest, TheFirstIsToldAtOnceThroughEveryChannel) {
   EXPECT_EQ(problem("a").state, "sent");
   step();
   EXPECT_EQ(mail_.sent.size(), 1u);
+}
+
+TEST_F(SenderTest, WhoIsToldIsAskedWhenItIsSent) {
+  std::vector<std::string> people{"ann@example.com"};
+  recipients_ = [&](Session&, const Alert& alert) {
+    return alert.subject == "main" ? people : std::vector<std::string>();
+  };
+  start();
+  mail_.failures.emplace_back(Error::Kind::unavailable, "not now");
+  raise_one("a");
+  step();
+  people = {"bob@example.com"};
+  clock_.advance(5min);
+  step();
+  ASSERT_EQ(mail_.sent.size(), 1u);
+  EXPECT_EQ(mail_.sent[0].to, people);
 }
 
 TEST_F(SenderTest, WhatFollowsIsCountedAndToldAsOneWhenTheWindowEnds) {

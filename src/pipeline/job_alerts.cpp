@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
+#include <nlohmann/json.hpp>
 
+#include "base/error.h"
 #include "jobs/breaker.h"
-#include "notify/alert.h"
 
 namespace dragoman::pipeline {
 namespace {
@@ -15,13 +17,60 @@ using store::Session;
 
 constexpr std::int64_t kBreakerHeld = static_cast<std::int64_t>(jobs::breaker::State::held);
 
+// The addresses in the settings of a connection.
+std::vector<std::string> told_by(std::string_view settings) {
+  std::vector<std::string> out;
+  const auto parsed = nlohmann::json::parse(settings, nullptr, false);
+  if (!parsed.is_object()) return out;
+  const auto found = parsed.find("tell");
+  if (found == parsed.end() || !found->is_array()) return out;
+  for (const auto& one : *found)
+    if (one.is_string()) out.push_back(one);
+  return out;
+}
+
 }  // namespace
+
+std::vector<std::string> who_is_told(Session& session, const notify::Alert& alert) {
+  std::vector<std::string> out;
+  // `main`, or `main job 17`; a summary of several problems is about nobody's alone.
+  const std::string name = alert.subject.substr(0, alert.subject.find(' '));
+  if (!name.empty())
+    session.first("SELECT settings FROM connection WHERE name = $1", {std::string_view(name)},
+                  [&](const Row& row) { out = told_by(row.text(0)); });
+  return out;
+}
+
+void check_told(const nlohmann::json& settings) {
+  const auto found = settings.find("tell");
+  if (found == settings.end() || found->is_null()) return;
+  const auto wrong = [](const std::string& what) {
+    return Error(Error::Kind::invalid,
+                 fmt::format("The setting `tell` is a list of e-mail addresses, such as [\"ann@example.com\"]; {}.", what));
+  };
+  if (!found->is_array()) throw wrong("this is " + found->dump());
+  for (const auto& one : *found) {
+    if (!one.is_string()) throw wrong(one.dump() + " is none");
+    const auto& text = one.get_ref<const std::string&>();
+    const auto at = text.find('@');
+    if (at == 0 || at == std::string::npos || at + 1 == text.size() || text.find('@', at + 1) != std::string::npos ||
+        std::any_of(text.begin(), text.end(),
+                    [](unsigned char c) { return c <= ' ' || c >= 0x7f || c == ',' || c == '<' || c == '>' || c == '"'; }))
+      throw wrong(fmt::format("`{}` is none", text));
+  }
+}
 
 void tell_of_dead_letters(Session& session, std::span<const jobs::DeadLetter> dead) {
   // In the order of their fingerprints, so that two nodes never wait for each other.
   std::map<std::string, notify::Alert> alerts;
   for (const auto& one : dead) {
-    const auto [at, fresh] = alerts.try_emplace("dead:" + one.fingerprint);
+    std::string name, fingerprint = "dead:" + one.fingerprint;
+    if (one.connection_id != 0)
+      session.first("SELECT name, settings FROM connection WHERE id = $1", {{one.connection_id}}, [&](const Row& row) {
+        name = row.text(0);
+        if (!told_by(row.text(1)).empty()) fingerprint += "@" + name;
+      });
+    const auto [at, fresh] = alerts.try_emplace(fingerprint);
     notify::Alert& alert = at->second;
     alert.count = fresh ? 1 : alert.count + 1;
     alert.fingerprint = at->first;
@@ -31,11 +80,8 @@ void tell_of_dead_letters(Session& session, std::span<const jobs::DeadLetter> de
         "{}\n\nIt is kept as a dead letter, with its history, until it is retried, edited or "
         "discarded; all that failed like this can be treated at once.",
         one.message);
-    alert.subject = fmt::format("job {}", one.id);
+    alert.subject = name.empty() ? fmt::format("job {}", one.id) : fmt::format("{} job {}", name, one.id);
     alert.link = fmt::format("dragoman job list --group {}", one.fingerprint);
-    if (one.connection_id == 0) continue;
-    session.first("SELECT name FROM connection WHERE id = $1", {{one.connection_id}},
-                  [&](const Row& row) { alert.subject = fmt::format("{} job {}", row.text(0), one.id); });
   }
   for (const auto& [fingerprint, alert] : alerts) notify::raise(session, alert);
 }

@@ -88,6 +88,38 @@ TEST_F(JobAlertsTest, DeadLettersOfOneKindAreOneProblem) {
   EXPECT_EQ(problems().size(), 2u);
 }
 
+TEST_F(JobAlertsTest, AConnectionMayNameThoseWhoAreTold) {
+  const auto told = [&](const std::string& subject) {
+    std::vector<std::string> people;
+    store_->read([&](Session& session) { people = who_is_told(session, {.subject = subject}); });
+    return people;
+  };
+  EXPECT_EQ(told("shop").size(), 0u);
+  store_->write([](Session& session) {
+    session.execute("UPDATE connection SET settings = '{\"tell\":[\"ann@example.com\",\"bob@example.com\"]}'");
+  });
+  const std::vector<std::string> people{"ann@example.com", "bob@example.com"};
+  EXPECT_EQ(told("shop"), people);
+  EXPECT_EQ(told("shop job 12"), people);
+  EXPECT_EQ(told("other").size(), 0u);
+  EXPECT_EQ(told("").size(), 0u);
+  // The same error on a connection of other people is told apart.
+  store_->write([](Session& session) {
+    session.execute(
+        "INSERT INTO connection (id, name, kind, settings, state, created_us, changed_us) VALUES (8, 'farm', 'odoo', "
+        "'{}', 'active', 0, 0)");
+  });
+  enqueue(2, 7);
+  enqueue(1, 8);
+  fail_all(Error::Kind::invalid, "no such partner");
+  ASSERT_EQ(problems().size(), 2u);
+  for (const auto& one : problems()) {
+    const bool shop = one.alert.subject.starts_with("shop job ");
+    EXPECT_EQ(one.alert.count, shop ? 2 : 1) << one.alert.subject;
+    EXPECT_EQ(one.alert.fingerprint.ends_with("@shop"), shop) << one.alert.fingerprint;
+  }
+}
+
 TEST_F(JobAlertsTest, AJobThatKillsItsProcessIsTold) {
   enqueue(1);
   for (int deaths = 0; deaths < 4; ++deaths) {

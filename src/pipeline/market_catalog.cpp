@@ -189,7 +189,9 @@ Outcome MarketCatalogJobs::run(const Job& job, std::stop_token stop) {
       if (read.last) break;
     }
   } catch (const Error& error) {
-    return marketplace_failed(marketplaces_, open, error, stop);
+    Outcome outcome = marketplace_failed(marketplaces_, open, error, stop);
+    end_tries(open.settings, job, outcome);
+    return outcome;
   }
 
   ProductIndex index;

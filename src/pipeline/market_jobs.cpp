@@ -215,6 +215,10 @@ Outcome marketplace_failed(Marketplaces& marketplaces, const Marketplaces::Open&
   return outcome;
 }
 
+void end_tries(const MarketplaceSettings& settings, const Job& job, Outcome& outcome) {
+  if (outcome.what == Outcome::What::retry && job.attempt >= settings.tries) outcome.what = Outcome::What::dead;
+}
+
 std::vector<Outcome> MarketJobs::Pull::run(std::span<const Job> jobs, std::stop_token stop) {
   std::vector<Outcome> outcomes;
   for (const Job& job : jobs)
@@ -287,6 +291,7 @@ Outcome MarketJobs::pull(const Job& job, std::stop_token stop) {
   } catch (const Error& error) {
     failure = error.message;
     outcome = marketplace_failed(marketplaces_, open, error, stop);
+    end_tries(open.settings, job, *outcome);
   }
   if (all.created + all.changed > 0 || !unusable.empty() || !failure.empty()) {
     CaptureStore::Run run;
@@ -687,6 +692,7 @@ std::vector<Outcome> MarketJobs::Ack::run(std::span<const Job> jobs, std::stop_t
     for (const One& one : some) outcomes[one.place] = failed;
   }
   one_by_one({due.data() + bulk, due.size() - bulk});
+  for (std::size_t i = 0; i < jobs.size(); ++i) end_tries(open.settings, jobs[i], outcomes[i]);
   return outcomes;
 }
 

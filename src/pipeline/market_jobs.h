@@ -66,6 +66,8 @@ class Marketplaces {
 /// was.
 jobs::Outcome marketplace_failed(Marketplaces& marketplaces, const Marketplaces::Open& open, const Error& error,
                                  std::stop_token stop);
+/// What failed for the last time, by the connection's own setting `tries`, is a dead letter.
+void end_tries(const MarketplaceSettings& settings, const jobs::Job& job, jobs::Outcome& outcome);
 /// Of a connection that a person has stopped, or that nobody has any more. nullopt: it is something else.
 std::optional<jobs::Outcome> marketplace_stopped(const Error& error);
 

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "pipeline/job_alerts.h"
 
 namespace dragoman::pipeline {
 namespace {
@@ -142,6 +143,8 @@ MarketplaceSettings MarketplaceSettings::parse(const json& settings) {
   }
   out.status = status_rules(settings);
   out.cancellation_reason = settings.value("cancellation_reason", "");
+  out.tries = static_cast<int>(number(settings, "tries", 10, 1, 10));
+  check_told(settings);
   return out;
 }
 
@@ -185,7 +188,12 @@ std::vector<Connector::Setting> marketplace_settings() {
           {"send_prices", "boolean", false, true, "the marketplace is told of prices"},
           {"full_look_minutes", "number", false, 60,
            "so often all products are looked at for differences that nothing told of; 0: never"},
-          {"catalog_hours", "number", false, 24, "how often the marketplace's products are read; 0: when asked for"}};
+          {"catalog_hours", "number", false, 24, "how often the marketplace's products are read; 0: when asked for"},
+          {"tries", "number", false, 10,
+           "how often a call about an order or for the products is made that fails, until it is a dead letter; the time "
+           "that the marketplace is down does not count"},
+          {"tell", "list", false, json::array(),
+           "e-mail addresses of those who are told of this connection's errors, in place of `notify.email_to`"}};
 }
 
 }  // namespace dragoman::pipeline

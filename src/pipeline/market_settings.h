@@ -37,6 +37,7 @@ struct MarketplaceSettings {
   Micros full_look = std::chrono::hours(1);  ///< all products are looked at so often; 0: never
   StatusRules status;               ///< by what the marketplace is told of an order
   std::string cancellation_reason;  ///< in the marketplace's word; empty: none is told
+  int tries = 10;                   ///< of a call whose failure says nothing of an outage, until it is a dead letter
 
   /// Throws invalid, naming what is wrong.
   static MarketplaceSettings parse(const nlohmann::json& settings);

@@ -208,7 +208,7 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
     one.place = i;
     one.job_id = jobs[i].id;
     one.cause = jobs[i].cause;
-    one.last_attempt = jobs[i].attempt >= jobs[i].attempts_max;
+    one.last_attempt = jobs[i].attempt >= std::min(jobs[i].attempts_max, open.settings.tries);
     // Of what may have been taken, or was not though it was said so, the answer has to be known.
     one.single = one.decision.single || jobs[i].in_doubt || row.tries > 0;
     one.row = row;
@@ -280,7 +280,8 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
   const auto failed = [&](const One& one, const Outcome& outcome) {
     Outcome out = outcome;
     const bool dies = out.what == Outcome::What::dead || (out.what == Outcome::What::retry && one.last_attempt);
-    if (dies)
+    if (dies) {
+      out.what = Outcome::What::dead;
       out.commit = [one, message = out.message](Session& session) {
         session.execute(
             "UPDATE market_order SET sync_status = 'error', sync_code = 'failed', sync_message = $2, synced_us = $3, "
@@ -288,6 +289,7 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
             {one.row.id, message, to_us(session.now())});
         MarketOrders::tell(session, one.row.id, "not_told", message, one.job_id);
       };
+    }
     outcomes[one.place] = std::move(out);
   };
   const auto is_refusal = [](const Error& error) {

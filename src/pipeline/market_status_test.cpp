@@ -478,6 +478,24 @@ TEST_P(MarketTold, ALostAnswerIsAskedForAgainAndNothingOvertakes) {
   EXPECT_EQ(sync("A"), "synced");
 }
 
+TEST_P(MarketTold, WhatFailsAsOftenAsTheConnectionMayTryIsADeadLetter) {
+  add_shop({{"tries", 3}});
+  place("A");
+  int calls = 0;
+  shop_->before_status = [&](auto) {
+    ++calls;
+    throw Error(Error::Kind::in_doubt, "The answer was lost.");
+  };
+  in_odoo("A", confirm);
+  for (int i = 0; i < 5; ++i) {
+    time_passes();
+    work();
+  }
+  EXPECT_EQ(calls, 3);
+  EXPECT_EQ(sync("A"), "error failed");
+  EXPECT_EQ(rows("SELECT CAST(COUNT(*) AS TEXT) FROM job WHERE state = 6", 1), "1");
+}
+
 TEST_P(MarketTold, AMarketplaceThatIsAwayCostsNoTryAndARefusedTokenStopsIt) {
   add_shop();
   place("A");

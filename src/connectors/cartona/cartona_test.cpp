@@ -302,12 +302,14 @@ TEST(CartonaConnection, ChecksItsSettings) {
     return pipeline::ConnectorList({connector()}).check_settings("cartona", settings);
   };
   EXPECT_EQ(check({}).at("batch_size"), 100);
+  EXPECT_EQ(check({{"tell", {"ann@example.com"}}, {"tries", 3}}).at("tries"), 3);
   for (const char* bad :
        {R"({"batch_size":1001})", R"({"batch_size":0})", R"({"poll_seconds":0})", R"({"states":{"x":"unknown"}})",
         R"({"product_rules":["guess"]})", R"({"customer_rules":["phone","phone"]})", R"({"line_taxes":"some"})",
         R"({"paths":{"orders":"/absolute"}})", R"({"paths":{"somewhere":"x"}})", R"({"currency":"egp"})",
         R"({"timeout_seconds":0})", R"({"carriers":{"RT-01":0}})", R"({"carriers":{"RT-01":"DHL"}})",
-        R"({"carriers":{"RT-01":4294967296}})"})
+        R"({"carriers":{"RT-01":4294967296}})", R"({"tries":0})", R"({"tries":11})", R"({"tell":["ann"]})",
+        R"({"tell":["ann@example.com, bob@example.com"]})", R"({"tell":["@example.com"]})", R"({"tell":"ann@example.com"})"})
     EXPECT_THROW(check(json::parse(bad)), Error) << bad;
 }
 
