@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -86,6 +87,9 @@ std::string read_secret(const std::string& file) {
   if (file == "-") {
     std::getline(std::cin, text);
   } else if (!file.empty()) {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(file, ignored))
+      throw Error(Error::Kind::invalid, fmt::format("{} is a folder, and is to be a file.", file));
     std::ifstream in(file);
     std::ostringstream all;
     all << in.rdbuf();
@@ -244,6 +248,10 @@ json input_of(const Command& command) {
       // Changing something else about a connection needs no secret, so nobody is asked for it.
       if (!command.secret_file.empty() || command.operation->method == "POST") {
         std::string text = read_secret(command.secret_file);
+        if (text.empty() && !command.secret_file.empty())
+          throw Error(Error::Kind::invalid,
+                      fmt::format("There is nothing in {}, from which the {} was to be read.",
+                                  command.secret_file == "-" ? "the standard input" : command.secret_file, field.name));
         if (!text.empty()) input[field.name] = std::move(text);
       }
     } else if (const auto typed = command.inputs.find(field.name); typed != command.inputs.end()) {

@@ -420,7 +420,8 @@ Response CurlClient::send(const Request& request, std::stop_token stop) {
   curl_multi_remove_handle(multi, easy);  // closes the connection if the answer is not whole
   const Outcome outcome{result, was_connected, sent, call.header_bytes > 0,
                         error_text[0] ? error_text : curl_easy_strerror(result)};
-  give_back(std::move(handle));
+  // After a failure it is not used again: from 8.10 on libcurl begins the next request with the rewind that was refused.
+  if (result == CURLE_OK) give_back(std::move(handle));
 
   if (stopped) throw cancelled(sent);
   if (result != CURLE_OK) throw translate(outcome, call, origin, settings_);

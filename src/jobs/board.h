@@ -82,6 +82,7 @@ struct Act {
 class Board {
  public:
   Board(store::Store& store, const Kinds& kinds) : store_(store), kinds_(kinds) {}
+  const Kinds& kinds() const { return kinds_; }
 
   std::vector<JobView> list(const JobFilter& filter);
   JobView show(std::int64_t id);

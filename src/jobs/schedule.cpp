@@ -24,13 +24,17 @@ constexpr Micros kLookBack = 24h * 366;
   throw error;
 }
 
-void check_name(const std::string& name) {
+bool is_name(const std::string& name) {
   const auto fits = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
            c == '.';
   };
-  if (name.empty() || name.size() > 60 || !std::all_of(name.begin(), name.end(), fits) || name.front() == '-' ||
-      name.front() == '.')
+  return !name.empty() && name.size() <= 60 && std::all_of(name.begin(), name.end(), fits) && name.front() != '-' &&
+         name.front() != '.';
+}
+
+void check_name(const std::string& name) {
+  if (!is_name(name))
     refuse(fmt::format(
         "`{}` is no name for a schedule: it has up to 60 letters, digits, `-`, `_` and `.`, and begins with a "
         "letter or digit.",
@@ -97,6 +101,10 @@ void check(const ScheduleSpec& spec) {
   check_name(spec.name);
   if (spec.kind.empty()) refuse("A schedule needs the kind of job that it enqueues.");
   if (spec.flow.empty()) refuse("A schedule needs the flow that its jobs belong to.");
+  if (!is_name(spec.flow))
+    refuse(fmt::format("`{}` is no name for a flow: it has up to 60 letters, digits, `-`, `_` and `.`, and begins with "
+                       "a letter or digit.",
+                       spec.flow));
   if (spec.cron.empty()) {
     if (spec.interval == 0us) refuse("A schedule needs a cron expression, such as `0 3 * * *`, or an interval.");
     if (spec.interval < kIntervalMin || spec.interval > kIntervalMax)

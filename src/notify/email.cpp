@@ -277,8 +277,8 @@ std::string Email::send(const Message& message, Time, std::stop_token stop) {
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, error_text);
-  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
-                   long(std::min<std::int64_t>(10'000, settings_.patience.count() * 1000)));
+  // The greeting counts to it, which some servers hold back for half a minute.
+  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, long(settings_.patience.count() * 1000));
   curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, long(settings_.patience.count() * 1000));
   if (email.security == EmailSettings::Security::starttls)
     curl_easy_setopt(easy, CURLOPT_USE_SSL, long(CURLUSESSL_ALL));

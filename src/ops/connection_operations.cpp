@@ -109,6 +109,22 @@ Secret secret_of(const json& input) {
   return Secret(input.value("secret", std::string()));
 }
 
+// What goes to an Odoo needs one that orders can go to; found out later, it would be orders that are stuck.
+void check_odoo(Services& services, const std::string& kind, const json& settings) {
+  if (!services.connectors.get(kind).make_marketplace) return;
+  const std::string name = settings.value("odoo", "");
+  const auto odoo = services.connections.find(name);
+  if (!odoo)
+    throw Error(Error::Kind::invalid,
+                fmt::format("There is no connection `{}`, which the setting `odoo` names: `dragoman connection add {} "
+                            "--kind odoo` makes one.",
+                            name, name));
+  if (!services.connectors.get(odoo->kind).make_book)
+    throw Error(Error::Kind::invalid, fmt::format("The connection `{}`, which the setting `odoo` names, is of kind "
+                                                  "`{}`: orders of marketplaces can't go there.",
+                                                  name, odoo->kind));
+}
+
 json probe_shape(const pipeline::Probe& probe) {
   json steps = json::array();
   for (const auto& step : probe.steps) steps.push_back({{"step", step.name}, {"ok", step.ok}, {"result", step.result}});
@@ -158,6 +174,7 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
             auto& services = context.services;
             const std::string kind = input.at("kind");
             const json settings = services.connectors.check_settings(kind, settings_of(input, services.connectors));
+            check_odoo(services, kind, settings);
             const auto added = services.connections.add(input.at("name"), kind, settings, secret_of(input));
             services.sync.refresh(added.name);
             return dump(shape(added));
@@ -179,6 +196,7 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
             json settings = before.settings;
             settings.update(settings_of(input, services.connectors));
             settings = services.connectors.check_settings(before.kind, settings);
+            check_odoo(services, before.kind, settings);
             const auto updated =
                 services.connections.update(before.name, settings, secret_of(input), input.at("same_records"));
             services.sync.refresh(updated.name);

@@ -1,13 +1,20 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/error.h"
 #include "jobs/board.h"
 #include "jobs/node.h"
+#include "jobs/schedules.h"
 #include "ops/catalog.h"
 #include "ops/shapes.h"
 #include "pipeline/connections.h"
+#include "pipeline/market_catalog.h"
+#include "pipeline/market_orders.h"
+#include "pipeline/market_status.h"
+#include "pipeline/market_stock.h"
 #include "store/store.h"
 
 namespace dragoman::ops {
@@ -140,6 +147,26 @@ Operation group_act(std::string verb, std::string summary,
           .slow = true};
 }
 
+// A name that is mistyped holds nothing back, and whoever paused it believes that it does.
+void check_flow(Context& context, const std::string& what, const std::string& name) {
+  std::set<std::string> known;
+  if (what == "flow") {
+    known = {"inbox", pipeline::kOrdersFlow, pipeline::kProductsFlow, pipeline::kStatusFlow, pipeline::kStockFlow, "sync"};
+    for (const auto& lane : context.services.jobs.lanes()) known.insert(lane.flow);
+    context.services.store.read([&](store::Session& session) {
+      for (const auto& schedule : context.services.schedules.list(session)) known.insert(schedule.spec.flow);
+    });
+    known.erase("");
+  } else if (what == "kind") {
+    for (const auto& kind : context.services.jobs.kinds().all()) known.insert(kind.name);
+  } else {
+    return;
+  }
+  if (!known.contains(name))
+    throw Error(Error::Kind::not_found,
+                fmt::format("There is no {} `{}`; there are {}.", what, name, fmt::join(known, ", ")));
+}
+
 std::vector<Operation> flow_operations() {
   const Field what{.name = "what",
                    .doc = "what is paused",
@@ -208,6 +235,7 @@ std::vector<Operation> flow_operations() {
                              .required = true}}},
       .run =
           [key](Context& context, const json& input) {
+            check_flow(context, input.at("what"), input.at("name"));
             const auto waiting =
                 context.services.jobs.pause(input.at("what"), key(context, input), act_of(context, input));
             return dump({{"paused", fmt::format("{} {}", input.at("what").get<std::string>(),

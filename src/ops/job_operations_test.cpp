@@ -107,6 +107,9 @@ TEST_F(JobOperationsTest, PausingSaysWhatWillWait) {
   EXPECT_EQ(ask("flow resume", {{"what", "flow"}, {"name", "inbox"}})["resumed"], false);
   EXPECT_EQ(queue_.claim(node_.id(), {}).jobs.size(), 2u);
   EXPECT_THROW(ask("flow pause", {{"what", "connection"}, {"name", "nobody"}}), Error);
+  EXPECT_THROW(ask("flow pause", {{"what", "flow"}, {"name", "stauts"}}), Error);
+  EXPECT_EQ(ask("flow pause", {{"what", "flow"}, {"name", "status"}})["waiting"], 0) << "no job of it yet";
+  EXPECT_THROW(ask("flow pause", {{"what", "kind"}, {"name", "odoo.imprt"}}), Error);
   EXPECT_EQ(ask("node list")["nodes"][0]["jobs"], 3);
 }
 

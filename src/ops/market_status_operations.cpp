@@ -218,11 +218,19 @@ std::vector<Operation> market_status_operations() {
           [](Context& context, const json& input) {
             const Asked asked = look_up(context, input);
             const std::string code = input.at("code");
-            if (code.empty() || code.size() > 40) throw Error(Error::Kind::invalid, "The code has 1 to 40 characters.");
+            if (code.empty() || code.size() > 40 ||
+                std::any_of(code.begin(), code.end(), [](unsigned char c) { return c <= ' ' || c >= 0x7f; }))
+              throw Error(Error::Kind::invalid, "The code has 1 to 40 letters or digits, and no spaces.");
             if (!asked.row.needs_otp)
               throw Error(Error::Kind::conflict,
                           fmt::format("The order `{}` wants no code: it has neither instalment nor wallet money.",
                                       asked.row.external_id));
+            const auto order = asked.row.to_decide();
+            if (order.says == pipeline::MarketState::delivered || order.says == pipeline::MarketState::cancelled ||
+                order.accepted == pipeline::MarketState::delivered)
+              throw Error(Error::Kind::conflict,
+                          fmt::format("The order `{}` wants no code any more: at the marketplace it is {}.",
+                                      asked.row.external_id, pipeline::name(order.accepted.value_or(order.says))));
             jobs::Enqueued enqueued;
             context.services.store.write([&](store::Session& session) {
               enqueued = MarketStatus::give_otp(session, context.services.keys, asked.row, Secret(code),

@@ -401,6 +401,8 @@ TEST_F(Capture, CertifyFindsWhatWasChangedWithoutATraceByBodiesAndHealsIt) {
   EXPECT_EQ(certificate.differences.size(), 0u);
   EXPECT_EQ(certificate.there, 350);
   EXPECT_EQ(certificate.here, 350);
+  certificate = model_->certify({.bodies = CertifyOptions::Bodies::sample}, random, {});
+  EXPECT_EQ(certificate.bodies_compared, 300);
   certificate = model_->certify({.bodies = CertifyOptions::Bodies::all}, random, {});
   ASSERT_EQ(certificate.differences.size(), 1u);
   EXPECT_EQ(certificate.differences[0].id, 77);

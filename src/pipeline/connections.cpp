@@ -195,7 +195,18 @@ Secret Connections::secret(const Connection& connection) {
     session.query("SELECT secret FROM connection WHERE id = $1", {connection.id},
                   [&](const Row& row) { sealed = row.is_null(0) ? std::string() : std::string(row.bytes(0)); });
   });
-  return sealed.empty() ? Secret() : keys_.open(sealed, context_of(connection.name));
+  if (sealed.empty()) return {};
+  try {
+    return keys_.open(sealed, context_of(connection.name));
+  } catch (const Error& error) {
+    if (error.code != "sealed") throw;
+    // As credentials that are refused: its jobs wait for a person, and none of them is at fault.
+    Error better(Error::Kind::auth, error.message + fmt::format(" (`dragoman connection update {} --secret-file FILE`).",
+                                                                connection.name),
+                 error.detail);
+    better.code = error.code;
+    throw better;
+  }
 }
 
 void Connections::set_state(const std::string& name, const std::string& state, const std::string& reason,

@@ -190,8 +190,8 @@ std::vector<Connector::Setting> marketplace_settings() {
            "so often all products are looked at for differences that nothing told of; 0: never"},
           {"catalog_hours", "number", false, 24, "how often the marketplace's products are read; 0: when asked for"},
           {"tries", "number", false, 10,
-           "how often a call about an order or for the products is made that fails, until it is a dead letter; the time "
-           "that the marketplace is down does not count"},
+           "1 to 10: how often a call about an order or for the products is made that fails, until it is a dead letter; the "
+           "time that the marketplace is down does not count"},
           {"tell", "list", false, json::array(),
            "e-mail addresses of those who are told of this connection's errors, in place of `notify.email_to`"}};
 }

@@ -21,7 +21,7 @@ constexpr std::string_view kColumns =
     "SELECT id, connection_id, odoo_connection_id, odoo_id, revision, applied_revision, external_id, number, status, "
     "market_state, delivered_by, state, needs_otp, otp_sealed, otp_number, odoo_facts, derived_status, "
     "accepted_status, accepted_us, "
-    "read_us, sync_status, sync_code, sync_message, status_tries, marked FROM market_order ";
+    "read_us, sync_status, sync_code, sync_message, status_tries, marked, synced_us FROM market_order ";
 
 StatusRow row_of(const Row& row) {
   StatusRow out;
@@ -42,6 +42,7 @@ StatusRow row_of(const Row& row) {
   for (std::string* each : {&out.sync_status, &out.sync_code, &out.sync_message}) *each = row.text(at++);
   out.tries = row.int64(at++);
   out.marked = row.text(at++);
+  out.synced = row.maybe_time(at++);
   return out;
 }
 
@@ -59,6 +60,15 @@ std::string otp_context(std::int64_t order_id) {
 void keep_otp(Session& session, std::int64_t order_id, const std::string& sealed) {
   session.execute("UPDATE market_order SET otp_sealed = $2, otp_number = otp_number + 1, otp = '' WHERE id = $1",
                   {order_id, Bytes{sealed}});
+}
+
+bool same_facts(const std::string& a, const std::string& b) {
+  if (a == b) return true;
+  json one = json::parse(a, nullptr, false), other = json::parse(b, nullptr, false);
+  if (!one.is_object() || !other.is_object()) return false;
+  one.erase("write_date");
+  other.erase("write_date");
+  return one == other;
 }
 
 jobs::NewJob job_of(std::int64_t connection_id, std::int64_t order_id, const StatusAsked& asked,
@@ -152,7 +162,8 @@ void MarketStatus::note(Session& session, std::span<const MarketShop> shops, std
     session.first(std::string(kColumns) + "WHERE connection_id = $1 AND external_id = $2 AND version > 0",
                   {shop->connection.id, facts.key.substr(shop->name.prefix().size())},
                   [&](const Row& row) { noted.row = row_of(row); });
-    if (noted.row.id > 0 && noted.row.facts != noted.json) all.push_back(std::move(noted));
+    // That it was written says nothing of it: our own mark is such a write.
+    if (noted.row.id > 0 && !same_facts(noted.row.facts, noted.json)) all.push_back(std::move(noted));
   }
   if (all.empty()) return;
   std::sort(all.begin(), all.end(), [](const Noted& a, const Noted& b) { return a.row.id < b.row.id; });

@@ -32,10 +32,11 @@ struct StatusRow {
   std::string sync_status, sync_code, sync_message;
   std::int64_t tries = 0;
   std::string marked;
+  std::optional<Time> synced;  ///< when the marketplace answered last
 
   StatusCase to_decide() const;
   /// What Odoo is to show, in one text to compare.
-  std::string mark() const { return sync_status + "\n" + sync_message; }
+  std::string mark() const { return sync_status + "\n" + (synced ? format_odoo(*synced) : "") + "\n" + sync_message; }
 };
 
 /// `sync_code` of an order whose code the marketplace refused.

@@ -188,6 +188,7 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
     }
     const StatusRow& row = *rows[i];
     One one;
+    asked[i]->asked.heard = row.accepted_at && *row.accepted_at >= jobs[i].enqueued_at;
     one.decision = decide_status(row.to_decide(), open.settings.status, asked[i]->asked, *open.marketplace);
     if (one.decision.what != StatusDecision::What::send) {
       outcomes[i] = jobs::done(
@@ -384,8 +385,6 @@ std::vector<Outcome> MarketStatusJobs::Mark::run(std::span<const Job> jobs, std:
   std::vector<Outcome> outcomes(jobs.size());
   struct Due {
     StatusRow row;
-    std::string connection, key;
-    std::optional<Time> at;
     std::int64_t revision = 0;
   };
   std::vector<std::optional<std::int64_t>> ids(jobs.size());
@@ -425,9 +424,7 @@ std::vector<Outcome> MarketStatusJobs::Mark::run(std::span<const Job> jobs, std:
         nothing("A newer version is on its way.");
         continue;
       }
-      due[i] = Due{*row, {}, {}, {}, revision};
-      session.first("SELECT synced_us FROM market_order WHERE id = $1", {row->id},
-                    [&](const store::Row& one) { due[i]->at = one.maybe_time(0); });
+      due[i] = Due{*row, revision};
     }
   });
   step("market.marking");
@@ -441,7 +438,7 @@ std::vector<Outcome> MarketStatusJobs::Mark::run(std::span<const Job> jobs, std:
       json values{{"marketplace_sync_status", due[i]->row.sync_status},
                   {"marketplace_error_message",
                    due[i]->row.sync_message.empty() ? json(false) : json(due[i]->row.sync_message)}};
-      if (due[i]->at) values["marketplace_sync_date"] = format_odoo(*due[i]->at);
+      if (due[i]->row.synced) values["marketplace_sync_date"] = format_odoo(*due[i]->row.synced);
       Job delivery = jobs[i];
       delivery.payload =
           DeliveryOrder{"sale.order", open.name().order_key(due[i]->row.external_id), due[i]->revision,

@@ -26,6 +26,7 @@ constexpr std::int64_t kStampsPerCall = 5000;
 constexpr std::int64_t kStretch = 10'000;
 constexpr int kSweepers = 4;
 constexpr std::size_t kReadPerCall = 500;
+constexpr std::size_t kSampleMax = 300;  // bodies of a model, by default
 constexpr int kCertifyRounds = 6;
 
 template <typename T>
@@ -670,6 +671,7 @@ Certificate ModelCapture::certify(const CertifyOptions& options, Random& random,
   };
   std::map<std::int64_t, Suspect> suspects;
   std::vector<std::int64_t> sample;
+  std::uint64_t seen = 0;
   Time at{};
 
   // First all stamps (or bodies) against what is held.
@@ -706,13 +708,18 @@ Certificate ModelCapture::certify(const CertifyOptions& options, Random& random,
         suspects[stamp.id] = {stamp.write_date, true, false, "older here"};
       else if (page && known->digest != page->records()[i].digest)
         suspects[stamp.id] = {stamp.write_date, true, true, "other content"};
-      if (!all_bodies && options.bodies == CertifyOptions::Bodies::sample && random.next() % 64 == 0 &&
-          sample.size() < 2000)
-        sample.push_back(stamp.id);
+      // Each record with the same chance, whatever their number: of a small model all.
+      if (!all_bodies && options.bodies == CertifyOptions::Bodies::sample) {
+        if (++seen; sample.size() < kSampleMax)
+          sample.push_back(stamp.id);
+        else if (const auto at = random.next() % seen; at < kSampleMax)
+          sample[at] = stamp.id;
+      }
       if (mine) ++known;
     }
     for (; known != held.end(); ++known) suspects[known->id] = {std::nullopt, false, false, "missing there"};
   }
+  std::sort(sample.begin(), sample.end());
   read_pages(sample, plan, stop, [&](const Page& page) {
     std::vector<std::int64_t> ids;
     for (const auto& record : page.records()) ids.push_back(record.id);

@@ -116,7 +116,8 @@ StatusDecision decide_status(const StatusCase& order, const StatusRules& rules, 
                                           "it is pending again.",
                                           by));
   // A person may say it again to a marketplace that took it and did nothing.
-  if (target == (asked.manual ? order.says : known)) {
+  const bool again = asked.manual && !asked.heard && order.says != target;
+  if (target == known && !again) {
     out.what = StatusDecision::What::same;
     out.message = fmt::format("{}, and the marketplace says so already.", by);
     return out;

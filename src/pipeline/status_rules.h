@@ -60,6 +60,7 @@ struct StatusCase {
 /// What a person asked for.
 struct StatusAsked {
   bool manual = false;
+  bool heard = false;  ///< it took one since the person asked
   std::optional<StatusMapping> mapping;  ///< instead of the connection's
   std::optional<MarketState> status;     ///< this one, whatever Odoo says
   std::string reason;                    ///< of a cancellation, instead of the connection's

@@ -131,6 +131,8 @@ TEST(StatusRules, WhatIsToldAndWhyNot) {
   const auto behind = [](StatusCase& order) { order.current = false; };
   StatusAsked manual, basic, by_hand;
   manual.manual = basic.manual = by_hand.manual = true;
+  StatusAsked heard = manual;
+  heard.heard = true;
   basic.mapping = StatusMapping::basic;
   by_hand.status = delivered;
   const Decided cases[] = {
@@ -172,7 +174,9 @@ TEST(StatusRules, WhatIsToldAndWhyNot) {
       {"no id", with(order_of("sale", pending), [](auto& one) { one.has_id = false; }), {}, "no_id"},
       {"never imported", with(order_of("sale", pending), [](auto& one) { one.imported = false; }), {}, "not_imported"},
       {"a person says it again", order_of("sale", pending, approved), manual, "send approved", true},
+      {"a person says it again, and it was told meanwhile", order_of("sale", pending, approved), heard, "same"},
       {"a person, and it says so itself", order_of("sale", approved), manual, "same"},
+      {"a person says what it is past", order_of("sale", approved, delivered), manual, "final"},
       {"a person, by the other table", order_of("sale/shipped", pending), basic, "send approved", true},
       {"a person says delivered", order_of("sale/shipped", assigned), by_hand, "send delivered", true},
       {"a person, while the shop edits", order_of("sale", editing), by_hand, "editing"},

@@ -10,8 +10,10 @@
 #include <cstring>
 #include <filesystem>
 #include <mutex>
+#include <set>
 
 #include "base/error.h"
+#include "base/guarded.h"
 #include "base/log.h"
 #include "store/engine.h"
 #include "store/file_lock.h"
@@ -250,6 +252,11 @@ class SqliteStore final : public Store {
     CallbackGuard::assert_outside(this);
     // The copy is made under another name, so that what is there under the right one is always whole.
     const std::string part = target + ".part";
+    // Of two at once the second would write into what the first gives its name.
+    static Guarded<std::set<std::string>> under_way;
+    if (!under_way.lock()->insert(target).second)
+      raise(Error::Kind::conflict, "exists", fmt::format("{} is being made just now: name a new file", target));
+    const Finally done([&] { under_way.lock()->erase(target); });
     std::error_code ignored;
     if (std::filesystem::exists(target, ignored))
       raise(Error::Kind::conflict, "exists", fmt::format("{} exists already: name a new file for the backup", target));

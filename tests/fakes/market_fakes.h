@@ -515,6 +515,7 @@ class FakeBook final : public pipeline::OrderBook {
   /// Somebody changes an order in Odoo, which was imported under this key.
   void change(const std::string& key, const std::function<void(FakeOdoo::Order&)>& how) {
     how(odoo_.orders.at(key));
+    ++writes_[key];
     changed_.insert(key);
   }
   /// Somebody deletes it.
@@ -624,6 +625,8 @@ class FakeBook final : public pipeline::OrderBook {
     out.currency = "EGP";
     out.delivered = order.delivered;
     out.shipped = order.delivered || order.shipped;
+    const auto writes = writes_.find(key);
+    out.write_date = fmt::format("2026-01-01 00:00:{:02}", order.version + (writes == writes_.end() ? 0 : writes->second));
     for (const auto& [line, one] : order.lines)
       out.lines.push_back({.id = order.id * 100,
                            .product_id = one.product,
@@ -637,7 +640,7 @@ class FakeBook final : public pipeline::OrderBook {
   FakeOdoo& odoo_;
   std::set<std::string> changed_;
   std::set<std::int64_t> changed_products_;
-  std::map<std::string, std::int64_t> removed_, versions_;
+  std::map<std::string, std::int64_t> removed_, versions_, writes_;
 };
 
 }  // namespace dragoman::tests

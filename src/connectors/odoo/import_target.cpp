@@ -201,7 +201,9 @@ std::vector<Delivered> ImportTarget::deliver(std::span<const pipeline::Outgoing>
     else
       throw not_understood("`" + rpc::shorten(outcome, 50) + "` is no outcome", answers);
     if (one.error && one.error->code == "import_field")
-      one.error->message += fmt::format(" `dragoman provision apply {}` makes it.", connection_);
+      one.error->message += fmt::format(
+          " `dragoman provision apply {}` makes it, or says which name in the setting `marketplace_fields` is wrong.",
+          connection_);
     if (!one.error && one.id.empty()) throw not_understood("an item has no id", answers);
     out.push_back(std::move(one));
   }
