@@ -24,7 +24,8 @@
 # {"ref": "base.eg"}, or {"key", "model", "match": [[rule, domain]…], "values": {…}, "own": false}: the record that the key
 # stands for; else the one record that the first rule with any hit finds, which the key stands for from now on; else, if
 # there are `values`, a new one. `own`: a record that another key stands for is no hit. What a person said that the key
-# does not stand for (see `relink`) is none either. A list of such values replaces
+# does not stand for (see `relink`) is none either. `active`: what the key stands for is not taken for a new record while
+# it is archived. A list of such values replaces
 # the links; Odoo's own commands are taken, too. A field whose name ends in `?` is left out where the model has none such
 # (in a domain: finds nothing); numbers may be text; taxes and unit of order lines may have their name of any version.
 #
@@ -210,7 +211,8 @@ def gather_one(comodel, value, found, depth):
             found['refs'].extend(inner['refs'])
             found['wanted'].update(inner['wanted'])
             found['wanted'][pair] = {'match': value.get('match') or [], 'values': value.get('values'),
-                                     'own': bool(value.get('own')), 'depth': depth, 'inner': inner['top']}
+                                     'own': bool(value.get('own')), 'depth': depth, 'inner': inner['top'],
+                                     'active': bool(value.get('active'))}
 
 
 def check_wanted(model, value):
@@ -919,10 +921,34 @@ def without(ids, taken):
     return left
 
 
+def read_active(keys, items):
+    # Reads once for all of them whether they are archived.
+    there = {}
+    for item in items:
+        for pair in item['wanted']:
+            if item['wanted'][pair]['active'] and keys[pair]['there']:
+                there.setdefault(pair[0], set()).add(keys[pair]['res_id'])
+    for model in there:
+        if 'active' in SUDO[model]._fields:
+            SUDO[model].browse(list(there[model])).mapped('active')
+
+
+def archived(keys, item, pair):
+    # A new record wants what is active; one that is in Odoo goes on with what it has.
+    if not item['wanted'][pair]['active'] or keys[(item['model'], item['key'])]['there']:
+        return None
+    record = SUDO[pair[0]].browse(keys[pair]['res_id'])
+    if 'active' not in record._fields or record.active:
+        return None
+    return {'name': 'dragoman.NotMatched', 'message': 'No %s is found for `%s`. Archived: %s.' % (
+        pair[0], pair[1], titles(record))}
+
+
 def plan_links(keys, items):
     # Says for each reference by match what it is, and takes out the items of which one is nothing. Nothing is written.
     plans = {}
     seen = look_ahead(keys, items)
+    read_active(keys, items)
     for item in items:
         failed = None
         waiting = list(item['top'])
@@ -933,6 +959,7 @@ def plan_links(keys, items):
             item['needs'].append(pair)
             wanted = item['wanted'][pair]
             if keys[pair]['there']:
+                failed = archived(keys, item, pair)
                 continue
             if pair not in plans:
                 plan = try_look_for(pair, wanted, item, plans, seen, refused_of(keys[pair]))

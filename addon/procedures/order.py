@@ -191,6 +191,9 @@ def make(item, names):
         known.setdefault(row[0], set()).add(row[2])
     for model in known:
         ordinary(len(SUDO[model].browse(known[model]).exists()) == len(known[model]))
+    for pair in ids:
+        if links[pair].get('active') and 'active' in SUDO[pair[0]]._fields:
+            ordinary(SUDO[pair[0]].browse(ids[pair]).active)
     how = {}
     fresh = []
     for pair in sorted(asked):

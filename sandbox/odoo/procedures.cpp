@@ -65,6 +65,7 @@ struct Wanted {
   Json match, values;  // values null: not made
   bool own = false;
   std::vector<Key> inner;
+  bool active = false;
 };
 
 struct Item {
@@ -322,7 +323,7 @@ class Importer {
     }
     top.push_back(key);
     if (item.wanted.count(key) > 0) return;
-    Wanted wanted{match, value.value("values", Json()), value.value("own", false), {}};
+    Wanted wanted{match, value.value("values", Json()), value.value("own", false), {}, value.value("active", false)};
     if (wanted.values.is_object()) gather(model, wanted.values, item, wanted.inner, depth + 1);
     item.wanted.emplace(key, std::move(wanted));
   }
@@ -728,9 +729,18 @@ class Importer {
   void look_for(const Key& key, Item& item) {
     if (std::find(item.needs.begin(), item.needs.end(), key) != item.needs.end()) return;
     item.needs.push_back(key);
-    if (there(key)) return;
     const Wanted& wanted = item.wanted.at(key);
     Table& own = table(key.first);
+    if (there(key)) {
+      // A new record wants what is active; one that is in Odoo goes on with what it has.
+      const Field* field = own.model().find("active");
+      if (!wanted.active || field == nullptr || there(item.key)) return;
+      const Id id = row_of(key).id;
+      const Cell active = orm_.value(own, *field, own.find(id));
+      if (const auto* is = std::get_if<bool>(&active); is != nullptr && *is) return;
+      throw problem("NotMatched",
+                    "No " + key.first + " is found for `" + key.second + "`. Archived: " + titles(own, {id}) + ".");
+    }
     Json tail = Json::array();
     if (own.model().find("company_id") != nullptr)
       tail.push_back({"company_id", "in", Json::array({false, company_of(item)})});

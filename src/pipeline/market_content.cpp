@@ -123,7 +123,7 @@ json product_of(const MarketLine& line, const MarketplaceSettings& settings, con
     if (rule == "barcode" && !line.internal_id.empty()) add("barcode", line.internal_id);
     if (rule == "default_code" && !line.internal_id.empty()) add("default_code", line.internal_id);
   }
-  return {{"key", key}, {"model", "product.product"}, {"match", rules}};
+  return {{"key", key}, {"model", "product.product"}, {"match", rules}, {"active", true}};
 }
 
 // How it is delivered, by the first of its words that the table knows; null: it is left to Odoo.

@@ -84,7 +84,7 @@ TEST_F(MarketContent, IsTheOrderAsOdooTakesIt) {
   EXPECT_EQ(lines[0]["values"]["product_id"],
             json::parse(R"({"key":"cartona/shop1/product/700","model":"product.product","match":[
               ["cartona_id",[["cartona_id","=","700"]]],["internal_id",[["id","=",51]]],
-              ["barcode",[["barcode","=","51"]]],["default_code",[["default_code","=","51"]]]]})"));
+              ["barcode",[["barcode","=","51"]]],["default_code",[["default_code","=","51"]]]],"active":true})"));
 }
 
 TEST_F(MarketContent, FindsTheCustomerByItsCodeThenByPhoneAndNeverByName) {

@@ -216,6 +216,7 @@ class LiveMarket : public ::testing::TestWithParam<const char*> {
     for (const Line& line : lines) {
       json product{{"key", tag_ + "/product/" + line.product}};
       product["match"] = json::array({json::array({"default_code", where("default_code", tag_ + "-" + line.product)})});
+      product["active"] = true;
       json values{{"product_uom_qty", line.quantity}, {"price_unit", line.price}, {"tax_id", json::array()}};
       values["product_id"] = product;
       out["children"]["order_line"].push_back({{"key", line.key}, {"values", values}});
@@ -318,6 +319,24 @@ TEST_P(LiveMarket, WhatIsWrongWithAnOrderLeavesNothingOfItAndIsSaidInACode) {
   EXPECT_EQ(partners("N").size(), 0u);
   EXPECT_EQ(partners("G").size(), 1u);
   EXPECT_EQ(outside_->search_count("sale.order", Domain::where("client_order_ref", "=", tag_), {}), 1);
+}
+
+TEST_P(LiveMarket, AProductThatWasArchivedSinceIsForNoNewOrder) {
+  const auto first = order("1", 1, content("A", {{"1", "P"}}, {"confirm"}));
+  ASSERT_EQ(code(deliver({first}).at(0)), "created");
+  outside_->write("product.product", {product_}, json{{"active", false}}, {});
+  const auto more = [&](const char* name) { return order(name, 1, content("A", {{"1", "P"}}, {"confirm"})); };
+  std::vector<Delivered> refused = deliver({more("2")});
+  for (auto& one : deliver({more("3"), more("4")})) refused.push_back(one);
+  for (const auto& one : refused) {
+    EXPECT_EQ(code(one), "import_notmatched");
+    ASSERT_TRUE(one.error);
+    EXPECT_NE(one.error->message.find("Archived: "), std::string::npos) << one.error->message;
+  }
+  // The one that is in Odoo goes on.
+  EXPECT_EQ(code(deliver({order("1", 2, content("A", {{"1", "P"}}, {"confirm", "deliver"}))}).at(0)), "updated");
+  outside_->write("product.product", {product_}, json{{"active", true}}, {});
+  EXPECT_EQ(code(deliver({more("2")}).at(0)), "created");
 }
 
 TEST_P(LiveMarket, CallersAtOnceMakeOneOrderAndOneCustomerOfOneKey) {
