@@ -368,7 +368,7 @@ class Lanes:
     def __init__(self, servers, environment):
         self.servers, self.environment, self.futures = servers, environment, []
         self.pools = {name: concurrent.futures.ThreadPoolExecutor(1) for name in REAL_SERVERS}
-        self.pools["none"] = concurrent.futures.ThreadPoolExecutor(max(1, CORES - 1))
+        self.pools["none"] = concurrent.futures.ThreadPoolExecutor(CORES)
 
     def add(self, server, work):
         """`work` is called with the environment of a test."""
