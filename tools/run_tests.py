@@ -362,7 +362,7 @@ class Lanes:
     """What runs beside what: each real Odoo has a lane of its own, as what talks to it shares it, and needs its share of the
     machine alone; `none` is for everything that needs neither.
 
-    The lanes of the servers begin when these are up. Threads: everything but done() in the main thread.
+    The lanes of the servers begin when these are up. Threads: all of it in the main thread.
     """
 
     def __init__(self, servers, environment):

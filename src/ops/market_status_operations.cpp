@@ -226,11 +226,11 @@ std::vector<Operation> market_status_operations() {
                           fmt::format("The order `{}` wants no code: it has neither instalment nor wallet money.",
                                       asked.row.external_id));
             const auto order = asked.row.to_decide();
-            if (order.says == pipeline::MarketState::delivered || order.says == pipeline::MarketState::cancelled ||
-                order.accepted == pipeline::MarketState::delivered)
+            const auto known = order.accepted.value_or(order.says);
+            if (pipeline::is_final(known))
               throw Error(Error::Kind::conflict,
                           fmt::format("The order `{}` wants no code any more: at the marketplace it is {}.",
-                                      asked.row.external_id, pipeline::name(order.accepted.value_or(order.says))));
+                                      asked.row.external_id, pipeline::name(known)));
             jobs::Enqueued enqueued;
             context.services.store.write([&](store::Session& session) {
               enqueued = MarketStatus::give_otp(session, context.services.keys, asked.row, Secret(code),
