@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <sodium.h>
 
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -24,8 +25,20 @@ using nlohmann::json;
   throw error;
 }
 
-std::string digest_of(const json& body) {
-  const std::string text = dump(body);
+// What the operation takes beside the body.
+const std::vector<std::string> kBeside = {"connection", "idempotency_key"};
+
+// Of the body, whatever its spacing and the order of its names.
+std::string digest_of(const json& input) {
+  std::string text = "{";
+  for (const auto& [name, value] : input.items()) {
+    if (std::find(kBeside.begin(), kBeside.end(), name) != kBeside.end()) continue;
+    if (text.size() > 1) text += ',';
+    text += dump(name);
+    text += ':';
+    text += dump(value);
+  }
+  text += '}';
   std::string digest(32, '\0');
   crypto_generichash(reinterpret_cast<unsigned char*>(digest.data()), digest.size(),
                      reinterpret_cast<const unsigned char*>(text.data()), text.size(), nullptr, 0);
@@ -36,14 +49,12 @@ std::string location_of(const pipeline::InboxReceipt& receipt) {
   return fmt::format("/api/v1/inbox/{}/{}", receipt.connection, receipt.id);
 }
 
-pipeline::InboxPut put_of(Context& context, json input) {
+pipeline::InboxPut put_of(Context& context, const json& input) {
   pipeline::InboxPut put;
   put.connection = input.at("connection");
   put.idempotency_key = input.at("idempotency_key");
   put.sender = context.caller;
   put.actor = context.actor.empty() ? context.caller : context.actor;
-  input.erase("connection");
-  input.erase("idempotency_key");
   put.digest = digest_of(input);
   const std::string model = input.value("model", "");
   if (!model.empty()) pipeline::check_model(model, "the body");
@@ -57,17 +68,17 @@ pipeline::InboxPut put_of(Context& context, json input) {
     for (std::size_t i = 0; i < records->size(); ++i)
       put.records.push_back(pipeline::checked_record((*records)[i], fmt::format("record {}", i), model));
   } else {
-    put.records.push_back(pipeline::checked_record(input, "the record", model));
+    put.records.push_back(pipeline::checked_record(input, "the record", model, kBeside));
   }
   return put;
 }
 
 std::string acknowledgement(const pipeline::InboxReceipt& receipt) {
-  return dump({{"id", receipt.id},
-               {"connection", receipt.connection},
-               {"records", receipt.records},
-               {"received", format_iso(receipt.received)},
-               {"location", location_of(receipt)}});
+  std::string text = "{\"connection\":";
+  append_json_string(text, receipt.connection);
+  text += fmt::format(",\"id\":{},\"location\":", receipt.id);
+  append_json_string(text, location_of(receipt));
+  return text += fmt::format(",\"received\":\"{}\",\"records\":{}}}", format_iso(receipt.received), receipt.records);
 }
 
 json shape(const pipeline::InboxEntry& entry) {

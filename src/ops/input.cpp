@@ -125,10 +125,12 @@ std::string_view name(Type type) {
 json check_input(const Operation& operation, json input) {
   if (input.is_null()) input = json::object();
   if (!input.is_object()) refuse("The input is a JSON object.");
-  std::vector<std::string> names;
-  for (const Field& field : operation.inputs) names.push_back(field.name);
   for (const auto& [key, value] : input.items()) {
-    if (std::find(names.begin(), names.end(), key) != names.end()) continue;
+    if (std::any_of(operation.inputs.begin(), operation.inputs.end(),
+                    [&name = key](const Field& field) { return field.name == name; }))
+      continue;
+    std::vector<std::string> names;
+    for (const Field& field : operation.inputs) names.push_back(field.name);
     const std::string near = nearest(key, names);
     refuse(fmt::format("`{}` takes no `{}`.{}", operation.name, key,
                        !near.empty()   ? fmt::format(" Did you mean `{}`?", near)
@@ -185,13 +187,21 @@ json value_of(const Field& field, const std::string& text) {
   return nullptr;
 }
 
-// Whether well-formed JSON holds a whole number of more than 64 bits: read as a double it would become another one.
-static bool has_longer_integer(std::string_view text) {
+namespace {
+
+struct Look {
+  bool longer_integer = false;  ///< a whole number of more than 64 bits: read as a double it would become another one
+  std::size_t names = 0;        ///< of members, of all objects
+};
+// Of well-formed JSON, without building anything.
+Look look_at(std::string_view text) {
+  Look look;
   for (std::size_t at = 0; at < text.size();) {
     if (text[at] == '"') {
       for (++at; at < text.size() && text[at] != '"'; ++at)
         if (text[at] == '\\') ++at;
-      ++at;
+      at = std::min(text.find_first_not_of(" \t\r\n", at + 1), text.size());
+      if (at < text.size() && text[at] == ':') ++look.names;
     } else if (text[at] == '-' || (text[at] >= '0' && text[at] <= '9')) {
       const auto end = std::min(text.find_first_not_of("+-.0123456789Ee", at), text.size());
       const auto token = text.substr(at, end - at);
@@ -200,15 +210,38 @@ static bool has_longer_integer(std::string_view text) {
         std::uint64_t large = 0;
         if (std::from_chars(token.data(), token.data() + token.size(), small).ec != std::errc() &&
             std::from_chars(token.data(), token.data() + token.size(), large).ec != std::errc())
-          return true;
+          look.longer_integer = true;
       }
       at = end;
     } else {
       ++at;
     }
   }
-  return false;
+  return look;
 }
+
+std::size_t members(const json& value) {
+  if (!value.is_structured()) return 0;
+  std::size_t count = value.is_object() ? value.size() : 0;
+  for (const auto& one : value) count += members(one);
+  return count;
+}
+
+// A name that one object has twice.
+std::string name_given_twice(std::string_view text) {
+  std::vector<std::set<std::string>> open;
+  std::string twice;
+  const json parsed = json::parse(text, [&](int, json::parse_event_t event, json& value) {
+    if (event == json::parse_event_t::object_start) open.emplace_back();
+    if (event == json::parse_event_t::object_end && !open.empty()) open.pop_back();
+    if (event == json::parse_event_t::key && !open.back().insert(value.get<std::string>()).second)
+      twice = value.get<std::string>();
+    return true;
+  });
+  return twice;
+}
+
+}  // namespace
 
 json parse_body(std::string_view text) {
   try {
@@ -218,26 +251,21 @@ json parse_body(std::string_view text) {
     if (what.starts_with(dragoman::json::kNotUsable)) what.remove_prefix(dragoman::json::kNotUsable.size());
     refuse(fmt::format("This is not JSON that can be read: {}.", what), error.code.empty() ? "json" : error.code);
   }
-  if (has_longer_integer(text))
+  const Look look = look_at(text);
+  if (look.longer_integer)
     refuse("The body has a whole number of more than 64 bits. Where it is an id or a code, send it as a text.", "json");
-  std::vector<std::set<std::string>> open;
-  std::string twice;
   json parsed;
   try {
-    parsed = json::parse(text, [&](int, json::parse_event_t event, json& value) {
-      if (event == json::parse_event_t::object_start) open.emplace_back();
-      if (event == json::parse_event_t::object_end && !open.empty()) open.pop_back();
-      if (event == json::parse_event_t::key && !open.back().insert(value.get<std::string>()).second)
-        twice = value.get<std::string>();
-      return true;
-    });
+    parsed = json::parse(text);
   } catch (const json::out_of_range&) {
     refuse("The body has a number that is too large.", "json");  // such as 1e999, which no double holds
   } catch (const json::exception&) {
     // Its grammar was checked, and that allows any escape.
     refuse("The body has an escape such as \\ud800 that is half a character: its other half does not follow.", "json");
   }
-  if (!twice.empty()) refuse(fmt::format("The body has `{}` twice in one object.", twice), "duplicate");
+  // Of two members of one name the parser keeps one.
+  if (members(parsed) != look.names)
+    refuse(fmt::format("The body has `{}` twice in one object.", name_given_twice(text)), "duplicate");
   return parsed;
 }
 

@@ -56,9 +56,13 @@ std::string place_of_nul(const json& value, const std::string& path) {
   return {};
 }
 
-void check_names(const json& object, const std::string& where, const std::vector<std::string>& known) {
+void check_names(const json& object, const std::string& where, const std::vector<std::string>& known,
+                 const std::vector<std::string>& beside = {}) {
+  const auto in = [](const std::vector<std::string>& list, const std::string& name) {
+    return std::find(list.begin(), list.end(), name) != list.end();
+  };
   for (const auto& [name, value] : object.items()) {
-    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+    if (in(known, name) || in(beside, name)) continue;
     const std::string near = nearest(name, known);
     refuse(fmt::format("{} has no `{}`.{}", where, name,
                        near.empty() ? fmt::format(" It takes {}.", fmt::join(known, ", "))
@@ -81,13 +85,25 @@ std::string key_in(const json& object, const std::string& where) {
   return key;
 }
 
-// What goes to the target of a record: `values`, and where there are `children` and `call`.
-json content_of(const json& record, const std::string& where) {
-  json content = json::object();
+// What goes to the target of a record, as text: `values`, and where there are `children`, `call` and `recreate`; the
+// names in their order, so that equal content is equal text.
+std::string content_of(const json& record, const std::string& where) {
+  std::string content = "{";
+  const auto add = [&](std::string_view name, const json& value) {
+    content += fmt::format("{}\"{}\":", content.size() > 1 ? "," : "", name);
+    content += value.dump(-1, ' ', false, json::error_handler_t::replace);
+  };
   const auto values = record.find("values");
   if (values == record.end() || !values->is_object())
     refuse(fmt::format("{} needs `values`, an object of fields and their values.", where));
-  content["values"] = *values;
+  if (const auto call = record.find("call"); call != record.end()) {
+    const std::string method = text_in(record, "call", where);
+    const bool fine = method.front() != '_' && std::all_of(method.begin(), method.end(), [](char c) {
+                        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+                      });
+    if (!fine) refuse(fmt::format("`call` of {} is the name of a public method, such as action_confirm.", where));
+    add("call", *call);
+  }
   if (const auto children = record.find("children"); children != record.end()) {
     if (!children->is_object())
       refuse(fmt::format("`children` of {} is an object of fields and lists of records.", where));
@@ -97,31 +113,25 @@ json content_of(const json& record, const std::string& where) {
       for (const auto& child : list) {
         const std::string what = fmt::format("a record in `children.{}` of {}", field, where);
         if (!child.is_object()) refuse(fmt::format("{} is no JSON object.", what));
-        check_names(child, what, {"key", "values"});
+        static const std::vector<std::string> kChildNames = {"key", "values"};
+        check_names(child, what, kChildNames);
         const std::string key = key_in(child, what);
         if (!keys.insert(key).second)
           refuse(fmt::format("The key `{}` is there twice in `children.{}` of {}.", key, field, where));
         if (!child.contains("values") || !child["values"].is_object())
           refuse(fmt::format("{} needs `values`, an object of fields and their values.", what));
       }
-      if (content["values"].contains(field))
+      if (values->contains(field))
         refuse(fmt::format("`{}` of {} is both in `values` and in `children`.", field, where));
     }
-    if (!children->empty()) content["children"] = *children;
-  }
-  if (const auto call = record.find("call"); call != record.end()) {
-    const std::string method = text_in(record, "call", where);
-    const bool fine = method.front() != '_' && std::all_of(method.begin(), method.end(), [](char c) {
-                        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
-                      });
-    if (!fine) refuse(fmt::format("`call` of {} is the name of a public method, such as action_confirm.", where));
-    content["call"] = method;
+    if (!children->empty()) add("children", *children);
   }
   if (const auto recreate = record.find("recreate"); recreate != record.end()) {
     if (!recreate->is_boolean()) refuse(fmt::format("`recreate` of {} is true or false.", where));
-    if (recreate->get<bool>()) content["recreate"] = true;
+    if (recreate->get<bool>()) add("recreate", *recreate);
   }
-  return content;
+  add("values", *values);
+  return content += '}';
 }
 
 }  // namespace
@@ -138,8 +148,10 @@ void check_model(const std::string& model, const std::string& where) {
                     where, kNameBytesMax));
 }
 
-InboxPut::Record checked_record(const json& record, const std::string& where, const std::string& model) {
-  check_names(record, where, {"model", "key", "version", "values", "children", "call", "recreate"});
+InboxPut::Record checked_record(const json& record, const std::string& where, const std::string& model,
+                                const std::vector<std::string>& beside) {
+  static const std::vector<std::string> kNames = {"model", "key", "version", "values", "children", "call", "recreate"};
+  check_names(record, where, kNames, beside);
   InboxPut::Record out;
   out.model = record.contains("model") ? text_in(record, "model", where) : model;
   if (record.contains("model")) check_model(out.model, where);
@@ -151,7 +163,7 @@ InboxPut::Record checked_record(const json& record, const std::string& where, co
       refuse(fmt::format("`version` of {} is a whole number from 1.", where));
     out.version = version->get<std::int64_t>();
   }
-  out.content = content_of(record, where).dump(-1, ' ', false, json::error_handler_t::replace);
+  out.content = content_of(record, where);
   // Looked for in detail only where there may be one, which is hardly ever.
   if (out.content.find("\\u0000") != std::string::npos)
     if (const auto place = place_of_nul(record, ""); !place.empty())
