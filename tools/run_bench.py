@@ -81,7 +81,7 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--pairs", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="", help="ids of figures of the groups pull and orders: P1,P4,O1")
+    parser.add_argument("--only", default="", help="ids of figures of the groups pull, queue and orders: P1,Q4,O1")
     given = parser.parse_args()
     unknown = [name for name in given.groups if name not in GROUPS]
     if unknown:
