@@ -158,7 +158,8 @@ TEST_P(AuditTest, ALogThatWasEmptiedWithItsEndIsMissed) {
   append_some(21, 21);
   empty_the_log(false);
   EXPECT_EQ(found(), "1 removed");
-  EXPECT_EQ(verify(*store_).broken->message, "21 entries were written, and the log has 0: it was emptied, its end with it.");
+  EXPECT_EQ(verify(*store_).broken->message,
+            "21 entries were written, and the log has 0: it was emptied, its end with it.");
   append_some(1, 3);
   EXPECT_EQ(found(), "4 removed") << "what follows does not cover it up";
   tamper("DELETE FROM audit_head");
