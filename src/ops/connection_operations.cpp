@@ -10,6 +10,7 @@
 #include "ops/catalog.h"
 #include "ops/shapes.h"
 #include "pipeline/connections.h"
+#include "pipeline/market_probe.h"
 #include "pipeline/sync.h"
 #include "store/store.h"
 
@@ -111,18 +112,8 @@ Secret secret_of(const json& input) {
 
 // What goes to an Odoo needs one that orders can go to; found out later, it would be orders that are stuck.
 void check_odoo(Services& services, const std::string& kind, const json& settings) {
-  if (!services.connectors.get(kind).make_marketplace) return;
-  const std::string name = settings.value("odoo", "");
-  const auto odoo = services.connections.find(name);
-  if (!odoo)
-    throw Error(Error::Kind::invalid,
-                fmt::format("There is no connection `{}`, which the setting `odoo` names: `dragoman connection add {} "
-                            "--kind odoo` makes one.",
-                            name, name));
-  if (!services.connectors.get(odoo->kind).make_book)
-    throw Error(Error::Kind::invalid, fmt::format("The connection `{}`, which the setting `odoo` names, is of kind "
-                                                  "`{}`: orders of marketplaces can't go there.",
-                                                  name, odoo->kind));
+  if (services.connectors.get(kind).make_marketplace)
+    pipeline::odoo_of(services.connections, services.connectors, settings);
 }
 
 json probe_shape(const pipeline::Probe& probe) {
