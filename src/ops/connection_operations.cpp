@@ -94,12 +94,11 @@ json state_of(const pipeline::Connection& connection) {
 }
 
 // Sets a connection's state, acts on it, and answers the connection as it is now.
-std::string change_state(Context& context, const std::string& name, const std::string& state,
-                         const std::string& reason) {
+std::string change_state(Context& context, const std::string& name, const std::function<void()>& change) {
   auto& services = context.services;
   const auto before = services.connections.get(name);
   context.note.before = dump(state_of(before));
-  services.connections.set_state(name, state, reason);
+  change();
   services.sync.refresh(name);
   const auto now = services.connections.get(name);
   context.note.after = dump(state_of(now));
@@ -251,7 +250,9 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
   all.push_back({
       .name = "connection pause",
       .summary = "Stops reading and delivering through a connection until it is resumed",
-      .description = "Its jobs wait. `flow pause connection NAME` holds back the jobs alone.",
+      .description =
+          "Its jobs wait. `flow pause connection NAME` holds back the jobs alone. A reason given for one that is "
+          "paused already joins the first.",
       .method = "POST",
       .path = "/connections/{name}/pause",
       .permission = Role::user,
@@ -259,9 +260,10 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
       .output = {.fields = connection_columns()},
       .run =
           [](Context& context, const json& input) {
-            const std::string reason = input.value("reason", "");
-            return change_state(context, input.at("name"), "paused",
-                                reason.empty() ? "paused by " + context.caller : reason);
+            const std::string name = input.at("name");
+            return change_state(context, name, [&] {
+              context.services.connections.pause(name, context.caller, input.value("reason", ""));
+            });
           },
   });
   all.push_back({
@@ -274,8 +276,10 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
       .output = {.fields = connection_columns()},
       .run =
           [](Context& context, const json& input) {
-            auto answer = change_state(context, input.at("name"), "active", "");
-            context.services.jobs.connection_is_well(context.services.connections.get(input.at("name")).id);
+            const std::string name = input.at("name");
+            auto answer =
+                change_state(context, name, [&] { context.services.connections.set_state(name, "active", ""); });
+            context.services.jobs.connection_is_well(context.services.connections.get(name).id);
             return answer;
           },
   });

@@ -222,6 +222,21 @@ void Connections::set_state(const std::string& name, const std::string& state, c
 void Connections::set_learnt(std::int64_t id, const std::string& learnt) {
   const nlohmann::json patch = nlohmann::json::parse(learnt);
   store_.write([&](Session& session) {
+void Connections::pause(const std::string& name, const std::string& who, const std::string& why) {
+  const Connection connection = get(name);
+  store_.write([&](Session& session) {
+    session.lock("connection.pause");
+    std::string state, reason;
+    session.first("SELECT state, reason FROM connection WHERE id = $1", {connection.id}, [&](const Row& row) {
+      state = row.text(0);
+      reason = row.text(1);
+    });
+    reason = state == "paused" ? joined_reason(reason, who, why) : why.empty() ? "paused by " + who : why;
+    session.execute("UPDATE connection SET state = 'paused', reason = $2, changed_us = $3 WHERE id = $1",
+                    {{connection.id}, {reason}, {to_us(clock_.now())}});
+  });
+}
+
     // Several learn about one connection: none takes away what another has found.
     session.lock("connection.learnt");
     std::string before;

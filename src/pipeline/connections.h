@@ -63,6 +63,8 @@ class Connections {
   /// `alert`: what people are told of it, in the same transaction.
   void set_state(const std::string& name, const std::string& state, const std::string& reason,
                  const notify::Alert* alert = nullptr);
+  /// One that is paused already keeps its reason, and gets this one in addition (joined_reason).
+  void pause(const std::string& name, const std::string& who, const std::string& why);
   /// Sets the members that `learnt`, a JSON object's text, names; null takes one away, the others stay as they are.
   void set_learnt(std::int64_t id, const std::string& learnt);
   /// Forgets the connection with everything captured through it.
