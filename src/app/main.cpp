@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
@@ -149,15 +150,21 @@ int ask_hub(const cli::Command& command, const std::function<std::string()>& url
     error.code = "no_token";
     throw error;
   };
-  // An answer may take as long as a full pull or a certificate does.
-  http::ClientSettings settings;
-  settings.idle_timeout = settings.total_timeout = std::chrono::hours(24);
-  settings.body_bytes_max = 4ull << 30;
-  const auto client = http::make_client(settings);
+  cli::Clients clients(std::chrono::seconds(command.timeout_seconds), [&](std::chrono::seconds patience) {
+    http::ClientSettings settings;
+    settings.idle_timeout = patience;
+    // An answer that has begun may take as long as a full export does.
+    settings.total_timeout = std::chrono::hours(24);
+    if (command.timeout_seconds > 0)
+      settings.connect_timeout =
+          std::min<std::chrono::milliseconds>(settings.connect_timeout, std::chrono::seconds(command.timeout_seconds));
+    settings.body_bytes_max = 4ull << 30;
+    return http::make_client(settings);
+  });
   return perform(
       command,
       [&](const ops::Operation& operation, const json& input) {
-        return cli::RemoteHub(url(), token(), *client).call(operation, input, stop);
+        return cli::RemoteHub(url(), token(), clients).call(operation, input, stop);
       },
       stop);
 }

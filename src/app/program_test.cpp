@@ -1,7 +1,9 @@
 // The real program from outside: started, asked, stopped, killed.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -323,6 +325,27 @@ TEST_F(ProgramTest, ALostKeyOfSecretsIsSaidAndNeverReplaced) {
   EXPECT_EQ(run({"connection", "list"}).code, 0);
   EXPECT_EQ(run({"connection", "update", "main", "--secret-file", folder_ / "password"}).code, 0);
   EXPECT_EQ(run({"store", "rotate-key"}).code, 0) << "all secrets open again";
+}
+
+TEST_F(ProgramTest, AHubThatHangsIsNotWaitedForForEver) {
+  const int hangs = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  ASSERT_EQ(bind(hangs, reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(listen(hangs, 16), 0);
+  ASSERT_EQ(getsockname(hangs, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  const std::string url = "http://127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+  for (const auto& words : {std::vector<std::string>{"connection", "list"}, {"sync", "run", "main"}}) {
+    auto arguments = words;
+    arguments.insert(arguments.end(), {"--hub", url, "--token-file", "/dev/null", "--timeout", "1"});
+    const Done done = run(arguments);
+    EXPECT_EQ(done.code, 75) << done.err;
+    EXPECT_NE(done.err.find("The hub at " + url + " does not answer: nothing came for 1 s"), std::string::npos)
+        << done.err;
+  }
+  close(hangs);
 }
 
 TEST_F(ProgramTest, SecretsOfConnectionsComeFromAFileAndAreNeverShown) {

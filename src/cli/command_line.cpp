@@ -149,6 +149,10 @@ Command parse(int argc, const char* const* argv, const std::vector<ops::Operatio
   std::map<std::string, CLI::App*> nouns;
   const auto parent_of = [&](const std::string& name) {
     const auto space = name.find(' ');
+  app.add_option("--timeout", command.timeout_seconds,
+                 "seconds that a hub may take to begin its answer, 0: any; what takes long by nature may [60]")
+      ->check(CLI::Range(0, 86'400))
+      ->group("Settings");
     if (space == std::string::npos) return &app;
     const std::string noun = name.substr(0, space);
     auto& known = nouns[noun];
@@ -308,6 +312,8 @@ std::string reference(const std::vector<ops::Operation>& operations, const std::
                          : field.secret                     ? "--" + dashed(field.name) + "-file"
                          : field.type == ops::Type::boolean ? fmt::format("--{0}, --no-{0}", dashed(field.name))
                                                             : "--" + dashed(field.name);
+      "| `--timeout` | seconds that a hub may take to begin its answer, 0: any; what takes long by nature, such as "
+      "`sync run` or `certify`, and `--follow` are not cut off [60] |\n"
       out += fmt::format("| `{}` | {} | {}{} |\n", name, field.secret || field.file ? "file" : ops::name(field.type), doc_of(field),
                          field.required ? " (needed)" : "");
     }

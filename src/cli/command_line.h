@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
@@ -40,6 +41,7 @@ struct Command {
 
   std::map<std::string, std::string> settings;  ///< key → text
   std::string config_file, hub, token_file;
+  std::int64_t timeout_seconds = 60;  ///< for the hub's answer to begin; 0: no limit
   bool json = false, follow = false;
 };
 
