@@ -115,7 +115,19 @@ void print_pages(const cli::Command& command, json input, const Ask& ask, std::s
   throw Error(Error::Kind::cancelled, "Stopped before the end.");
 }
 
-int perform(const cli::Command& command, const Ask& ask, std::stop_token stop) {
+// What there is no way back from is asked for once more, where a person sits. Elsewhere the operation refuses it.
+cli::Command confirmed(cli::Command command, const Ask& ask) {
+  const auto* field = cli::unconfirmed(command);
+  if (!field || !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) return command;
+  if (const auto dry = cli::dry_run_of(command))
+    std::cerr << cli::render(*dry->operation, ask(*dry->operation, cli::input_of(*dry))) << "\n";
+  std::cerr << fmt::format("There is no way back. Type the {} once more to go on: ", field->repeats) << std::flush;
+  std::getline(std::cin, command.inputs[field->name]);
+  return command;
+}
+
+int perform(const cli::Command& given, const Ask& ask, std::stop_token stop) {
+  const cli::Command command = confirmed(given, ask);
   const auto& operation = *command.operation;
   json input = cli::input_of(command);
   if (command.follow) {

@@ -70,6 +70,30 @@ TEST_F(CommandLineTest, EveryOperationIsACommand) {
   }
 }
 
+TEST_F(CommandLineTest, WhatThereIsNoWayBackFromIsConfirmed) {
+  const auto with = [&](std::vector<const char*> more) {
+    std::vector<const char*> words{"connection", "remove", "main"};
+    words.insert(words.end(), more.begin(), more.end());
+    return read(words);
+  };
+  const Command bare = with({});
+  ASSERT_TRUE(unconfirmed(bare));
+  EXPECT_EQ(unconfirmed(bare)->name, "confirm");
+  EXPECT_FALSE(input_of(bare).contains("confirm")) << "the hub refuses it";
+  const auto dry = dry_run_of(bare);
+  ASSERT_TRUE(dry);
+  EXPECT_EQ(input_of(*dry), json({{"name", "main"}, {"dry_run", true}}));
+  EXPECT_FALSE(unconfirmed(with({"--dry-run"})));
+  EXPECT_FALSE(unconfirmed(with({"--confirm", "main"})));
+  const Command sure = with({"--yes"});
+  EXPECT_FALSE(unconfirmed(sure));
+  EXPECT_EQ(input_of(sure)["confirm"], "main");
+  EXPECT_EQ(input_of(with({"--yes", "--confirm", "mian"}))["confirm"], "mian") << "what was typed counts";
+  EXPECT_FALSE(unconfirmed(read({"connection", "pause", "main"})));
+  EXPECT_EQ(read({"connection", "pause", "main", "--yes"}).exit_code, 64);
+  EXPECT_TRUE(unconfirmed(read({"provision", "remove", "main", "--admin-login", "a"})));
+}
+
 TEST_F(CommandLineTest, TheTimeLimitIsAWholeNumberOfSeconds) {
   EXPECT_EQ(read({"status"}).timeout_seconds, 60);
   EXPECT_EQ(read({"status", "--timeout", "5"}).timeout_seconds, 5);

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <map>
 #include <nlohmann/json.hpp>
@@ -113,6 +114,102 @@ Secret secret_of(const json& input) {
 void check_odoo(Services& services, const std::string& kind, const json& settings) {
   if (services.connectors.get(kind).make_marketplace)
     pipeline::odoo_of(services.connections, services.connectors, settings);
+}
+
+std::vector<Field> removal_fields() {
+  const auto count = [](const char* name, const char* doc) {
+    return Field{.name = name, .type = Type::integer, .doc = doc, .required = true};
+  };
+  return {{.name = "connection", .doc = "its name", .required = true},
+          {.name = "removed", .doc = "its name as well; null: this was a dry run"},
+          count("records", "captured records"),
+          count("versions", "their versions, which are entries of the change feed"),
+          count("jobs", "jobs that have not begun, and dead letters: cancelled"),
+          count("mappings", "which record here is which there"),
+          count("requests", "requests that the inbox took in for it"),
+          count("orders", "of a marketplace"),
+          count("products", "of a marketplace, with their links"),
+          {.name = "schedules",
+           .type = Type::list,
+           .doc = "its schedules that were active: in error from then on",
+           .required = true},
+          {.name = "marketplaces",
+           .type = Type::list,
+           .doc = "connections whose orders go to it: they have no Odoo then",
+           .required = true}};
+}
+
+// What removing a connection deletes, and stops.
+json removal_of(Services& services, const pipeline::Connection& connection) {
+  const auto held = services.connections.holdings(connection);
+  std::int64_t jobs = 0;
+  for (const auto& lane : services.jobs.lanes())
+    if (lane.connection_id == connection.id) jobs += lane.waiting() + lane.dead;
+  json schedules = json::array();
+  services.store.read([&](store::Session& session) {
+    schedules = json::array();
+    for (const auto& one : services.schedules.list(session))
+      if (one.spec.connection_id == connection.id && one.state == "active") schedules.push_back(one.spec.name);
+  });
+  return {{"connection", connection.name},
+          {"removed", nullptr},
+          {"records", held.records},
+          {"versions", held.versions},
+          {"jobs", jobs},
+          {"mappings", held.mappings},
+          {"requests", held.requests},
+          {"orders", held.orders},
+          {"products", held.products},
+          {"schedules", schedules},
+          {"marketplaces", held.marketplaces}};
+}
+
+// `3 records, 5 versions and 1 schedule`; empty: nothing.
+std::string removal_in_words(const json& removal) {
+  std::vector<std::string> parts;
+  for (const auto& [name, word] : {std::pair{"records", "record"},
+                                   {"versions", "version"},
+                                   {"jobs", "job"},
+                                   {"mappings", "mapping"},
+                                   {"requests", "request"},
+                                   {"orders", "order"},
+                                   {"products", "product"}})
+    if (const auto count = removal.at(name).get<std::int64_t>(); count > 0)
+      parts.push_back(fmt::format("{} {}{}", count, word, count == 1 ? "" : "s"));
+  if (parts.empty()) return {};
+  const std::string last = std::move(parts.back());
+  parts.pop_back();
+  return parts.empty() ? last : fmt::format("{} and {}", fmt::join(parts, ", "), last);
+}
+
+std::string remove_connection(Context& context, const json& input) {
+  auto& services = context.services;
+  const auto connection = services.connections.get(input.at("name"));
+  json removal = removal_of(services, connection);
+  if (input.at("dry_run").get<bool>()) return dump(removal);
+  if (input.value("confirm", "") != connection.name) {
+    const std::string what = removal_in_words(removal);
+    throw Error(Error::Kind::invalid,
+                fmt::format("Removing `{0}` deletes {1}, and there is no way back. If that is meant, `confirm` must be "
+                            "`{0}` (on the command line: `--yes`).",
+                            connection.name, what.empty() ? "its settings and its secret" : what));
+  }
+  context.note.before = dump(shape(connection));
+  // Paused first, so that nothing is written for it any more.
+  services.connections.set_state(connection.name, "paused", "being removed");
+  services.sync.refresh(connection.name);
+  std::vector<std::string> schedules;
+  services.store.write([&](store::Session& session) {
+    schedules = services.schedules.connection_is_gone(session, connection.id, session.now());
+  });
+  removal = removal_of(services, connection);  // what came in meanwhile goes as well
+  services.connections.remove(connection.name);
+  services.sync.refresh(connection.name);
+  services.jobs.connection_is_gone(connection.id, {.who = context.caller, .why = "its connection was removed"});
+  removal["removed"] = connection.name;
+  removal["schedules"] = schedules;
+  context.note.after = dump(removal);
+  return dump(removal);
 }
 
 json probe_shape(const pipeline::Probe& probe) {
@@ -288,40 +385,19 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
       .summary = "Forgets a connection with everything captured through it",
       .description = "All records, their history and their place in the change feed are deleted here, and its jobs "
                      "are cancelled; its schedules are in error until they are given another or removed. Nothing "
-                     "changes at the remote system. There is no way back, except from a backup.",
+                     "changes at the remote system. There is no way back, except from a backup. `dry_run` shows how "
+                     "much it is, and changes nothing.",
       .method = "DELETE",
       .path = "/connections/{name}",
       .permission = Role::manager,
-      .inputs = {name_field(),
-                 {.name = "confirm", .doc = "the connection's name once more, to be sure", .required = true}},
-      .output = {.fields = {{.name = "removed", .doc = "its name", .required = true},
-                            {.name = "schedules",
-                             .type = Type::list,
-                             .doc = "its schedules that were active, which are in error now",
-                             .required = true}}},
-      .run =
-          [](Context& context, const json& input) {
-            auto& services = context.services;
-            const auto connection = services.connections.get(input.at("name"));
-            if (input.at("confirm") != connection.name)
-              throw Error(Error::Kind::invalid,
-                          fmt::format("Removing `{0}` deletes all that was captured through it. If that is meant, "
-                                      "`confirm` must be `{0}`.",
-                                      connection.name));
-            context.note.before = dump(shape(connection));
-            // Paused first, so that nothing is written for it any more.
-            services.connections.set_state(connection.name, "paused", "being removed");
-            services.sync.refresh(connection.name);
-            std::vector<std::string> schedules;
-            services.store.write([&](store::Session& session) {
-              schedules = services.schedules.connection_is_gone(session, connection.id, session.now());
-            });
-            services.connections.remove(connection.name);
-            services.sync.refresh(connection.name);
-            services.jobs.connection_is_gone(connection.id,
-                                             {.who = context.caller, .why = "its connection was removed"});
-            return dump({{"removed", connection.name}, {"schedules", schedules}});
-          },
+      .inputs =
+          {name_field(),
+           {.name = "confirm",
+            .doc = "the connection's name once more, to be sure; not needed for a dry run",
+            .repeats = "name"},
+           {.name = "dry_run", .type = Type::boolean, .doc = "only say what would be deleted", .fallback = "false"}},
+      .output = {.fields = removal_fields()},
+      .run = remove_connection,
       .slow = true,
   });
   return all;

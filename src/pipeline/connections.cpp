@@ -256,6 +256,26 @@ void Connections::pause(const std::string& name, const std::string& who, const s
 void Connections::remove(const std::string& name) {
   const Connection connection = get(name);
   store_.write([&](Session& session) {
+Connections::Holdings Connections::holdings(const Connection& connection) {
+  Holdings holdings;
+  store_.read([&](Session& session) {
+    const auto count = [&](const char* sql, std::int64_t& number) {
+      session.query(sql, {connection.id}, [&](const Row& row) { number = row.int64(0); });
+    };
+    constexpr const char* kOfModels = "WHERE model_id IN (SELECT id FROM model WHERE connection_id = $1)";
+    count(fmt::format("SELECT count(*) FROM snapshot {}", kOfModels).c_str(), holdings.records);
+    count(fmt::format("SELECT count(*) FROM change {}", kOfModels).c_str(), holdings.versions);
+    count("SELECT count(*) FROM integration_mapping WHERE connection_id = $1", holdings.mappings);
+    count("SELECT count(*) FROM inbox WHERE connection_id = $1", holdings.requests);
+    count("SELECT count(*) FROM market_order WHERE connection_id = $1", holdings.orders);
+    count("SELECT count(*) FROM market_product WHERE connection_id = $1", holdings.products);
+  });
+  for (const Connection& other : list())
+    if (other.id != connection.id && other.settings.value("odoo", "") == connection.name)
+      holdings.marketplaces.push_back(other.name);
+  return holdings;
+}
+
     for (const char* sql :
          {"DELETE FROM blob_ref WHERE change_number IN (SELECT number FROM change WHERE model_id IN (SELECT id FROM "
           "model WHERE connection_id = $1))",
