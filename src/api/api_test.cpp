@@ -376,6 +376,8 @@ TEST(OpenApi, DescribesEveryOperationWithItsInputs) {
     if (entry.contains("requestBody"))
       for (const auto& [name, _] : entry["requestBody"]["content"]["application/json"]["schema"]["properties"].items())
         described.insert(name);
+    for (const char* status : {"413", "415"})
+      EXPECT_EQ(entry["responses"].contains(status), entry.contains("requestBody")) << operation.name << " " << status;
     for (const auto& field : operation.inputs)
       EXPECT_TRUE(described.count(field.header.empty() ? field.name : field.header)) << operation.name << field.name;
   }

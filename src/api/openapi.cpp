@@ -11,12 +11,15 @@ struct Answer {
   const char* status;
   const char* name;
   const char* text;
+  bool of_body = false;  // only where there is one
 };
 constexpr Answer kErrors[] = {
     {"401", "Unauthorized", "No token, or one that is not known or has ended"},
     {"403", "Forbidden", "The token's role may not do this, or the remote account may not"},
     {"404", "NotFound", "What was named does not exist"},
     {"409", "Conflict", "The state of the thing does not allow it"},
+    {"413", "TooLarge", "The body is larger than the hub takes", true},
+    {"415", "NotJson", "The body has no `Content-Type: application/json`", true},
     {"422", "Invalid", "The input is wrong; the message names what"},
     {"429", "Busy", "Too many requests; `Retry-After` says when to come back"},
     {"500", "Bug", "A fault of the hub; its log has more under the request_id"},
@@ -59,7 +62,7 @@ ordered_json property(const char* type, const char* description) {
   return object;
 }
 
-ordered_json answers(const ops::Operation& operation) {
+ordered_json answers(const ops::Operation& operation, bool has_body) {
   ordered_json all;
   const std::string good = std::to_string(operation.status);
   all[good]["description"] = operation.status == 202 ? "stored, and will be done" : "done";
@@ -67,7 +70,8 @@ ordered_json answers(const ops::Operation& operation) {
   if (operation.follow)
     all[good]["content"]["text/event-stream"]["schema"] =
         property("string", "server-sent events; the data of each is one row");
-  for (const Answer& error : kErrors) all[error.status] = refer_to(std::string("responses/") + error.name);
+  for (const Answer& error : kErrors)
+    if (has_body || !error.of_body) all[error.status] = refer_to(std::string("responses/") + error.name);
   return all;
 }
 
@@ -116,14 +120,15 @@ ordered_json entry_of(const ops::Operation& operation) {
     parameters.push_back(std::move(parameter));
   }
   if (!parameters.empty()) entry["parameters"] = std::move(parameters);
-  if (!body["properties"].empty()) {
+  const bool has_body = !body["properties"].empty();
+  if (has_body) {
     const bool needed = !required.empty();
     if (needed) body["required"] = std::move(required);
     body["additionalProperties"] = false;
     entry["requestBody"]["required"] = needed;
     entry["requestBody"]["content"] = content("application/json", std::move(body));
   }
-  entry["responses"] = answers(operation);
+  entry["responses"] = answers(operation, has_body);
   return entry;
 }
 

@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
@@ -114,7 +115,19 @@ void print_pages(const cli::Command& command, json input, const Ask& ask, std::s
   throw Error(Error::Kind::cancelled, "Stopped before the end.");
 }
 
-int perform(const cli::Command& command, const Ask& ask, std::stop_token stop) {
+// What there is no way back from is asked for once more, where a person sits. Elsewhere the operation refuses it.
+cli::Command confirmed(cli::Command command, const Ask& ask) {
+  const auto* field = cli::unconfirmed(command);
+  if (!field || !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) return command;
+  if (const auto dry = cli::dry_run_of(command))
+    std::cerr << cli::render(*dry->operation, ask(*dry->operation, cli::input_of(*dry))) << "\n";
+  std::cerr << fmt::format("There is no way back. Type the {} once more to go on: ", field->repeats) << std::flush;
+  std::getline(std::cin, command.inputs[field->name]);
+  return command;
+}
+
+int perform(const cli::Command& given, const Ask& ask, std::stop_token stop) {
+  const cli::Command command = confirmed(given, ask);
   const auto& operation = *command.operation;
   json input = cli::input_of(command);
   if (command.follow) {
@@ -149,15 +162,21 @@ int ask_hub(const cli::Command& command, const std::function<std::string()>& url
     error.code = "no_token";
     throw error;
   };
-  // An answer may take as long as a full pull or a certificate does.
-  http::ClientSettings settings;
-  settings.idle_timeout = settings.total_timeout = std::chrono::hours(24);
-  settings.body_bytes_max = 4ull << 30;
-  const auto client = http::make_client(settings);
+  cli::Clients clients(std::chrono::seconds(command.timeout_seconds), [&](std::chrono::seconds patience) {
+    http::ClientSettings settings;
+    settings.idle_timeout = patience;
+    // An answer that has begun may take as long as a full export does.
+    settings.total_timeout = std::chrono::hours(24);
+    if (command.timeout_seconds > 0)
+      settings.connect_timeout =
+          std::min<std::chrono::milliseconds>(settings.connect_timeout, std::chrono::seconds(command.timeout_seconds));
+    settings.body_bytes_max = 4ull << 30;
+    return http::make_client(settings);
+  });
   return perform(
       command,
       [&](const ops::Operation& operation, const json& input) {
-        return cli::RemoteHub(url(), token(), *client).call(operation, input, stop);
+        return cli::RemoteHub(url(), token(), clients).call(operation, input, stop);
       },
       stop);
 }
@@ -181,6 +200,7 @@ bool has_store(const Config& config) {
 // Only what begins something makes a folder and a store: elsewhere it is a mistyped name.
 void need_store(const Config& config) {
   if (has_store(config)) return;
+  refuse_lost_store(config);
   const auto file = store::sqlite_path(config.store.url);
   Error error(Error::Kind::not_found,
               !there(config.data_dir) ? fmt::format("There is no {} {}; `dragoman run` makes one, and --data-dir names "

@@ -1,7 +1,9 @@
 // The real program from outside: started, asked, stopped, killed.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -323,6 +325,122 @@ TEST_F(ProgramTest, ALostKeyOfSecretsIsSaidAndNeverReplaced) {
   EXPECT_EQ(run({"connection", "list"}).code, 0);
   EXPECT_EQ(run({"connection", "update", "main", "--secret-file", folder_ / "password"}).code, 0);
   EXPECT_EQ(run({"store", "rotate-key"}).code, 0) << "all secrets open again";
+}
+
+TEST_F(ProgramTest, AnotherKeyOfSecretsStopsTheConnectionAndTheRightOneLetsItGoOn) {
+  std::ofstream(folder_ / "password") << "s3cret-password\n";
+  ASSERT_EQ(run({"connection", "add", "main", "--url", "http://127.0.0.1:1", "--database", "shop", "--login", "ann",
+                 "--secret-file", folder_ / "password"})
+                .code,
+            0);
+  const std::string key = data_ + "/secret.key", kept = folder_ / "kept.key";
+  ASSERT_EQ(rename(key.c_str(), kept.c_str()), 0);
+  const int made = open(key.c_str(), O_WRONLY | O_CREAT, 0600);
+  const std::string other = std::string(64, 'a') + "\n";
+  ASSERT_EQ(write(made, other.data(), other.size()), static_cast<ssize_t>(other.size()));
+  close(made);
+  const auto ask = [&](std::vector<std::string> words) {
+    words.push_back("--json");
+    const Done done = run(words);
+    EXPECT_EQ(done.code, 0) << done.err;
+    return json::parse(done.out, nullptr, false);
+  };
+  // The lane of the deliveries, once why it is closed holds this text.
+  const auto closed = [&](const char* text) {
+    json found;
+    for (int i = 0; i < 200; ++i) {
+      const json all = ask({"flow", "list"});
+      for (const json& lane : all["lanes"])
+        if (lane["kind"] == "odoo.import") found = lane;
+      if (found.value("closed", "").find(text) != std::string::npos) break;
+    }
+    return found;
+  };
+  Child hub = start();
+  await(hub);
+  EXPECT_EQ(ask({"inbox", "put", "main", "--idempotency-key", "1", "--model", "res.partner", "--key", "A", "--values",
+                 R"({"name":"A"})"})["records"],
+            1);
+  json connection;
+  for (int i = 0; i < 200 && connection["state"] != "error"; ++i) connection = ask({"connection", "show", "main"});
+  EXPECT_EQ(connection["state"], "error");
+  const std::string reason = connection.value("reason", "");
+  EXPECT_NE(reason.find("sealed with a key that is not in"), std::string::npos) << reason;
+  EXPECT_NE(reason.find("dragoman connection resume main"), std::string::npos) << reason;
+  const json held = closed("until a person acts");
+  EXPECT_NE(held.value("closed", "").find("until a person acts"), std::string::npos) << held;
+  EXPECT_EQ(held["dead"], 0);
+  EXPECT_EQ(held["cancelled"], 0);
+
+  ASSERT_EQ(rename(kept.c_str(), key.c_str()), 0);
+  EXPECT_EQ(ask({"connection", "show", "main"})["state"], "error") << "a person says when";
+  EXPECT_EQ(ask({"connection", "resume", "main"})["state"], "active");
+  // Nobody is there, which is found out with the secret in hand.
+  const json tried = closed("no connection to http://127.0.0.1:1");
+  EXPECT_NE(tried.value("closed", "").find("tried again at"), std::string::npos) << tried;
+  EXPECT_EQ(tried["dead"], 0);
+  EXPECT_EQ(ask({"connection", "show", "main"})["state"], "active");
+  hub.signal(SIGTERM);
+  EXPECT_EQ(hub.wait(), 0);
+}
+
+TEST_F(ProgramTest, ALostOrEmptyDatabaseIsNotTakenForANewOne) {
+  make_store();
+  const std::string database = data_ + "/dragoman.db", kept = folder_ / "kept.db";
+  ASSERT_EQ(rename(database.c_str(), kept.c_str()), 0);
+  const std::vector<std::vector<std::string>> all{
+      {"run", "--listen", "127.0.0.1:0"},
+      {"connection", "list"},
+      {"connection", "add", "main", "--url", "http://127.0.0.1:1", "--database", "d", "--login", "l"}};
+  for (const auto& arguments : all) {
+    const Done gone = run(arguments);
+    EXPECT_EQ(gone.code, 65) << arguments[0];
+    EXPECT_NE(gone.err.find("was used before (it has secret.key, token, node)"), std::string::npos) << gone.err;
+    EXPECT_NE(gone.err.find(database), std::string::npos) << gone.err;
+    EXPECT_NE(gone.err.find("backup"), std::string::npos) << gone.err;
+    EXPECT_NE(access(database.c_str(), F_OK), 0) << "and none was made";
+  }
+  std::ofstream(database).close();
+  for (const auto& arguments : all) {
+    const Done empty = run(arguments);
+    EXPECT_EQ(empty.code, 65) << arguments[0];
+    EXPECT_NE(empty.err.find("is empty (0 bytes)"), std::string::npos) << empty.err;
+  }
+  ASSERT_EQ(rename(kept.c_str(), database.c_str()), 0);
+  EXPECT_EQ(run({"connection", "list"}).code, 0);
+}
+
+TEST_F(ProgramTest, AnEmptyDatabaseAloneInItsFolderIsRefusedUnlessAFirstStartLeftIt) {
+  mkdir(data_.c_str(), 0700);
+  std::ofstream(data_ + "/dragoman.db").close();
+  const Done alone = run({"run", "--listen", "127.0.0.1:0"});
+  EXPECT_EQ(alone.code, 65);
+  EXPECT_NE(alone.err.find("To begin anew, move it away."), std::string::npos) << alone.err;
+  std::ofstream(data_ + "/first-start").close();
+  make_store();
+  EXPECT_NE(access((data_ + "/first-start").c_str(), F_OK), 0);
+  EXPECT_EQ(run({"connection", "list"}).code, 0);
+}
+
+TEST_F(ProgramTest, AHubThatHangsIsNotWaitedForForEver) {
+  const int hangs = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  ASSERT_EQ(bind(hangs, reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(listen(hangs, 16), 0);
+  ASSERT_EQ(getsockname(hangs, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  const std::string url = "http://127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+  for (const auto& words : {std::vector<std::string>{"connection", "list"}, {"sync", "run", "main"}}) {
+    auto arguments = words;
+    arguments.insert(arguments.end(), {"--hub", url, "--token-file", "/dev/null", "--timeout", "1"});
+    const Done done = run(arguments);
+    EXPECT_EQ(done.code, 75) << done.err;
+    EXPECT_NE(done.err.find("The hub at " + url + " does not answer: nothing came for 1 s"), std::string::npos)
+        << done.err;
+  }
+  close(hangs);
 }
 
 TEST_F(ProgramTest, SecretsOfConnectionsComeFromAFileAndAreNeverShown) {

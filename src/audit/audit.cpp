@@ -197,7 +197,8 @@ class Checker {
     return true;
   }
 
-  std::optional<Verdict::Break> end(const Head& head) {
+  // `counted`: how many entries were ever appended; nullopt: that is not there any more.
+  std::optional<Verdict::Break> end(const Head& head, std::optional<std::int64_t> counted) {
     if (bad_) settle_bad();
     if (broken_) return broken_;
     if (seen_ < head.entries)
@@ -209,6 +210,18 @@ class Checker {
     else if (previous_ != head.hash)
       settle(seen_, "changed",
              fmt::format("Entry {} is the last one, and not what the chain's end says was written there.", seen_));
+    else if (!counted)
+      settle(seen_ + 1, "removed",
+             "The count of all entries is not in the database any more: somebody changed its tables by hand, and "
+             "whether entries are missing can't be told without it. Restore a backup.");
+    else if (seen_ < *counted)
+      settle(seen_ + 1, "removed",
+             fmt::format("{} entries were written, and the log has {}: it was {}, its end with it.", *counted, seen_,
+                         seen_ == 0 ? "emptied" : "cut, or emptied and begun anew"));
+    else if (seen_ > *counted)
+      settle(*counted + 1, "inserted",
+             fmt::format("{} entries were written, and the log has {}: somebody added to it, and to its end.", *counted,
+                         seen_));
     return broken_;
   }
 
@@ -326,8 +339,18 @@ void append(Session& session, std::span<const Entry> entries) {
         "number", "at_us", "actor", "action", "subject", "why", "outcome", "state_before", "state_after", "hash"};
     session.insert_many("audit", kNames, values);
   }
-  session.execute("UPDATE audit_head SET entries = $1, hash = $2 WHERE id = 1",
-                  {head->entries, Bytes(view_of(hashes.back()))});
+  // Added to and never set: what was written once stays counted, whatever becomes of the head.
+  const auto count = static_cast<std::int64_t>(entries.size());
+  if (session.engine() == store::Engine::postgres) {  // in one, for the way there is what it costs
+    session.execute(
+        "WITH counted AS (UPDATE last_number SET last = last + $3 WHERE name = 'audit') "
+        "UPDATE audit_head SET entries = $1, hash = $2 WHERE id = 1",
+        {head->entries, Bytes(view_of(hashes.back())), count});
+  } else {
+    session.execute("UPDATE last_number SET last = last + $1 WHERE name = 'audit'", {count});
+    session.execute("UPDATE audit_head SET entries = $1, hash = $2 WHERE id = 1",
+                    {head->entries, Bytes(view_of(hashes.back()))});
+  }
 }
 
 std::vector<Link> newest(Session& session, const Filter& filter, std::int64_t before, std::int64_t limit) {
@@ -411,7 +434,10 @@ Verdict verify(store::Store& store, const std::optional<Anchor>& anchor, std::st
       });
     } catch (const Enough&) {
     }
-    verdict.broken = checker.end(*head);
+    std::optional<std::int64_t> counted;
+    session.first("SELECT last FROM last_number WHERE name = 'audit'", {},
+                  [&](const Row& row) { counted = row.int64(0); });
+    verdict.broken = checker.end(*head, counted);
     if (!verdict.broken && anchor && anchor->number > head->entries) {
       // A slip of the pen far more often than a log that was cut: no reason to alarm anybody by itself.
       Error error(Error::Kind::not_found,

@@ -75,8 +75,8 @@ struct Verdict {
   std::optional<Break> broken;
 };
 
-/// Looks through the chain, and holds it to the anchor if there is one. One read: what is appended meanwhile is not
-/// seen.
+/// Looks through the chain, and holds it to the count of all that was ever appended, and to the anchor if there is one.
+/// One read: what is appended meanwhile is not seen.
 ///
 /// Errors  cancelled; not_found (code `no_entry`) if the log ends before the anchor; as Store::read.
 /// Threads safe from any thread.

@@ -50,6 +50,12 @@ class AuditTest : public testing::TestWithParam<const char*> {
   void tamper(std::string_view sql, std::initializer_list<Param> params = {}) {
     store_->write([&](Session& session) { session.execute(sql, std::span(params.begin(), params.size())); });
   }
+  // As if nothing had ever been written; `everywhere`: by somebody who knows of every place.
+  void empty_the_log(bool everywhere) {
+    tamper("DELETE FROM audit");
+    tamper("UPDATE audit_head SET entries = 0, hash = NULL");
+    if (everywhere) tamper("UPDATE last_number SET last = 0 WHERE name = 'audit'");
+  }
   // `3 changed`, or `fine`.
   std::string found(const std::optional<Anchor>& anchor = std::nullopt) {
     const auto verdict = verify(*store_, anchor);
@@ -121,8 +127,7 @@ TEST_P(AuditTest, AnyFieldThatWasChangedIsFound) {
     const auto end = verify(*store_).end.number;
     tamper("UPDATE audit SET " + std::string(change) + " WHERE number = $1", {{end - 7}});
     EXPECT_EQ(found(), std::to_string(end - 7) + " changed") << change;
-    tamper("DELETE FROM audit");
-    tamper("UPDATE audit_head SET entries = 0, hash = NULL");
+    empty_the_log(true);
   }
   append_some(1, 5);
   tamper("UPDATE audit SET hash = (SELECT o.hash FROM audit AS o WHERE o.number = 2) WHERE number = 3");
@@ -146,6 +151,33 @@ TEST_P(AuditTest, TheNewestEntriesAreMissedToo) {
   tamper("DELETE FROM audit_head");
   EXPECT_EQ(found(), "0 removed");
   EXPECT_EQ(store::error_of([&] { append_some(1, 1); }).code, "audit_head");
+}
+
+TEST_P(AuditTest, ALogThatWasEmptiedWithItsEndIsMissed) {
+  append_some(1, 20);
+  append_some(21, 21);
+  empty_the_log(false);
+  EXPECT_EQ(found(), "1 removed");
+  EXPECT_EQ(verify(*store_).broken->message,
+            "21 entries were written, and the log has 0: it was emptied, its end with it.");
+  append_some(1, 3);
+  EXPECT_EQ(found(), "4 removed") << "what follows does not cover it up";
+  tamper("DELETE FROM audit_head");
+  tamper("INSERT INTO audit_head (id, entries) VALUES (1, 0)");
+  tamper("DELETE FROM audit");
+  EXPECT_EQ(found(), "1 removed") << "nor does a new end";
+}
+
+TEST_P(AuditTest, ALogThatWasCutAndItsEndMadeToFitIsMissed) {
+  append_some(1, 20);
+  tamper("DELETE FROM audit WHERE number > 15");
+  tamper("UPDATE audit_head SET entries = 15, hash = (SELECT hash FROM audit WHERE number = 15)");
+  EXPECT_EQ(found(), "16 removed");
+  tamper("UPDATE last_number SET last = 14 WHERE name = 'audit'");
+  EXPECT_EQ(found(), "15 inserted");
+  tamper("DELETE FROM last_number WHERE name = 'audit'");
+  EXPECT_EQ(found(), "16 removed");
+  EXPECT_NE(verify(*store_).broken->message.find("count"), std::string::npos);
 }
 
 TEST_P(AuditTest, AnEntryRemovedWithTheOthersMovedUpIsFoundWhereTheyMovedTo) {
@@ -205,13 +237,11 @@ TEST_P(AuditTest, AChainMadeAnewIsFoundByTheAnchorThatWasKept) {
   const auto anchor = verify(*store_).end;
   append_some(11, 12);
   EXPECT_EQ(found(anchor), "fine");
-  tamper("DELETE FROM audit");
-  tamper("UPDATE audit_head SET entries = 0, hash = NULL");
+  empty_the_log(true);
   append_some(2, 13);
   EXPECT_EQ(found(), "fine");  // by itself it is a good chain
   EXPECT_EQ(found(anchor), "10 anchor");
-  tamper("DELETE FROM audit");
-  tamper("UPDATE audit_head SET entries = 0, hash = NULL");
+  empty_the_log(true);
   append_some(1, 4);
   try {
     verify(*store_, anchor);

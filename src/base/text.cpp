@@ -88,4 +88,14 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   return last[b.size()];
 }
 
+std::string joined_reason(std::string held, std::string_view who, std::string_view why) {
+  constexpr std::size_t kEnough = 1000;  // of all together: what repeats itself must not grow for ever
+  std::string more(who);
+  more.append(": ").append(why);
+  const bool known = held == why || held == more || held.ends_with("; " + more) ||
+                     held.find("; " + more + "; ") != std::string::npos || held.starts_with(std::string(why) + "; ");
+  if (why.empty() || known || held.size() > kEnough) return held;
+  return held.empty() ? more : std::move(held) + "; " + more;
+}
+
 }  // namespace dragoman

@@ -13,6 +13,10 @@ bool is_utf8(std::string_view text);
 void append_json_string(std::string& out, std::string_view text);
 std::string json_string(std::string_view text);
 
+/// Why something is held back, when somebody holds it back once more: `stocktaking; bob: new prices`. The first reason
+/// still holds, so the second joins it; none, or one that stands there already, changes nothing.
+std::string joined_reason(std::string held, std::string_view who, std::string_view why);
+
 /// The one of `candidates` that a person who typed `word` most likely meant, or empty if none is near.
 template <typename Strings>
 std::string nearest(std::string_view word, const Strings& candidates);

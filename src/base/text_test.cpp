@@ -27,5 +27,19 @@ TEST(Text, NearestFindsTheTypoAndLeavesTheStranger) {
   EXPECT_EQ(nearest("password", names), "");
 }
 
+TEST(JoinedReason, TheFirstStaysAndTheSecondJoinsIt) {
+  EXPECT_EQ(joined_reason("stocktaking", "bob", "new prices"), "stocktaking; bob: new prices");
+  EXPECT_EQ(joined_reason("", "bob", "new prices"), "bob: new prices");
+  EXPECT_EQ(joined_reason("stocktaking", "bob", ""), "stocktaking");
+}
+
+TEST(JoinedReason, WhatIsSaidAlreadyIsNotSaidAgain) {
+  for (const char* held : {"new prices", "bob: new prices", "stocktaking; bob: new prices",
+                           "stocktaking; bob: new prices; ann: a new floor", "new prices; ann: a new floor"})
+    EXPECT_EQ(joined_reason(held, "bob", "new prices"), held);
+  const std::string long_one(1001, 'x');
+  EXPECT_EQ(joined_reason(long_one, "bob", "new prices"), long_one);
+}
+
 }  // namespace
 }  // namespace dragoman

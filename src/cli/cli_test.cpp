@@ -6,6 +6,7 @@
 #include "cli/command_line.h"
 #include "cli/remote.h"
 #include "cli/render.h"
+#include "fakes/fake_http.h"
 #include "fakes/fake_hub.h"
 
 namespace dragoman::cli {
@@ -67,6 +68,90 @@ TEST_F(CommandLineTest, EveryOperationIsACommand) {
     for (const auto& word : words) pointers.push_back(word.c_str());
     EXPECT_EQ(read(pointers).exit_code, 0) << operation.name;
   }
+}
+
+TEST_F(CommandLineTest, WhatThereIsNoWayBackFromIsConfirmed) {
+  const auto with = [&](std::vector<const char*> more) {
+    std::vector<const char*> words{"connection", "remove", "main"};
+    words.insert(words.end(), more.begin(), more.end());
+    return read(words);
+  };
+  const Command bare = with({});
+  ASSERT_TRUE(unconfirmed(bare));
+  EXPECT_EQ(unconfirmed(bare)->name, "confirm");
+  EXPECT_FALSE(input_of(bare).contains("confirm")) << "the hub refuses it";
+  const auto dry = dry_run_of(bare);
+  ASSERT_TRUE(dry);
+  EXPECT_EQ(input_of(*dry), json({{"name", "main"}, {"dry_run", true}}));
+  EXPECT_FALSE(unconfirmed(with({"--dry-run"})));
+  EXPECT_FALSE(unconfirmed(with({"--confirm", "main"})));
+  const Command sure = with({"--yes"});
+  EXPECT_FALSE(unconfirmed(sure));
+  EXPECT_EQ(input_of(sure)["confirm"], "main");
+  EXPECT_EQ(input_of(with({"--yes", "--confirm", "mian"}))["confirm"], "mian") << "what was typed counts";
+  EXPECT_FALSE(unconfirmed(read({"connection", "pause", "main"})));
+  EXPECT_EQ(read({"connection", "pause", "main", "--yes"}).exit_code, 64);
+  EXPECT_TRUE(unconfirmed(read({"provision", "remove", "main", "--admin-login", "a"})));
+}
+
+TEST_F(CommandLineTest, TheTimeLimitIsAWholeNumberOfSeconds) {
+  EXPECT_EQ(read({"status"}).timeout_seconds, 60);
+  EXPECT_EQ(read({"status", "--timeout", "5"}).timeout_seconds, 5);
+  EXPECT_EQ(read({"status", "--timeout", "0"}).timeout_seconds, 0);
+  EXPECT_EQ(read({"status", "--timeout", "soon"}).exit_code, 64);
+  EXPECT_EQ(read({"status", "--timeout", "-1"}).exit_code, 64);
+}
+
+// A hub whose answers a test makes up, and the patience that it was asked with.
+class RemoteTest : public testing::Test {
+ protected:
+  Error refused(std::string_view operation, const json& input) {
+    try {
+      RemoteHub("http://hub", Secret("t"), clients_).call(hub_.operation(operation), input, {});
+    } catch (const Error& error) {
+      return error;
+    }
+    return Error(Error::Kind::bug, "(answered)");
+  }
+  static Error silence() {
+    Error error(Error::Kind::in_doubt, "http://hub did not answer in time");
+    error.code = "timeout";
+    return error;
+  }
+
+  tests::FakeHub hub_;
+  fakes::FakeHttp::Handler answer_ = [](const http::Request&) -> http::Response { throw silence(); };
+  std::vector<std::pair<std::string, std::int64_t>> asked_;
+  Clients clients_{std::chrono::seconds(60), [this](std::chrono::seconds patience) {
+                     return std::make_unique<fakes::FakeHttp>([this, patience](const http::Request& request) {
+                       asked_.emplace_back(request.target, patience.count());
+                       return answer_(request);
+                     });
+                   }};
+};
+
+TEST_F(RemoteTest, AHubThatHangsIsSaidToBeOutOfReach) {
+  const Error reading = refused("connection list", json::object());
+  EXPECT_EQ(reading.kind, Error::Kind::unavailable);
+  EXPECT_EQ(reading.message, "The hub at http://hub does not answer: nothing came for 60 s (--timeout).");
+  const Error changing = refused("connection pause", {{"name", "main"}});
+  EXPECT_EQ(changing.kind, Error::Kind::in_doubt) << "it may have been done";
+  EXPECT_NE(changing.message.find("not known"), std::string::npos) << changing.message;
+  EXPECT_EQ(policy(reading.kind).exit_code, policy(changing.kind).exit_code);
+}
+
+TEST_F(RemoteTest, WhatTakesLongIsNotCutOffAndAHubThatHangsIsStillNoticed) {
+  const Error hangs = refused("certify", {{"connection", "main"}});
+  EXPECT_EQ(hangs.kind, Error::Kind::unavailable) << "it was not even asked to";
+  ASSERT_EQ(asked_.size(), 1u);
+  EXPECT_EQ(asked_[0], std::pair(std::string("http://hub/healthz"), std::int64_t{60}));
+  answer_ = [](const http::Request&) { return fakes::FakeHttp::json("{}"); };
+  EXPECT_EQ(refused("certify", {{"connection", "main"}}).message, "(answered)");
+  EXPECT_EQ(asked_.back().second, 0) << "without a limit";
+  EXPECT_EQ(refused("change list", {{"wait", 30}}).message, "(answered)");
+  EXPECT_EQ(asked_.back().second, 90) << "it waits on purpose, and then answers";
+  EXPECT_EQ(refused("status", json::object()).message, "(answered)");
+  EXPECT_EQ(asked_.back().second, 60);
 }
 
 TEST(RequestOf, FillsThePathAndPutsTheRestWhereItBelongs) {

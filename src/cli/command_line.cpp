@@ -63,7 +63,13 @@ void add_field(CLI::App& command, const ops::Field& field, Values& values) {
                               doc_of(field) + (field.fallback == "true" ? " [on]" : ""));
   else
     option = command.add_option(name, values.texts[field.name], doc_of(field));
-  if (field.required) option->required();
+  if (field.required && field.repeats.empty()) option->required();  // that is asked for
+}
+
+const ops::Field* repeating(const ops::Operation& operation) {
+  for (const auto& field : operation.inputs)
+    if (!field.repeats.empty()) return &field;
+  return nullptr;
 }
 
 // The command that somebody who typed these words most likely meant, or empty.
@@ -143,6 +149,10 @@ Command parse(int argc, const char* const* argv, const std::vector<ops::Operatio
       ->group("Settings");
   app.add_option("--token-file", command.token_file, "file with the token for --hub [token in the data folder]")
       ->group("Settings");
+  app.add_option("--timeout", command.timeout_seconds,
+                 "seconds that a hub may take to begin its answer, 0: any; what takes long by nature may [60]")
+      ->check(CLI::Range(0, 86'400))
+      ->group("Settings");
   app.add_flag("--json", command.json, "print the answer as JSON")->group("Settings");
 
   std::map<const CLI::App*, const Builtin*> of_builtin;
@@ -180,6 +190,9 @@ Command parse(int argc, const char* const* argv, const std::vector<ops::Operatio
     auto& of_sub = values[sub] = std::make_unique<Values>();
     // Single arguments come before a list, which takes all that is left.
     for (const auto& field : operation.inputs) add_field(*sub, field, *of_sub);
+    if (const auto* field = repeating(operation))
+      sub->add_flag("--yes", command.yes,
+                    fmt::format("as --{} with the right {}", dashed(field->name), field->repeats));
     if (operation.follow) sub->add_flag("--follow", command.follow, "go on with what is new, until stopped");
     of_operation[sub] = &operation;
   }
@@ -258,7 +271,27 @@ json input_of(const Command& command) {
       input[field.name] = field.file ? json(read_file(typed->second)) : ops::value_of(field, typed->second);
     }
   }
+  if (const auto* field = repeating(*command.operation);
+      field && command.yes && !input.contains(field->name) && input.contains(field->repeats))
+    input[field->name] = input[field->repeats];
   return ops::check_input(*command.operation, std::move(input));
+}
+
+const ops::Field* unconfirmed(const Command& command) {
+  const auto* field = repeating(*command.operation);
+  if (!field || command.yes || command.inputs.contains(field->name)) return nullptr;
+  const auto dry = command.inputs.find("dry_run");
+  return dry != command.inputs.end() && dry->second == "true" ? nullptr : field;
+}
+
+std::optional<Command> dry_run_of(const Command& command) {
+  for (const auto& field : command.operation->inputs) {
+    if (field.name != "dry_run") continue;
+    Command dry = command;
+    dry.inputs["dry_run"] = "true";
+    return dry;
+  }
+  return std::nullopt;
 }
 
 std::string reference(const std::vector<ops::Operation>& operations, const std::vector<Builtin>& builtins,
@@ -279,6 +312,8 @@ std::string reference(const std::vector<ops::Operation>& operations, const std::
       "| `--config` | file with settings (`DRAGOMAN_CONFIG`) |\n"
       "| `--hub` | ask the hub at this address instead of the one on the data folder (`DRAGOMAN_HUB`) |\n"
       "| `--token-file` | file with the token for `--hub`; default: `token` in the data folder |\n"
+      "| `--timeout` | seconds that a hub may take to begin its answer, 0: any; what takes long by nature, such as "
+      "`sync run` or `certify`, and `--follow` are not cut off [60] |\n"
       "| `--json` | print the answer as JSON |\n\n";
   for (const auto& builtin : builtins) {
     if (!builtin.shown) continue;
@@ -311,6 +346,9 @@ std::string reference(const std::vector<ops::Operation>& operations, const std::
       out += fmt::format("| `{}` | {} | {}{} |\n", name, field.secret || field.file ? "file" : ops::name(field.type), doc_of(field),
                          field.required ? " (needed)" : "");
     }
+    if (const auto* field = repeating(operation))
+      out += fmt::format("| `--yes` | boolean | as `--{}` with the right {}; without either, a terminal is asked |\n",
+                         dashed(field->name), field->repeats);
     if (operation.follow) out += "| `--follow` | boolean | go on with what is new, until stopped |\n";
     out += "\n";
   }

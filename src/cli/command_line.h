@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
@@ -40,7 +41,9 @@ struct Command {
 
   std::map<std::string, std::string> settings;  ///< key → text
   std::string config_file, hub, token_file;
+  std::int64_t timeout_seconds = 60;  ///< for the hub's answer to begin; 0: no limit
   bool json = false, follow = false;
+  bool yes = false;  ///< what is to be confirmed is
 };
 
 /// Reads a command line. Prints help to standard output, what is wrong with the usage to standard error.
@@ -50,6 +53,12 @@ Command parse(int argc, const char* const* argv, const std::vector<ops::Operatio
 
 /// The checked input of the command. Reads the secret from its file, or from the terminal without showing it.
 nlohmann::json input_of(const Command& command);
+
+/// The input that has to be confirmed and was not, neither by its own option nor by `--yes`; null: none. A dry run
+/// needs no confirmation.
+const ops::Field* unconfirmed(const Command& command);
+/// The same as a dry run, if the operation has one.
+std::optional<Command> dry_run_of(const Command& command);
 
 /// `docs/reference/cli.md`.
 std::string reference(const std::vector<ops::Operation>& operations, const std::vector<Builtin>& builtins,

@@ -49,20 +49,51 @@ http::Request request_of(const ops::Operation& operation, json input) {
   return request;
 }
 
+http::Client& Clients::get(std::chrono::seconds patience) {
+  auto& client = made_[patience];
+  if (!client) client = make_(patience);
+  return *client;
+}
+
+std::chrono::seconds patience_for(const ops::Operation& operation, const json& input, std::chrono::seconds limit) {
+  if (const auto wait = input.find("wait"); wait != input.end() && wait->is_number_integer() && limit.count() > 0)
+    return limit + std::chrono::seconds(wait->get<std::int64_t>());
+  return operation.slow ? std::chrono::seconds(0) : limit;
+}
+
+http::Response RemoteHub::send(const http::Request& request, std::chrono::seconds patience, bool changes,
+                               std::stop_token stop) {
+  try {
+    return clients_.get(patience).send(request, stop);
+  } catch (Error& error) {
+    const bool silent = error.code == "timeout";
+    if (error.kind != Error::Kind::unavailable && !silent) throw;
+    const bool in_doubt = changes && error.kind == Error::Kind::in_doubt;
+    Error better(
+        in_doubt ? Error::Kind::in_doubt : Error::Kind::unavailable,
+        silent
+            ? fmt::format("The hub at {} does not answer: nothing came for {} s (--timeout).{}", url_, patience.count(),
+                          in_doubt ? " Whether it was done is not known: look before you ask for it again." : "")
+            : fmt::format("There is no hub at {}: {}", url_, error.message),
+        error.detail);
+    better.code = error.code;
+    throw better;
+  }
+}
+
 std::string RemoteHub::call(const ops::Operation& operation, const json& input, std::stop_token stop) {
   http::Request request = request_of(operation, input);
   request.target = url_ + request.target;
   request.headers.add("Accept", "application/json");
   request.headers.add("Authorization", "Bearer " + token_.reveal());
-  http::Response response;
-  try {
-    response = client_.send(request, stop);
-  } catch (Error& error) {
-    if (error.kind != Error::Kind::unavailable) throw;
-    Error better(Error::Kind::unavailable, fmt::format("There is no hub at {}: {}", url_, error.message), error.detail);
-    better.code = error.code;
-    throw better;
+  const auto patience = patience_for(operation, input, clients_.limit());
+  if (patience.count() == 0 && clients_.limit().count() > 0) {
+    http::Request ping;
+    ping.method = "GET";
+    ping.target = url_ + "/healthz";
+    send(ping, clients_.limit(), false, stop);
   }
+  http::Response response = send(request, patience, operation.changes(), stop);
   if (response.status == operation.status) {
     while (!response.body.empty() && response.body.back() == '\n') response.body.pop_back();
     return std::move(response.body);

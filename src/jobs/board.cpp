@@ -670,16 +670,16 @@ JobCounts Board::counts() {
 
 std::int64_t Board::pause(const std::string& what, const std::string& name, const Act& act) {
   store_.write([&](Session& session) {
-    // Who comes second adds his reason; the first one's still holds.
-    session.execute(
-        "INSERT INTO job_pause (what, name, reason, paused_by, since_us) VALUES ($1, $2, $3, $4, $5) "
-        "ON CONFLICT (what, name) DO UPDATE SET reason = CASE "
-        "WHEN excluded.reason = '' OR job_pause.reason = excluded.reason OR length(job_pause.reason) > 1000 "
-        "THEN job_pause.reason "
-        "ELSE job_pause.reason || CASE WHEN job_pause.reason = '' THEN '' ELSE '; ' END || excluded.paused_by || ': ' "
-        "|| "
-        "excluded.reason END",
-        {what, name, act.why, act.who, to_us(session.now())});
+    session.lock("job_pause");
+    std::optional<std::string> held;
+    session.first("SELECT reason FROM job_pause WHERE what = $1 AND name = $2", {what, name},
+                  [&](const Row& row) { held = row.text(0); });
+    if (held)
+      session.execute("UPDATE job_pause SET reason = $3 WHERE what = $1 AND name = $2",
+                      {what, name, joined_reason(*held, act.who, act.why)});
+    else
+      session.execute("INSERT INTO job_pause (what, name, reason, paused_by, since_us) VALUES ($1, $2, $3, $4, $5)",
+                      {what, name, act.why, act.who, to_us(session.now())});
   });
   std::int64_t waiting = 0;
   for (const auto& lane : lanes())

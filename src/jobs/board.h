@@ -67,12 +67,6 @@ struct JobCounts {
   std::int64_t accepted() const { return waiting + running + done + cancelled + dead; }
 };
 
-/// Who does something to jobs, and why.
-struct Act {
-  std::string who;
-  std::string why{};
-};
-
 /// What people see of jobs and do to them.
 ///
 /// Errors  as Store; not_found for a job that is not there (it may have been deleted after its time), conflict where

@@ -35,6 +35,12 @@ enum class Unique { waiting, unfinished };
 /// What becomes of the payload of a job that is there already.
 enum class Fold { keep, replace };
 
+/// Who does something to jobs or schedules, and why.
+struct Act {
+  std::string who;
+  std::string why{};
+};
+
 /// A job to be done. Enqueued in the transaction of whatever causes it, so that neither exists without the other.
 struct NewJob {
   std::string kind;                ///< which handler: `odoo.import`

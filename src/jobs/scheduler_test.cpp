@@ -352,7 +352,7 @@ TEST_P(SchedulerTest, RunNowLeavesThePlanAndKeepsToTheRuleForOverlap) {
   ASSERT_EQ(all.size(), 2u);
   EXPECT_TRUE(all[0].manual);
   EXPECT_EQ(all[1].cause, "mary");
-  write([&](Session& session) { schedules_.pause(session, "nightly", "not now", now); });
+  write([&](Session& session) { schedules_.pause(session, "nightly", {.who = "ann", .why = "not now"}, now); });
   set_jobs("waiting", "done");
   run_now();
   EXPECT_EQ(run.outcome, "enqueued") << "a person may run one that is paused";
@@ -363,8 +363,14 @@ TEST_P(SchedulerTest, RunNowLeavesThePlanAndKeepsToTheRuleForOverlap) {
 TEST_P(SchedulerTest, PausedOnesDoNotRunAndAreNotCaughtUpWith) {
   add(spec("0 * * * *"), at("2026-11-20T10:00:00Z"));
   Scheduler scheduler(*store_, schedules_, enqueue);
-  write([&](Session& session) { schedules_.pause(session, "nightly", "holidays", at("2026-11-20T10:10:00Z")); });
-  EXPECT_EQ(get().reason, "holidays");
+  const auto pause = [&](jobs::Act act) {
+    write([&](Session& session) { schedules_.pause(session, "nightly", act, at("2026-11-20T10:10:00Z")); });
+    return get().reason;
+  };
+  EXPECT_EQ(pause({.who = "ann", .why = "holidays"}), "holidays");
+  EXPECT_EQ(pause({.who = "bob"}), "holidays");
+  EXPECT_EQ(pause({.who = "bob", .why = "stocktaking"}), "holidays; bob: stocktaking") << "both hold it back";
+  EXPECT_EQ(pause({.who = "bob", .why = "stocktaking"}), "holidays; bob: stocktaking");
   EXPECT_EQ(schedules_.upcoming(get(), 3), std::vector<Time>());
   EXPECT_EQ(scheduler.tick(at("2026-11-20T13:00:00Z")).enqueued, 0);
   write([&](Session& session) { schedules_.resume(session, "nightly", at("2026-11-20T13:10:00Z")); });
@@ -449,7 +455,7 @@ TEST_P(SchedulerTest, BuiltInOnesFollowTheProgramButForWhatAPersonChanged) {
   EXPECT_EQ(get().next, at("2026-11-21T04:00:00Z"));
   write([&](Session& session) {
     schedules_.update(session, "nightly", [](ScheduleSpec& one) { one.cron = "0 5 * * *"; }, now);
-    schedules_.pause(session, "nightly", "enough", now);
+    schedules_.pause(session, "nightly", {.who = "ann", .why = "enough"}, now);
   });
   made.cron = "0 6 * * *";
   made.payload = R"({"new":true})";

@@ -268,11 +268,13 @@ std::vector<std::string> Schedules::connection_is_gone(Session& session, std::in
   return names;
 }
 
-Schedule Schedules::pause(Session& session, const std::string& name, const std::string& reason, Time now) const {
+Schedule Schedules::pause(Session& session, const std::string& name, const Act& act, Time now) const {
   session.lock(kLock);
   Schedule schedule = get(session, name);
+  schedule.reason = schedule.state == "paused" ? joined_reason(schedule.reason, act.who, act.why)
+                    : act.why.empty()          ? "paused by " + act.who
+                                               : act.why;
   schedule.state = "paused";
-  schedule.reason = reason;
   schedule.next.reset();
   store_changed(session, schedule, now);
   return get(session, name);

@@ -74,7 +74,8 @@ class Schedules {
   void remove(store::Session& session, const std::string& name) const;
   /// The active ones of a connection that is being removed are in error from now on. Their names.
   std::vector<std::string> connection_is_gone(store::Session& session, std::int64_t connection_id, Time now) const;
-  Schedule pause(store::Session& session, const std::string& name, const std::string& reason, Time now) const;
+  /// One that is paused already keeps its reason, and gets this one in addition (joined_reason).
+  Schedule pause(store::Session& session, const std::string& name, const Act& act, Time now) const;
   /// Ticks that passed meanwhile are not caught up with: they were not wanted.
   Schedule resume(store::Session& session, const std::string& name, Time now) const;
 

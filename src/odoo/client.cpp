@@ -416,7 +416,7 @@ class Client::Impl {
     const Version version = know_version(stop);
     if (settings_.transport) {
       if (*settings_.transport == Transport::json2 && version.major < 19)
-        throw made(Kind::invalid, "transport", fmt::format("Odoo {} has no JSON-2: use jsonrpc", version.text));
+        throw made(Kind::auth, "transport", fmt::format("Odoo {} has no JSON-2: use jsonrpc", version.text));
       return *settings_.transport;
     }
     return version.major >= 19 && looks_like_key(settings_.password.reveal()) ? Transport::json2 : Transport::json_rpc;
@@ -431,11 +431,11 @@ class Client::Impl {
     } catch (const Error& error) {
       if (error.kind != Kind::auth && error.kind != Kind::forbidden && error.kind != Kind::not_found) throw;
       if (know_transport(stop) == Transport::json2) return {};
-      throw made(Kind::invalid, "odoo_database", "this Odoo does not list its databases: give the database's name",
+      throw made(Kind::auth, "odoo_database", "this Odoo does not list its databases: give the database's name",
                  error.detail);
     }
     if (names.size() != 1)
-      throw made(Kind::invalid, "odoo_database",
+      throw made(Kind::auth, "odoo_database",
                  names.empty() ? std::string("this Odoo lists no database: give the database's name")
                                : fmt::format("this Odoo has {} databases ({}): name the one you want", names.size(),
                                              shorten(fmt::format("{}", fmt::join(names, ", ")), 300)));
@@ -446,7 +446,7 @@ class Client::Impl {
   std::int64_t know_uid(std::stop_token stop) {
     const std::string database = know_database(stop);
     if (settings_.login.empty())
-      throw made(Kind::invalid, "login", "this transport needs a login name besides the password or API key");
+      throw made(Kind::auth, "login", "this transport needs a login name besides the password or API key");
     std::string result;
     try {
       result = rpc("common", "authenticate",

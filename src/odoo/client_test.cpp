@@ -328,7 +328,7 @@ TEST_F(OdooClient, AnUnknownDatabaseIsNamedBesideThoseThatThereAre) {
 TEST_F(OdooClient, WithoutADatabaseTheOnlyOneIsTakenOrAChoiceAskedFor) {
   const auto one = client({.database = "", .model = [](const http::Request&) { return rpc("1"); }});
   const Error error = failure(*one);
-  EXPECT_EQ(error.kind, Kind::invalid);
+  EXPECT_EQ(error.kind, Kind::auth) << "no other call goes better";
   EXPECT_NE(error.message.find("2 databases (shop, test)"), std::string::npos) << error.message;
 }
 

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <map>
 #include <nlohmann/json.hpp>
@@ -10,6 +11,7 @@
 #include "ops/catalog.h"
 #include "ops/shapes.h"
 #include "pipeline/connections.h"
+#include "pipeline/market_probe.h"
 #include "pipeline/sync.h"
 #include "store/store.h"
 
@@ -93,12 +95,11 @@ json state_of(const pipeline::Connection& connection) {
 }
 
 // Sets a connection's state, acts on it, and answers the connection as it is now.
-std::string change_state(Context& context, const std::string& name, const std::string& state,
-                         const std::string& reason) {
+std::string change_state(Context& context, const std::string& name, const std::function<void()>& change) {
   auto& services = context.services;
   const auto before = services.connections.get(name);
   context.note.before = dump(state_of(before));
-  services.connections.set_state(name, state, reason);
+  change();
   services.sync.refresh(name);
   const auto now = services.connections.get(name);
   context.note.after = dump(state_of(now));
@@ -111,18 +112,104 @@ Secret secret_of(const json& input) {
 
 // What goes to an Odoo needs one that orders can go to; found out later, it would be orders that are stuck.
 void check_odoo(Services& services, const std::string& kind, const json& settings) {
-  if (!services.connectors.get(kind).make_marketplace) return;
-  const std::string name = settings.value("odoo", "");
-  const auto odoo = services.connections.find(name);
-  if (!odoo)
+  if (services.connectors.get(kind).make_marketplace)
+    pipeline::odoo_of(services.connections, services.connectors, settings);
+}
+
+std::vector<Field> removal_fields() {
+  const auto count = [](const char* name, const char* doc) {
+    return Field{.name = name, .type = Type::integer, .doc = doc, .required = true};
+  };
+  return {{.name = "connection", .doc = "its name", .required = true},
+          {.name = "removed", .doc = "its name as well; null: this was a dry run"},
+          count("records", "captured records"),
+          count("versions", "their versions, which are entries of the change feed"),
+          count("jobs", "jobs that have not begun, and dead letters: cancelled"),
+          count("mappings", "which record here is which there"),
+          count("requests", "requests that the inbox took in for it"),
+          count("orders", "of a marketplace"),
+          count("products", "of a marketplace, with their links"),
+          {.name = "schedules",
+           .type = Type::list,
+           .doc = "its schedules that were active: in error from then on",
+           .required = true},
+          {.name = "marketplaces",
+           .type = Type::list,
+           .doc = "connections whose orders go to it: they have no Odoo then",
+           .required = true}};
+}
+
+// What removing a connection deletes, and stops.
+json removal_of(Services& services, const pipeline::Connection& connection) {
+  const auto held = services.connections.holdings(connection);
+  std::int64_t jobs = 0;
+  for (const auto& lane : services.jobs.lanes())
+    if (lane.connection_id == connection.id) jobs += lane.waiting() + lane.dead;
+  json schedules = json::array();
+  services.store.read([&](store::Session& session) {
+    schedules = json::array();
+    for (const auto& one : services.schedules.list(session))
+      if (one.spec.connection_id == connection.id && one.state == "active") schedules.push_back(one.spec.name);
+  });
+  return {{"connection", connection.name},
+          {"removed", nullptr},
+          {"records", held.records},
+          {"versions", held.versions},
+          {"jobs", jobs},
+          {"mappings", held.mappings},
+          {"requests", held.requests},
+          {"orders", held.orders},
+          {"products", held.products},
+          {"schedules", schedules},
+          {"marketplaces", held.marketplaces}};
+}
+
+// `3 records, 5 versions and 1 schedule`; empty: nothing.
+std::string removal_in_words(const json& removal) {
+  std::vector<std::string> parts;
+  for (const auto& [name, word] : {std::pair{"records", "record"},
+                                   {"versions", "version"},
+                                   {"jobs", "job"},
+                                   {"mappings", "mapping"},
+                                   {"requests", "request"},
+                                   {"orders", "order"},
+                                   {"products", "product"}})
+    if (const auto count = removal.at(name).get<std::int64_t>(); count > 0)
+      parts.push_back(fmt::format("{} {}{}", count, word, count == 1 ? "" : "s"));
+  if (parts.empty()) return {};
+  const std::string last = std::move(parts.back());
+  parts.pop_back();
+  return parts.empty() ? last : fmt::format("{} and {}", fmt::join(parts, ", "), last);
+}
+
+std::string remove_connection(Context& context, const json& input) {
+  auto& services = context.services;
+  const auto connection = services.connections.get(input.at("name"));
+  json removal = removal_of(services, connection);
+  if (input.at("dry_run").get<bool>()) return dump(removal);
+  if (input.value("confirm", "") != connection.name) {
+    const std::string what = removal_in_words(removal);
     throw Error(Error::Kind::invalid,
-                fmt::format("There is no connection `{}`, which the setting `odoo` names: `dragoman connection add {} "
-                            "--kind odoo` makes one.",
-                            name, name));
-  if (!services.connectors.get(odoo->kind).make_book)
-    throw Error(Error::Kind::invalid, fmt::format("The connection `{}`, which the setting `odoo` names, is of kind "
-                                                  "`{}`: orders of marketplaces can't go there.",
-                                                  name, odoo->kind));
+                fmt::format("Removing `{0}` deletes {1}, and there is no way back. If that is meant, `confirm` must be "
+                            "`{0}` (on the command line: `--yes`).",
+                            connection.name, what.empty() ? "its settings and its secret" : what));
+  }
+  context.note.before = dump(shape(connection));
+  // Paused first, so that nothing is written for it any more.
+  services.connections.set_state(connection.name, "paused", "being removed");
+  services.sync.refresh(connection.name);
+  std::vector<std::string> schedules;
+  services.store.write([&](store::Session& session) {
+    schedules = services.schedules.connection_is_gone(session, connection.id, session.now());
+  });
+  removal = removal_of(services, connection);  // what came in meanwhile goes as well
+  services.connections.remove(connection.name);
+  services.sync.refresh(connection.name);
+  services.jobs.connection_is_gone(connection.id, {.who = context.caller, .why = "its connection was removed"});
+  removal["removed"] = connection.name;
+  removal["schedules"] = schedules;
+  context.note.after = dump(removal);
+  return dump(removal);
 }
 
 json probe_shape(const pipeline::Probe& probe) {
@@ -260,7 +347,9 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
   all.push_back({
       .name = "connection pause",
       .summary = "Stops reading and delivering through a connection until it is resumed",
-      .description = "Its jobs wait. `flow pause connection NAME` holds back the jobs alone.",
+      .description =
+          "Its jobs wait. `flow pause connection NAME` holds back the jobs alone. A reason given for one that is "
+          "paused already joins the first.",
       .method = "POST",
       .path = "/connections/{name}/pause",
       .permission = Role::user,
@@ -268,9 +357,10 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
       .output = {.fields = connection_columns()},
       .run =
           [](Context& context, const json& input) {
-            const std::string reason = input.value("reason", "");
-            return change_state(context, input.at("name"), "paused",
-                                reason.empty() ? "paused by " + context.caller : reason);
+            const std::string name = input.at("name");
+            return change_state(context, name, [&] {
+              context.services.connections.pause(name, context.caller, input.value("reason", ""));
+            });
           },
   });
   all.push_back({
@@ -283,8 +373,10 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
       .output = {.fields = connection_columns()},
       .run =
           [](Context& context, const json& input) {
-            auto answer = change_state(context, input.at("name"), "active", "");
-            context.services.jobs.connection_is_well(context.services.connections.get(input.at("name")).id);
+            const std::string name = input.at("name");
+            auto answer =
+                change_state(context, name, [&] { context.services.connections.set_state(name, "active", ""); });
+            context.services.jobs.connection_is_well(context.services.connections.get(name).id);
             return answer;
           },
   });
@@ -293,40 +385,19 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
       .summary = "Forgets a connection with everything captured through it",
       .description = "All records, their history and their place in the change feed are deleted here, and its jobs "
                      "are cancelled; its schedules are in error until they are given another or removed. Nothing "
-                     "changes at the remote system. There is no way back, except from a backup.",
+                     "changes at the remote system. There is no way back, except from a backup. `dry_run` shows how "
+                     "much it is, and changes nothing.",
       .method = "DELETE",
       .path = "/connections/{name}",
       .permission = Role::manager,
-      .inputs = {name_field(),
-                 {.name = "confirm", .doc = "the connection's name once more, to be sure", .required = true}},
-      .output = {.fields = {{.name = "removed", .doc = "its name", .required = true},
-                            {.name = "schedules",
-                             .type = Type::list,
-                             .doc = "its schedules that were active, which are in error now",
-                             .required = true}}},
-      .run =
-          [](Context& context, const json& input) {
-            auto& services = context.services;
-            const auto connection = services.connections.get(input.at("name"));
-            if (input.at("confirm") != connection.name)
-              throw Error(Error::Kind::invalid,
-                          fmt::format("Removing `{0}` deletes all that was captured through it. If that is meant, "
-                                      "`confirm` must be `{0}`.",
-                                      connection.name));
-            context.note.before = dump(shape(connection));
-            // Paused first, so that nothing is written for it any more.
-            services.connections.set_state(connection.name, "paused", "being removed");
-            services.sync.refresh(connection.name);
-            std::vector<std::string> schedules;
-            services.store.write([&](store::Session& session) {
-              schedules = services.schedules.connection_is_gone(session, connection.id, session.now());
-            });
-            services.connections.remove(connection.name);
-            services.sync.refresh(connection.name);
-            services.jobs.connection_is_gone(connection.id,
-                                             {.who = context.caller, .why = "its connection was removed"});
-            return dump({{"removed", connection.name}, {"schedules", schedules}});
-          },
+      .inputs =
+          {name_field(),
+           {.name = "confirm",
+            .doc = "the connection's name once more, to be sure; not needed for a dry run",
+            .repeats = "name"},
+           {.name = "dry_run", .type = Type::boolean, .doc = "only say what would be deleted", .fallback = "false"}},
+      .output = {.fields = removal_fields()},
+      .run = remove_connection,
       .slow = true,
   });
   return all;

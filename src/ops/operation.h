@@ -59,6 +59,9 @@ struct Field {
   bool hidden = false;      ///< of an output: not in tables
   bool objects = false;     ///< of a list: its items are JSON objects
   std::string header{};     ///< over HTTP it comes in this header, and from nowhere else
+  /// The input whose value this one says once more, because there is no way back: the command line asks for it on a
+  /// terminal, after a dry run if there is one, and has `--yes` for those who need not be asked.
+  std::string repeats{};
 };
 
 /// What an operation answers: an object. With `rows` set, one of its values is an array of objects, which the command
@@ -168,7 +171,8 @@ const Operation* find(const std::vector<Operation>& operations, std::string_view
 
 /// Runs an operation; the one place where this is done. One that changes something leaves an entry in the audit log
 /// whatever becomes of it, even if the hub dies meanwhile: who, what with which input (fields marked secret left out),
-/// why (the input `reason`), and the outcome. What can't be noted there does not begin.
+/// why (the input `reason`), and the outcome. What can't be noted there does not begin. A dry run (the input `dry_run`)
+/// changes nothing, and leaves none.
 ///
 /// Errors  what `run` throws; as Store::write.
 std::string perform(const Operation& operation, Context& context, const nlohmann::json& input);

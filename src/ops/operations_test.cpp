@@ -243,6 +243,51 @@ TEST_F(OperationsTest, ARemovedConnectionStopsItsSchedulesAndItsNumbersAreNeverG
   EXPECT_GT(receive(), inbox);
 }
 
+TEST_F(OperationsTest, RemovingAConnectionSaysWhatItDeletesAndADryRunOnlyThat) {
+  connect();
+  ask("sync run", {{"connection", "main"}});
+  ask("schedule add", {{"name", "hers"}, {"kind", "sync.run"}, {"connection", "main"}, {"every_seconds", 3600}});
+  const auto before = entries().size();
+  const json dry = ask("connection remove", {{"name", "main"}, {"dry_run", true}});
+  EXPECT_EQ(dry["removed"], nullptr);
+  EXPECT_EQ(dry["records"], 3);
+  EXPECT_EQ(dry["versions"], 3);
+  EXPECT_EQ(dry["schedules"], json({"hers"}));
+  EXPECT_EQ(ask("connection show", {{"name", "main"}})["state"], "active");
+  EXPECT_EQ(entries().size(), before) << "nothing was done, so there is nothing to note";
+  for (const json& input : {json({{"name", "main"}}), json({{"name", "main"}, {"confirm", "mian"}})}) {
+    const std::string said = refusal([&] { ask("connection remove", input); });
+    EXPECT_NE(said.find("deletes 3 records and 3 versions"), std::string::npos) << said;
+    EXPECT_NE(said.find("`confirm` must be `main`"), std::string::npos) << said;
+  }
+  const json removed = ask("connection remove", {{"name", "main"}, {"confirm", "main"}});
+  EXPECT_EQ(removed["removed"], "main");
+  EXPECT_EQ(removed["records"], 3);
+  EXPECT_EQ(removed["schedules"], json({"hers"}));
+  EXPECT_EQ(json::parse(entries()[0]["after"].get<std::string>())["records"], 3) << "and it stays on record";
+}
+
+TEST_F(OperationsTest, APauseKeepsItsFirstReasonWhenAnotherJoinsIt) {
+  connect();
+  ask("schedule add", {{"name", "hers"}, {"kind", "sync.run"}, {"connection", "main"}, {"every_seconds", 3600}});
+  ask("connection pause", {{"name", "main"}, {"reason", "stocktaking"}});
+  ask("schedule pause", {{"name", "hers"}, {"reason", "stocktaking"}});
+  ask("flow pause", {{"what", "flow"}, {"name", "sync"}, {"reason", "stocktaking"}});
+  const std::string both = "stocktaking; tester: new prices";
+  EXPECT_EQ(ask("connection pause", {{"name", "main"}, {"reason", "new prices"}})["reason"], both);
+  EXPECT_EQ(ask("connection pause", {{"name", "main"}})["reason"], both);
+  EXPECT_EQ(ask("sync pause", {{"connection", "main"}})["connections"][0]["reason"], both);
+  EXPECT_EQ(ask("schedule pause", {{"name", "hers"}, {"reason", "new prices"}})["schedules"][0]["reason"], both);
+  ask("flow pause", {{"what", "flow"}, {"name", "sync"}, {"reason", "new prices"}});
+  EXPECT_EQ(ask("flow list")["lanes"][0]["closed"], "flow paused by tester: " + both);
+  const json story = entries({{"action", "connection.pause"}, {"subject", "main"}});
+  ASSERT_EQ(story.size(), 3u);
+  EXPECT_EQ(story[2]["why"], "stocktaking");
+  EXPECT_EQ(story[1]["why"], "new prices");
+  ask("connection resume", {{"name", "main"}});
+  EXPECT_EQ(ask("connection pause", {{"name", "main"}, {"reason", "a new floor"}})["reason"], "a new floor");
+}
+
 TEST_F(OperationsTest, ASettingThatTheConnectorDoesNotTakeIsRefused) {
   EXPECT_EQ(refusal([&] { ask("connection add", {{"name", "main"}, {"ulr", "x"}}); }),
             "`connection add` takes no `ulr`. Did you mean `url`?");

@@ -129,7 +129,8 @@ std::string outcome_of(const Error& error) {
 
 std::string perform(const Operation& operation, Context& context, const json& input) {
   context.note = {};
-  if (!operation.changes() || operation.audits_itself) return operation.run(context, input);
+  if (!operation.changes() || operation.audits_itself || input.value("dry_run", false))
+    return operation.run(context, input);
   audit::Pending pending(context.services.store,
                          {.actor = context.actor.empty() ? context.caller : context.actor,
                           .action = dotted(operation.name),

@@ -250,11 +250,10 @@ std::string switch_all(Context& context, const json& input, bool pause) {
     });
   }
   json rows = json::array();
-  std::string reason = input.value("reason", "");
-  if (reason.empty()) reason = "paused by " + context.caller;
+  const jobs::Act act{.who = context.caller, .why = input.value("reason", "")};
   for (const auto& name : names)
     rows.push_back(change(context, name, [&](store::Session& session, Time now) -> std::optional<jobs::Schedule> {
-      return pause ? schedules.pause(session, name, reason, now) : schedules.resume(session, name, now);
+      return pause ? schedules.pause(session, name, act, now) : schedules.resume(session, name, now);
     }));
   if (!input.contains("name")) {
     context.note.before.clear();
@@ -412,7 +411,9 @@ std::vector<Operation> schedule_operations() {
   all.push_back({
       .name = "schedule pause",
       .summary = "Keeps a schedule, or all of them, from running",
-      .description = "What is under way goes on. Ticks that pass meanwhile are not caught up with.",
+      .description =
+          "What is under way goes on. Ticks that pass meanwhile are not caught up with. A reason given for one that is "
+          "paused already joins the first.",
       .method = "POST",
       .path = "/schedules/pause",
       .permission = Role::user,

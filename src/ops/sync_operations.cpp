@@ -81,7 +81,10 @@ std::string switch_state(Context& context, const json& input, const std::string&
   json rows = json::array();
   for (const auto& name : names_of(context, input)) {
     if (input.contains("connection") || services.connections.get(name).state == from) {
-      services.connections.set_state(name, to, to == "paused" ? "paused by " + context.caller : "");
+      if (to == "paused")
+        services.connections.pause(name, context.caller, input.value("reason", ""));
+      else
+        services.connections.set_state(name, to, "");
       services.sync.refresh(name);
     }
     const auto now = services.connections.get(name);

@@ -201,9 +201,12 @@ Secret Connections::secret(const Connection& connection) {
   } catch (const Error& error) {
     if (error.code != "sealed") throw;
     // As credentials that are refused: its jobs wait for a person, and none of them is at fault.
-    Error better(Error::Kind::auth, error.message + fmt::format(" (`dragoman connection update {} --secret-file FILE`).",
-                                                                connection.name),
-                 error.detail);
+    Error better(
+        Error::Kind::auth,
+        fmt::format("{} (`dragoman connection update {} --secret-file FILE`). With the right key back, `dragoman "
+                    "connection resume {}` goes on.",
+                    error.message, connection.name, connection.name),
+        error.detail);
     better.code = error.code;
     throw better;
   }
@@ -216,6 +219,21 @@ void Connections::set_state(const std::string& name, const std::string& state, c
     session.execute("UPDATE connection SET state = $2, reason = $3, changed_us = $4 WHERE id = $1",
                     {{connection.id}, {state}, {reason}, {to_us(clock_.now())}});
     if (alert) notify::raise(session, *alert);
+  });
+}
+
+void Connections::pause(const std::string& name, const std::string& who, const std::string& why) {
+  const Connection connection = get(name);
+  store_.write([&](Session& session) {
+    session.lock("connection.pause");
+    std::string state, reason;
+    session.first("SELECT state, reason FROM connection WHERE id = $1", {connection.id}, [&](const Row& row) {
+      state = row.text(0);
+      reason = row.text(1);
+    });
+    reason = state == "paused" ? joined_reason(reason, who, why) : why.empty() ? "paused by " + who : why;
+    session.execute("UPDATE connection SET state = 'paused', reason = $2, changed_us = $3 WHERE id = $1",
+                    {{connection.id}, {reason}, {to_us(clock_.now())}});
   });
 }
 
@@ -236,6 +254,26 @@ void Connections::set_learnt(std::int64_t id, const std::string& learnt) {
     const std::string text = all.dump();
     session.execute("UPDATE connection SET learnt = $2 WHERE id = $1", {{id}, {text}});
   });
+}
+
+Connections::Holdings Connections::holdings(const Connection& connection) {
+  Holdings holdings;
+  store_.read([&](Session& session) {
+    const auto count = [&](const char* sql, std::int64_t& number) {
+      session.query(sql, {connection.id}, [&](const Row& row) { number = row.int64(0); });
+    };
+    constexpr const char* kOfModels = "WHERE model_id IN (SELECT id FROM model WHERE connection_id = $1)";
+    count(fmt::format("SELECT count(*) FROM snapshot {}", kOfModels).c_str(), holdings.records);
+    count(fmt::format("SELECT count(*) FROM change {}", kOfModels).c_str(), holdings.versions);
+    count("SELECT count(*) FROM integration_mapping WHERE connection_id = $1", holdings.mappings);
+    count("SELECT count(*) FROM inbox WHERE connection_id = $1", holdings.requests);
+    count("SELECT count(*) FROM market_order WHERE connection_id = $1", holdings.orders);
+    count("SELECT count(*) FROM market_product WHERE connection_id = $1", holdings.products);
+  });
+  for (const Connection& other : list())
+    if (other.id != connection.id && other.settings.value("odoo", "") == connection.name)
+      holdings.marketplaces.push_back(other.name);
+  return holdings;
 }
 
 void Connections::remove(const std::string& name) {

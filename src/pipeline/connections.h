@@ -63,8 +63,19 @@ class Connections {
   /// `alert`: what people are told of it, in the same transaction.
   void set_state(const std::string& name, const std::string& state, const std::string& reason,
                  const notify::Alert* alert = nullptr);
+  /// One that is paused already keeps its reason, and gets this one in addition (joined_reason).
+  void pause(const std::string& name, const std::string& who, const std::string& why);
   /// Sets the members that `learnt`, a JSON object's text, names; null takes one away, the others stay as they are.
   void set_learnt(std::int64_t id, const std::string& learnt);
+  /// What `remove` would delete.
+  struct Holdings {
+    std::int64_t records = 0, versions = 0;  ///< captured
+    std::int64_t mappings = 0;               ///< which record here is which there
+    std::int64_t requests = 0;               ///< taken in by the inbox for it
+    std::int64_t orders = 0, products = 0;   ///< of a marketplace
+    std::vector<std::string> marketplaces;   ///< connections whose orders go to it: kept, but left without an Odoo
+  };
+  Holdings holdings(const Connection& connection);
   /// Forgets the connection with everything captured through it.
   void remove(const std::string& name);
 

@@ -139,8 +139,8 @@ int tell_of_outages(store::Store& store, Micros patience) {
             one.message);
         alert.link = "dragoman flow list";
       } else if (one.held) {
-        alert.title = fmt::format("The connection {} stopped: its credentials are refused", one.connection);
-        alert.text = fmt::format("{} Its jobs wait until it is given others (`dragoman connection update {}`).",
+        alert.title = fmt::format("The connection {} stopped: it can't log in", one.connection);
+        alert.text = fmt::format("{} Its jobs wait until that is put right (`dragoman connection update {}`).",
                                  one.message, one.connection);
       } else {
         alert.title = fmt::format("The connection {} does not answer", one.connection);

@@ -29,6 +29,21 @@ std::string listed(const std::vector<Named>& all) {
 
 }  // namespace
 
+Connection odoo_of(Connections& connections, const ConnectorList& connectors, const nlohmann::json& settings) {
+  const std::string name = settings.value("odoo", "");
+  auto odoo = connections.find(name);
+  if (!odoo)
+    throw Error(Error::Kind::invalid,
+                fmt::format("There is no connection `{}`, which the setting `odoo` names: `dragoman connection add {} "
+                            "--kind odoo` makes one.",
+                            name, name));
+  if (!connectors.get(odoo->kind).make_book)
+    throw Error(Error::Kind::invalid, fmt::format("The connection `{}`, which the setting `odoo` names, is of kind "
+                                                  "`{}`: orders of marketplaces can't go there.",
+                                                  name, odoo->kind));
+  return *std::move(odoo);
+}
+
 void probe_choices(Probe& probe, const nlohmann::json& text, const MarketChoices& choices) {
   const auto settings = MarketplaceSettings::parse(text);
   const auto say = [&](const char* step, bool ok, std::string result) {
@@ -78,25 +93,13 @@ void probe_choices(Probe& probe, const nlohmann::json& text, const MarketChoices
 void probe_order_book(Probe& probe, Connections& connections, const ConnectorList& connectors, const Connection& shop,
                       Clock& clock, std::stop_token stop) {
   try {
-    const std::string name = shop.settings.value("odoo", "");
-    const auto odoo = connections.find(name);
-    if (!odoo)
-      throw Error(
-          Error::Kind::invalid,
-          fmt::format("There is no connection `{}`, which the setting `odoo` names: `dragoman connection add {} "
-                      "--kind odoo` makes one.",
-                      name, name));
-    const Connector& connector = connectors.get(odoo->kind);
-    if (!connector.make_book)
-      throw Error(
-          Error::Kind::invalid,
-          fmt::format("The connection `{}` is of kind `{}`: orders of marketplaces can't go there.", name, odoo->kind));
-    if (odoo->state != "active")
-      throw Error(Error::Kind::conflict, fmt::format("The connection `{}` is {}{}", name, odoo->state,
-                                                     odoo->reason.empty() ? "." : ": " + odoo->reason));
-    const auto book = connector.make_book(*odoo, connections.secret(*odoo), clock);
+    const Connection odoo = odoo_of(connections, connectors, shop.settings);
+    if (odoo.state != "active")
+      throw Error(Error::Kind::conflict, fmt::format("The connection `{}` is {}{}", odoo.name, odoo.state,
+                                                     odoo.reason.empty() ? "." : ": " + odoo.reason));
+    const auto book = connectors.get(odoo.kind).make_book(odoo, connections.secret(odoo), clock);
     const auto choices = book->choices(stop);
-    probe.steps.push_back({"odoo", fmt::format("`{}` answers, and the procedures are there", name), true});
+    probe.steps.push_back({"odoo", fmt::format("`{}` answers, and the procedures are there", odoo.name), true});
     probe_choices(probe, shop.settings, choices);
   } catch (const Error& error) {
     probe.steps.push_back({"odoo", error.message, false});

@@ -417,15 +417,15 @@ class Worker {
           const notify::Alert alert{
               .fingerprint = fmt::format("connection:{}:auth", connection_.name),
               .severity = notify::Severity::critical,
-              .title = fmt::format("The connection {} stopped: its credentials are refused", connection_.name),
-              .text = fmt::format("{} Nothing is read or written through it until it is given "
-                                  "others (`dragoman connection update {}`).",
-                                  error.message, connection_.name),
+              .title = fmt::format("The connection {} stopped: it can't log in", connection_.name),
+              .text = fmt::format("{}{} Nothing is read or written through it until that is put right "
+                                  "(`dragoman connection update {}`).",
+                                  error.message, error.message.ends_with('.') ? "" : ".", connection_.name),
               .subject = connection_.name,
               .link = fmt::format("dragoman connection test {}", connection_.name)};
           connections_.set_state(connection_.name, "error", error.message, &alert);
           set_waiting(error.message, std::nullopt);
-          log::error("the connection stops: its credentials are refused",
+          log::error("the connection stops: it can't log in",
                      {{"connection", connection_.name}, {"error", error.message}});
           return;
         }

@@ -7,10 +7,12 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <thread>
 
 #include "base/error.h"
 #include "base/random.h"
 #include "connectors/catalog.h"
+#include "notify/alert.h"
 #include "pipeline/connections.h"
 #include "pipeline/sync.h"
 #include "sandbox/odoo/server.h"
@@ -285,6 +287,34 @@ TEST_P(StandIn, AConnectionThatHoldsRecordsIsNotPointedElsewhereUnasked) {
   }
   settings["timeout_seconds"] = 60;
   EXPECT_NO_THROW(connections_->update("main", settings, Secret()));
+}
+
+TEST_P(StandIn, AConnectionThatCanNeverLogInStopsForOneReasonThatIsToldOnce) {
+  connect("main", {{"default_models", false}, {"models", {"res.partner", "res.users"}}, {"transport", "jsonrpc"}}, "");
+  const std::string reason = "this transport needs a login name besides the password or API key";
+  try {
+    sync_->run("main", {}, {}, {});
+    ADD_FAILURE() << "it has no login";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind, Error::Kind::auth);
+    EXPECT_EQ(error.message, reason);
+  }
+  sync_->start();
+  while (connections_->get("main").state == "active") std::this_thread::yield();
+  const auto status = sync_->status("main").at(0);
+  EXPECT_EQ(status.state, "error");
+  EXPECT_EQ(status.reason, reason);
+  for (const auto& model : status.models) EXPECT_EQ(model.error, "") << model.model;
+  std::vector<notify::Problem> told;
+  store_->read([&](store::Session& session) { told = notify::problems(session, 10); });
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told[0].alert.fingerprint, "connection:main:auth");
+  EXPECT_EQ(told[0].alert.text.substr(0, reason.size() + 1), reason + ".");
+  json settings = connections_->get("main").settings;
+  settings["login"] = "admin";
+  connections_->update("main", settings, Secret());
+  sync_->refresh("main");
+  EXPECT_EQ(sync_->run("main", {}, {}, {}).errors, std::vector<std::string>()) << "given one, it goes on";
 }
 
 TEST_P(StandIn, NothingIsReadThroughAPausedConnection) {
