@@ -200,9 +200,9 @@ void refuse_lost_store(const Config& config) {
   if (!file || std::filesystem::exists(first_start(config), code)) return;
   const bool gone = !std::filesystem::exists(*file, code);
   if (!gone && std::filesystem::file_size(*file, code) > 0) return;
+  // A key alone may have been put there for a hub that is still to start.
   std::vector<std::string> left;
-  for (const auto& one :
-       {config.data_dir + "/secret.key", config.data_dir + "/token", config.data_dir + "/node", *file + "-wal"})
+  for (const auto& one : {config.data_dir + "/token", config.data_dir + "/node", *file + "-wal"})
     if (std::filesystem::exists(one, code)) left.push_back(std::filesystem::path(one).filename().string());
   if (gone && left.empty()) return;
   Error error(Error::Kind::invalid,

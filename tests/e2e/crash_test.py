@@ -4,7 +4,7 @@
 Prints 'PASS name', 'FAIL name: why' or 'SKIP name: why' per test, for ./dev test; what was measured goes to standard error.
 The programs are build/asan/dragoman and build/asan/sandbox/sandbox-odoo, or DRAGOMAN_BIN and DRAGOMAN_SANDBOX_ODOO. A real
 server comes in DRAGOMAN_TEST_ODOO19_ENV. Arguments: only tests whose name holds one of them. DRAGOMAN_SEED replays the load,
-the faults and the choice of kills; DRAGOMAN_FULL=1 makes it long.
+the faults and the choice of kills; DRAGOMAN_FULL=1 makes it long, DRAGOMAN_KILLS=5000 longer still.
 """
 import contextlib
 import json
@@ -24,6 +24,7 @@ from crash_rig import HUB, HttpProxy, Hub, Load, Pair, StandIn, Target, TcpProxy
 
 SEED = int(os.environ.get("DRAGOMAN_SEED") or random.randrange(1_000_000))
 FULL = bool(os.environ.get("DRAGOMAN_FULL"))
+KILLS = int(os.environ.get("DRAGOMAN_KILLS") or (200 if FULL else 50))
 
 # Where the hub ends itself (src/base/step.h), and how many times it passes there at most before it does.
 STEPS = {"intake.before_store": 12, "intake.stored": 12, "queue.claimed": 6, "deliver.begun": 6, "deliver.intended": 6,
@@ -58,7 +59,7 @@ def drained(hub, count, seconds, stuck):
 def killed_at_every_step(folder):
     """R1: hard kills under load, spread over every named step; each time it goes on where it was."""
     chance = random.Random(SEED)
-    total = 200 if FULL else 50
+    total = KILLS
     killed = dict.fromkeys([*STEPS, UNDER_WAY, ANY], 0)
     armed = threading.Event()
 
