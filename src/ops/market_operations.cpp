@@ -181,7 +181,9 @@ std::vector<Operation> product_operations() {
   all.push_back({
       .name = "market link",
       .summary = "Says which product of Odoo a marketplace's product is",
-      .description = "It goes before every rule. Orders that are held for want of it are tried again at once.",
+      .description = "It goes before every rule. Orders that are held for want of it are tried again at once. Odoo is "
+                     "asked first whether the variant is there and not archived; while Odoo can't be asked, nothing is "
+                     "linked.",
       .method = "POST",
       .path = "/connections/{connection}/market/products/{product}/link",
       .permission = Role::user,
@@ -192,6 +194,7 @@ std::vector<Operation> product_operations() {
                   .doc = "id of the variant in Odoo",
                   .required = true,
                   .min = 1,
+                  .max = 2'147'483'647,
                   .positional = true},
                  {.name = "factor",
                   .doc = "Odoo's units in one of the marketplace's: quantities are multiplied by it, prices divided",
@@ -204,6 +207,8 @@ std::vector<Operation> product_operations() {
             link.product = input.at("product");
             link.odoo_product_id = input.at("odoo_product");
             link.factor = Decimal::of(input.at("factor").get<std::string>());
+            for (const auto& [id, wrong] : unusable_products(context, connection, {link.odoo_product_id}))
+              throw Error(Error::Kind::invalid, wrong);
             const auto row = context.services.market_products.link(connection.id, link, context.caller);
             json answer = shape(row);
             answer["retried"] = retry_products(context, connection.name,

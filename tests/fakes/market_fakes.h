@@ -583,8 +583,10 @@ class FakeBook final : public pipeline::OrderBook {
   std::vector<pipeline::ProductFacts> products(std::int64_t after, int limit, const std::string&,
                                                std::stop_token) override {
     std::vector<pipeline::ProductFacts> out;
+    ++product_calls;
+    if (before_products) before_products();
     for (const auto& [id, product] : goods)
-      if (id > after && static_cast<int>(out.size()) < limit)
+      if (id > after && !product.deleted && static_cast<int>(out.size()) < limit)
         out.push_back({.id = id,
                        .name = product.name,
                        .default_code = product.default_code,
@@ -600,8 +602,8 @@ class FakeBook final : public pipeline::OrderBook {
   pipeline::MarketChoices chosen;
   Stock asked;
   bool all_products = false;
-  std::function<void()> before_call;
-  int watches = 0, stock_calls = 0;
+  std::function<void()> before_call, before_products;
+  int watches = 0, stock_calls = 0, product_calls = 0;
 
  private:
   pipeline::OrderFacts facts(const std::string& key) const {
