@@ -402,8 +402,8 @@ std::vector<Operation> market_operations() {
                              {.name = "hold", .doc = "the reason, in a word", .required = true},
                              {.name = "orders", .type = Type::integer, .doc = "how many", .required = true},
                              {.name = "oldest", .type = Type::time, .doc = "since when the first of them"},
-                             {.name = "example", .doc = "one of them", .required = true},
-                             {.name = "reason", .doc = "of one of them", .required = true}}},
+                             {.name = "example", .doc = "the one that waits longest", .required = true},
+                             {.name = "reason", .doc = "why that one is held", .required = true}}},
       .run =
           [](Context& context, const json& input) {
             const std::string connection = input.value("connection", "");

@@ -574,9 +574,12 @@ std::vector<MarketOrders::HoldGroup> MarketOrders::holds(const std::string& conn
   std::vector<HoldGroup> out;
   const auto read = [&](Session& session, std::string_view where, std::initializer_list<Param> params) {
     session.query(
-        fmt::format("SELECT COALESCE(c.name, ''), o.hold_code, MIN(o.hold_message), COUNT(*), MIN(o.hold_us), "
-                    "MIN(o.external_id) FROM market_order o LEFT JOIN connection c ON c.id = o.connection_id WHERE "
-                    "o.state = 'held'{} GROUP BY 1, 2 ORDER BY 4 DESC, 1, 2",
+        fmt::format("SELECT COALESCE(c.name, ''), h.hold_code, h.hold_message, h.orders, h.hold_us, h.external_id FROM "
+                    "(SELECT o.connection_id, o.hold_code, o.hold_message, o.hold_us, o.external_id, COUNT(*) OVER "
+                    "(PARTITION BY o.connection_id, o.hold_code) AS orders, ROW_NUMBER() OVER (PARTITION BY "
+                    "o.connection_id, o.hold_code ORDER BY o.hold_us, o.id) AS place FROM market_order o WHERE o.state "
+                    "= 'held') h LEFT JOIN connection c ON c.id = h.connection_id WHERE h.place = 1{} ORDER BY 4 DESC, "
+                    "1, 2",
                     where),
         params, [&](const Row& row) {
           out.push_back({std::string(row.text(0)), std::string(row.text(1)), std::string(row.text(2)), row.int64(3),

@@ -113,7 +113,7 @@ class MarketOrders {
     std::string connection, code, message;
     std::int64_t orders = 0;
     std::optional<Time> oldest;
-    std::string example;
+    std::string example;  ///< the one that waits longest; `message` is about it
   };
   /// Orders that are held, by what holds them; the most first.
   std::vector<HoldGroup> holds(const std::string& connection);

@@ -511,6 +511,29 @@ TEST_P(Market, AnOrderHasItsStoryAndAConnectionItsStanding) {
   EXPECT_EQ(standing.due_acks, 0);
 }
 
+TEST_P(Market, TheExampleOfAHoldIsTheOrderThatWaitsLongestWithItsOwnWords) {
+  add_shop();
+  odoo_->products.clear();
+  for (const char* id : {"C", "B", "A"})
+    shop_->change(id, [&](auto& order) {
+      order.lines[0].product = std::string("7") + id;
+      order.total = std::string("1000") + std::to_string(id[0]);
+    });
+  pull();
+  store_->write([](store::Session& session) {
+    session.execute("UPDATE market_order SET hold_us = 1000 WHERE external_id = 'B'");
+  });
+  const auto groups = orders_->holds("shop");
+  ASSERT_EQ(groups.size(), 1u);
+  EXPECT_EQ(groups[0].orders, 3);
+  EXPECT_EQ(groups[0].example, "B");
+  EXPECT_EQ(groups[0].message, order("B").hold_message);
+  EXPECT_NE(groups[0].message.find("100066"), std::string::npos) << groups[0].message;
+  EXPECT_EQ(to_us(*groups[0].oldest), 1000);
+  EXPECT_EQ(orders_->holds("").at(0).example, "B");
+  EXPECT_TRUE(orders_->holds("other").empty());
+}
+
 TEST_P(Market, RemovingTheConnectionForgetsItsOrders) {
   add_shop();
   shop_->change("A");
