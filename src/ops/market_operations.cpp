@@ -1,9 +1,13 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "jobs/board.h"
+#include "jobs/breaker.h"
 #include "ops/catalog.h"
 #include "ops/market_shapes.h"
 #include "ops/shapes.h"
@@ -107,6 +111,57 @@ json shape(const MarketOrderRow& row) {
           {"held_since", held ? time_or_null(row.held_since) : json(nullptr)},
           {"next_try", held ? time_or_null(row.hold_next) : json(nullptr)},
           {"imported", time_or_null(row.imported)}};
+}
+
+Field hold_field() {
+  return {.name = "hold", .doc = "only what is held for this reason, as `market holds` names it"};
+}
+
+// What holds orders, but for Odoo's own errors, whose names are its own.
+const std::vector<std::string>& hold_words() {
+  static const std::vector<std::string> words{"import_notmatched",
+                                              "import_ambiguous",
+                                              "import_total",
+                                              "import_currency",
+                                              "import_stock",
+                                              "import_field",
+                                              "import_deleted",
+                                              "import_closed",
+                                              "import_quantity",
+                                              "import_children",
+                                              "import_reference",
+                                              "import_refused",
+                                              "import_item",
+                                              "unknown_state",
+                                              "editing",
+                                              "order",
+                                              "lines",
+                                              "customer",
+                                              "product",
+                                              "total",
+                                              "decimal",
+                                              "conflict",
+                                              "invalid",
+                                              "forbidden",
+                                              "not_found"};
+  return words;
+}
+
+// A slip in the word would look as if nothing were held.
+void check_hold(Context& context, const std::string& word) {
+  const auto& words = hold_words();
+  if (word.empty() || std::find(words.begin(), words.end(), word) != words.end()) return;
+  auto known = words;
+  for (const auto& group : context.services.market.holds("")) {
+    if (group.code == word) return;
+    if (std::find(known.begin(), known.end(), group.code) == known.end()) known.push_back(group.code);
+  }
+  Error error(Error::Kind::invalid,
+              fmt::format("`hold` is one of {}, and `{}` is none of them. `dragoman market holds` "
+                          "lists those that hold orders now.",
+                          fmt::join(known, ", "), word));
+  error.code = "input";
+  throw error;
 }
 
 std::vector<Field> product_columns() {
@@ -266,9 +321,12 @@ std::vector<Operation> market_operations() {
            {.name = "means",
             .doc = "only where the marketplace's state means this",
             .choices = {"pending", "editing", "approved", "assigned", "delivered", "cancelled", "returned", "unknown"}},
-           {.name = "delivered_by", .doc = "only these, such as `delivered_by_supplier`"},
+           {.name = "delivered_by", .doc = "only these", .choices = {"delivered_by_supplier", "delivered_by_cartona"}},
            {.name = "sync_status", .doc = "only these", .choices = {"not_synced", "syncing", "synced", "error"}},
-           {.name = "hold", .doc = "only what is held for this reason, as `market holds` names it"},
+           {.name = "waiting_for",
+            .doc = "`code`: only those whose status waits for the code that the shop has: `market otp` takes it",
+            .choices = {"code"}},
+           hold_field(),
            {.name = "text", .doc = "only with this number, id, customer or name in Odoo, exactly"},
            {.name = "flagged", .type = Type::boolean, .doc = "only what a person should see to", .fallback = "false"},
            {.name = "before", .type = Type::integer, .doc = "numbers below it"},
@@ -285,8 +343,18 @@ std::vector<Operation> market_operations() {
             filter.market_state = input.value("means", "");
             filter.delivered_by = input.value("delivered_by", "");
             filter.sync_status = input.value("sync_status", "");
+            filter.wants_code = input.value("waiting_for", "") == "code";
             filter.hold_code = input.value("hold", "");
-            if (!filter.hold_code.empty()) filter.state = "held";
+            check_hold(context, filter.hold_code);
+            if (!filter.hold_code.empty() && filter.state != "held") {
+              if (!filter.state.empty())
+                throw Error(
+                    Error::Kind::invalid,
+                    fmt::format("`hold` is about orders that are held, and `state` asks for others (`{}`): give "
+                                "one of the two.",
+                                filter.state));
+              filter.state = "held";
+            }
             filter.text = input.value("text", "");
             filter.flagged = input.at("flagged");
             filter.before = maybe_integer(input, "before").value_or(0);
@@ -430,7 +498,7 @@ std::vector<Operation> market_operations() {
       .permission = Role::user,
       .inputs = {market_field(),
                  {.name = "order", .doc = "only this one: its id or number"},
-                 {.name = "hold", .doc = "only what is held for this reason, as `market holds` names it"},
+                 hold_field(),
                  {.name = "reason", .doc = "why, for those who wonder later", .fallback = R"("")"}},
       .output = {.fields = {{.name = "orders", .type = Type::integer, .doc = "how many", .required = true}}},
       .run =
@@ -438,6 +506,7 @@ std::vector<Operation> market_operations() {
             const auto connection = market_of(context, input.at("connection"));
             const std::string order = input.value("order", ""), hold = input.value("hold", "");
             if (!order.empty() && !hold.empty()) throw Error(Error::Kind::invalid, "Give `order` or `hold`, not both.");
+            check_hold(context, hold);
             const std::int64_t id = order.empty() ? 0 : context.services.market.get(connection.name, order).id;
             const std::string why = input.value("reason", "");
             const auto count = context.services.market.retry(
@@ -484,6 +553,17 @@ std::vector<Operation> market_operations() {
                               .type = Type::integer,
                               .doc = "orders whose status it did not take: `market orders --sync-status error`",
                               .required = true},
+                             {.name = "waiting_for_code",
+                              .type = Type::integer,
+                              .doc = "orders that wait for the code of a shop: `market orders --waiting-for code`",
+                              .required = true},
+                             {.name = "away_since",
+                              .type = Type::time,
+                              .doc = "since when the marketplace does not answer, or refuses the token"},
+                             {.name = "away_reason", .doc = "what came of the last call to it"},
+                             {.name = "next_call",
+                              .type = Type::time,
+                              .doc = "when it is called next; null though it is away: when a person has acted"},
                              {.name = "reason", .doc = "why the connection is not active"},
                              {.name = "trouble", .doc = "why what changes in its Odoo can't be seen at the moment"}}},
       .run =
@@ -491,8 +571,28 @@ std::vector<Operation> market_operations() {
             std::map<std::int64_t, pipeline::MarketStock::Standing> stock;
             context.services.store.read(
                 [&](store::Session& session) { stock = pipeline::MarketStock::standings(session); });
+            auto standings = context.services.market.standings();
+            // One that was never read to its end has no orders, and may be in trouble all the same.
+            for (const auto& connection : context.services.connections.list()) {
+              const auto is = [&](const MarketOrders::Standing& one) { return one.connection_id == connection.id; };
+              if (!context.services.connectors.get(connection.kind).make_marketplace ||
+                  std::any_of(standings.begin(), standings.end(), is))
+                continue;
+              auto& one = standings.emplace_back();
+              one.connection_id = connection.id;
+              one.connection = connection.name;
+              one.connection_state = connection.state;
+              one.reason = connection.reason;
+            }
+            std::map<std::int64_t, jobs::breaker::Status> away;
+            context.services.store.read([&](store::Session& session) {
+              away.clear();
+              for (const auto& one : standings)
+                if (auto status = jobs::breaker::status(session, one.connection_id))
+                  away.emplace(one.connection_id, *std::move(status));
+            });
             json rows = json::array();
-            for (const auto& one : context.services.market.standings())
+            for (const auto& one : standings) {
               rows.push_back({{"connection", one.connection},
                               {"state", one.connection_state},
                               {"pulled", time_or_null(one.pulled)},
@@ -506,8 +606,19 @@ std::vector<Operation> market_operations() {
                               {"oldest_unsent", time_or_null(stock[one.connection_id].oldest_unsent)},
                               {"refused", stock[one.connection_id].refused},
                               {"not_told", one.not_told},
+                              {"waiting_for_code", one.wants_code},
+                              {"away_since", nullptr},
+                              {"away_reason", ""},
+                              {"next_call", nullptr},
                               {"reason", one.reason},
                               {"trouble", one.trouble}});
+              const auto found = away.find(one.connection_id);
+              if (found == away.end()) continue;
+              const auto& status = found->second;
+              rows.back()["away_since"] = format_iso(status.since);
+              rows.back()["away_reason"] = status.message;
+              if (status.state != jobs::breaker::State::held) rows.back()["next_call"] = format_iso(status.until);
+            }
             return dump({{"connections", rows}});
           },
   });

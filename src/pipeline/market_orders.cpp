@@ -27,6 +27,9 @@ constexpr Micros kHoldMax = std::chrono::hours(1);
 // So many new orders of one marketplace wait beside those of others; what comes behind them lets the others go first.
 constexpr std::int64_t kBacklog = 100;
 
+// As the index has it. `otp_refused` is kCodeRefused.
+constexpr const char* kWantsCode = " AND o.sync_code IN ('otp', 'otp_refused')";
+
 std::string list_of(const std::vector<std::string>& texts) {
   return json(texts).dump(-1, ' ', false, json::error_handler_t::replace);
 }
@@ -467,6 +470,7 @@ std::vector<MarketOrderRow> MarketOrders::list(const Filter& filter) {
                        params.size());
   }
   if (filter.flagged) sql += " AND o.flag <> ''";
+  if (filter.wants_code) sql += kWantsCode;
   if (filter.before > 0) only("o.id <", filter.before);
   params.push_back(filter.limit);
   sql += fmt::format(" ORDER BY o.id DESC LIMIT ${}", params.size());
@@ -554,6 +558,8 @@ std::vector<MarketOrders::Standing> MarketOrders::standings() {
     for (auto& [id, one] : all) {
       session.first("SELECT COUNT(*) FROM market_order WHERE connection_id = $1 AND sync_status = 'error'", {id},
                     [&](const Row& row) { one.not_told = row.int64(0); });
+      session.first(fmt::format("SELECT COUNT(*) FROM market_order o WHERE o.connection_id = $1{}", kWantsCode), {id},
+                    [&](const Row& row) { one.wants_code = row.int64(0); });
       session.first(
           "SELECT k.value FROM market_cursor k WHERE k.name = 'watch_trouble' AND k.connection_id = (SELECT "
           "o.odoo_connection_id FROM market_order o WHERE o.connection_id = $1 AND o.odoo_connection_id > 0 ORDER BY "

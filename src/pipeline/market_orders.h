@@ -88,6 +88,7 @@ class MarketOrders {
   struct Filter {
     std::string connection, state, delivered_by, sync_status, market_state, hold_code, text;  ///< empty: all
     bool flagged = false;     ///< only those with something that a person should see to
+    bool wants_code = false;  ///< only those that wait for the code that a shop has
     std::int64_t before = 0;  ///< ids below it; 0: from the newest
     std::int64_t limit = 100;
   };
@@ -101,8 +102,9 @@ class MarketOrders {
     std::int64_t connection_id = 0;
     std::string connection, connection_state, reason;
     std::int64_t waiting = 0, held = 0, due_acks = 0, flagged = 0;
-    std::int64_t not_told = 0;  ///< whose status the marketplace did not take, or could not be told
-    std::string trouble;        ///< why what changes in its Odoo can't be seen at the moment; empty: it is seen
+    std::int64_t not_told = 0;    ///< whose status the marketplace did not take, or could not be told
+    std::int64_t wants_code = 0;  ///< that wait for the code that a shop has
+    std::string trouble;          ///< why what changes in its Odoo can't be seen at the moment; empty: it is seen
     std::optional<Time> oldest_waiting, oldest_held;
     std::optional<Time> pulled;  ///< when the last pull that came to its end began
   };
