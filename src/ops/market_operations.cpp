@@ -38,15 +38,16 @@ std::vector<Field> order_columns() {
       {.name = "currency", .hidden = true},
       {.name = "status", .doc = "the marketplace's word"},
       {.name = "state",
-       .doc = "`new`, `held`, `imported`, `cancelled` (nothing of it is left to do), or `ignored` (it never came to "
-              "Odoo)",
+       .doc =
+           "`new`, `held`, `imported`, `cancelled` (nothing of it is left to do), `ignored` (it never came to Odoo), "
+           "or `closed` (a person does not want it there)",
        .required = true},
       {.name = "odoo", .doc = "Odoo's name or id of it"},
       {.name = "odoo_state", .doc = "what Odoo says, where that is known"},
       {.name = "delivered_by"},
       {.name = "sync_status", .doc = "`not_synced`, `syncing`, `synced` or `error`", .required = true},
       {.name = "hold", .doc = "why it is held, in a word"},
-      {.name = "reason", .doc = "why it is held"},
+      {.name = "reason", .doc = "why it is held, or who has closed it and why"},
       {.name = "flag", .doc = "what a person should see to, in a word"},
       {.name = "flag_reason", .doc = "what a person should see to", .hidden = true},
       {.name = "means", .doc = "what the marketplace's word means: `pending`, `approved`, …", .hidden = true},
@@ -69,6 +70,7 @@ std::vector<Field> order_columns() {
       {.name = "changed", .type = Type::time, .hidden = true},
       {.name = "held_since", .type = Type::time, .hidden = true},
       {.name = "next_try", .type = Type::time, .doc = "of one that is held", .hidden = true},
+      {.name = "closed", .type = Type::time, .doc = "when a person closed it", .hidden = true},
       {.name = "imported", .type = Type::time, .hidden = true}};
 }
 
@@ -90,7 +92,7 @@ json shape(const MarketOrderRow& row) {
           {"delivered_by", row.delivered_by},
           {"sync_status", row.sync_status},
           {"hold", held ? row.hold_code : ""},
-          {"reason", held ? row.hold_message : ""},
+          {"reason", held ? row.hold_message : row.closed_why},
           {"flag", row.flag},
           {"flag_reason", row.flag_message},
           {"means", row.market_state},
@@ -110,7 +112,15 @@ json shape(const MarketOrderRow& row) {
           {"changed", format_iso(row.changed)},
           {"held_since", held ? time_or_null(row.held_since) : json(nullptr)},
           {"next_try", held ? time_or_null(row.hold_next) : json(nullptr)},
+          {"closed", time_or_null(row.closed)},
           {"imported", time_or_null(row.imported)}};
+}
+
+Field order_field() {
+  return {.name = "order",
+          .doc = "the marketplace's id or number of it, or the hub's own",
+          .required = true,
+          .positional = true};
 }
 
 Field hold_field() {
@@ -317,7 +327,9 @@ std::vector<Operation> market_operations() {
       .permission = Role::viewer,
       .inputs =
           {{.name = "connection", .doc = "only of this connection"},
-           {.name = "state", .doc = "only these", .choices = {"new", "held", "imported", "cancelled", "ignored"}},
+           {.name = "state",
+            .doc = "only these",
+            .choices = {"new", "held", "imported", "cancelled", "ignored", "closed"}},
            {.name = "means",
             .doc = "only where the marketplace's state means this",
             .choices = {"pending", "editing", "approved", "assigned", "delivered", "cancelled", "returned", "unknown"}},
@@ -376,18 +388,13 @@ std::vector<Operation> market_operations() {
       .method = "GET",
       .path = "/connections/{connection}/orders/{order}",
       .permission = Role::viewer,
-      .inputs = {market_field(),
-                 {.name = "order",
-                  .doc = "the marketplace's id or number of it, or the hub's own",
-                  .required = true,
-                  .positional = true}},
+      .inputs = {market_field(), order_field()},
       .output = {.fields = columns,
                  .rows = "story",
                  .columns = {{.name = "at", .type = Type::time, .required = true},
                              {.name = "what",
                               .doc = "`version`, `held`, `imported`, `recorded`, `acknowledged`, `retry`, `resolved`, "
-                                     "`told`, `not_told`, "
-                                     "`code`, `customer`",
+                                     "`closed`, `opened`, `told`, `not_told`, `code`, `customer`",
                               .required = true},
                              {.name = "message", .required = true},
                              {.name = "job", .type = Type::integer, .doc = "which did it"}}},
@@ -416,10 +423,7 @@ std::vector<Operation> market_operations() {
       .path = "/connections/{connection}/orders/{order}/resolve",
       .permission = Role::user,
       .inputs = {market_field(),
-                 {.name = "order",
-                  .doc = "the marketplace's id or number of it, or the hub's own",
-                  .required = true,
-                  .positional = true},
+                 order_field(),
                  {.name = "note", .doc = "what was done, for those who wonder later", .fallback = R"("")"}},
       .output = {.fields = order_columns()},
       .run =
@@ -428,6 +432,48 @@ std::vector<Operation> market_operations() {
             const auto row = context.services.market.get(connection.name, input.at("order"));
             context.services.market.resolve(row, who_asks(context), input.at("note"));
             return dump(shape(context.services.market.get(connection.name, row.external_id)));
+          },
+      .slow = true,
+  });
+  all.push_back({
+      .name = "market close",
+      .summary = "Closes an order that nobody wants in Odoo: it is not imported any more, and nothing waits for it",
+      .description =
+          "Of an order that is held, on its way, or was deleted in Odoo. The marketplace is told that it was taken in, "
+          "so that it does not list it forever; what is to become of it there is decided there. A later version of it "
+          "is kept, and opens it not: `market retry --order` does. An order that is in Odoo is cancelled there "
+          "instead.",
+      .method = "POST",
+      .path = "/connections/{connection}/orders/{order}/close",
+      .permission = Role::manager,
+      .inputs = {market_field(),
+                 order_field(),
+                 {.name = "reason", .doc = "why, for those who wonder later", .required = true}},
+      .output = {.fields = order_columns()},
+      .run =
+          [](Context& context, const json& input) {
+            const auto connection = market_of(context, input.at("connection"));
+            auto& market = context.services.market;
+            const auto row = market.get(connection.name, input.at("order"));
+            const auto name = context.services.marketplaces.peek(connection.id).name();
+            const std::string why = input.at("reason");
+            market.close(row, name.order_key(row.external_id), who_asks(context), why);
+            const jobs::Act act{.who = who_asks(context), .why = "the order was closed: " + why};
+            for (const auto& one : market.unfinished(row)) {
+              try {
+                if (one.dead)
+                  context.services.jobs.discard(one.job_id, act);
+                else
+                  context.services.jobs.cancel(one.job_id, act);
+              } catch (const Error& error) {
+                if (error.kind != Error::Kind::conflict && error.kind != Error::Kind::not_found) throw;
+                ignore_error("it has ended meanwhile", error);
+              }
+            }
+            context.note.subject = connection.name + ":" + row.external_id;
+            context.note.before = dump({{"state", row.state}, {"hold", row.hold_code}});
+            context.note.after = dump({{"state", "closed"}});
+            return dump(shape(market.get(connection.name, row.external_id)));
           },
       .slow = true,
   });
@@ -491,14 +537,20 @@ std::vector<Operation> market_operations() {
       .name = "market retry",
       .summary = "Tries orders again that are held: one, all of a kind, or all of a marketplace",
       .description =
-          "An order that is named is brought into Odoo anew, held or not: what Odoo has of it already is left "
-          "as it is.",
+          "An order that is named is brought into Odoo once more, held or not: what Odoo has of it already is left as "
+          "it is. One that a person has closed is open again. One that was deleted in Odoo is made there anew only "
+          "with "
+          "`anew`, and then once.",
       .method = "POST",
       .path = "/connections/{connection}/market/retry",
       .permission = Role::user,
       .inputs = {market_field(),
                  {.name = "order", .doc = "only this one: its id or number"},
                  hold_field(),
+                 {.name = "anew",
+                  .type = Type::boolean,
+                  .doc = "with `order`: make it anew in Odoo, where somebody has deleted it",
+                  .fallback = "false"},
                  {.name = "reason", .doc = "why, for those who wonder later", .fallback = R"("")"}},
       .output = {.fields = {{.name = "orders", .type = Type::integer, .doc = "how many", .required = true}}},
       .run =
@@ -507,10 +559,27 @@ std::vector<Operation> market_operations() {
             const std::string order = input.value("order", ""), hold = input.value("hold", "");
             if (!order.empty() && !hold.empty()) throw Error(Error::Kind::invalid, "Give `order` or `hold`, not both.");
             check_hold(context, hold);
-            const std::int64_t id = order.empty() ? 0 : context.services.market.get(connection.name, order).id;
+            const bool anew = input.at("anew");
+            if (anew && order.empty())
+              throw Error(Error::Kind::invalid, "`anew` is about one order: give `order` with it.");
+            std::int64_t id = 0;
+            if (!order.empty()) {
+              const auto row = context.services.market.get(connection.name, order);
+              id = row.id;
+              // To make anew what is there would write it as the marketplace has it, over what people did to it.
+              if (anew && !row.is_deleted() && row.hold_code != "import_deleted")
+                throw Error(
+                    Error::Kind::conflict,
+                    fmt::format("Nothing is known of the order {0} having been deleted in Odoo, which is looked "
+                                "at once a minute: `dragoman market retry {1} --order {0}` finds out.",
+                                row.external_id, connection.name));
+            }
             const std::string why = input.value("reason", "");
             const auto count = context.services.market.retry(
-                connection.name, hold, id, "by " + who_asks(context) + (why.empty() ? "" : ": " + why));
+                connection.name, hold, id,
+                fmt::format("by {}{}{}{}", who_asks(context), anew ? ", to be made anew" : "", why.empty() ? "" : ": ",
+                            why),
+                anew);
             return dump({{"orders", count}});
           },
       .slow = true,

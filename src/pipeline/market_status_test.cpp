@@ -595,6 +595,25 @@ TEST_P(MarketTold, AnOrderThatWasDeletedInOdooIsToldOfByAPerson) {
   work();
   EXPECT_EQ(told(), "");
   EXPECT_EQ(sync("A"), "not_synced deleted");
+  EXPECT_NE(order("A").sync_message.find("`dragoman market retry --anew`"), std::string::npos);
+}
+
+TEST_P(MarketTold, AnOrderThatWasMadeAnewIsToldOfAsAnyOther) {
+  add_shop();
+  place("A");
+  book_->remove("fake/shop/A");
+  look();
+  work();
+  ASSERT_EQ(sync("A"), "not_synced deleted");
+  orders_->retry("shop", "", order("A").id, "by a person", true);
+  work();
+  EXPECT_EQ(order("A").odoo_state, "");
+  look();
+  work();
+  EXPECT_EQ(order("A").odoo_state, "draft");
+  in_odoo("A", confirm);
+  EXPECT_EQ(told(), "A approved");
+  EXPECT_EQ(sync("A"), "synced");
 }
 
 TEST_P(MarketTold, RandomFaultsEndWithTheMarketplaceToldOnceAndInOrder) {
