@@ -113,6 +113,12 @@ TEST_F(ApiTest, RefusesInputWithTheRightStatus) {
   EXPECT_EQ(ask("GET", "/api/v1/nothing", {}, admin).status, 404);
 }
 
+TEST_F(ApiTest, AnEncodedSlashReachesTheOperationAsPartOfTheName) {
+  const auto answer = ask("GET", "/api/v1/connections/a%2Fb", {}, as(admin_));
+  EXPECT_EQ(answer.status, 404);
+  EXPECT_NE(answer.body.find("a/b"), std::string::npos) << answer.body;
+}
+
 TEST_F(ApiTest, ConflictsAndRemoteRefusalsHaveTheirStatus) {
   const auto admin = as(admin_);
   const std::string body = R"({"name":"main","url":"x","secret":"open sesame"})";

@@ -161,6 +161,8 @@ TEST(RequestOf, FillsThePathAndPutsTheRestWhereItBelongs) {
   EXPECT_EQ(request.method, "GET");
   EXPECT_EQ(request.target, "/api/v1/connections/a%20b/models/x%2Fy/records/7?version=2");
   EXPECT_EQ(request.body, "");
+  request = request_of(hub.operation("market close"), {{"connection", "shop"}, {"order", "A/7"}, {"reason", "x"}});
+  EXPECT_EQ(request.target, "/api/v1/connections/shop/orders/A%2F7/close");
   request = request_of(hub.operation("sync run"), {{"connection", "main"}, {"models", {"a"}}, {"full", false}});
   EXPECT_EQ(request.target, "/api/v1/connections/main/sync");
   EXPECT_EQ(json::parse(request.body), json({{"models", {"a"}}, {"full", false}}));

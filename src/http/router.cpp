@@ -124,9 +124,14 @@ Target parse_target(std::string_view target) {
   if (parsed.segments.size() > kSegmentsMax) throw bad("target", "the address has too many parts");
   for (auto& segment : parsed.segments) {
     segment = decode_percent(segment, false);
-    if (segment == "." || segment == ".." || segment.find('/') != std::string::npos ||
-        segment.find('\\') != std::string::npos)
-      throw bad("target", "the address must not hold '.', '..' or an encoded '/' as a part");
+    const auto dots = [](std::string_view part) { return part == "." || part == ".."; };
+    bool odd = dots(segment) || segment.find('\\') != std::string::npos;
+    // A name may have an encoded '/' in it, but nothing that looks like a way out of a folder.
+    if (segment.find('/') != std::string::npos) {
+      const auto parts = split("/" + segment);
+      odd = odd || std::any_of(parts.begin(), parts.end(), dots);
+    }
+    if (odd) throw bad("target", "the address must not hold '.' or '..' as a part, or a '\\'");
   }
   return parsed;
 }
@@ -157,8 +162,13 @@ void Router::add_at_once(std::string_view method, std::string_view pattern, AtOn
 
 const Router::Methods* Router::match(const std::vector<std::string>& segments, Parameters& path) const {
   std::string whole;
-  for (const auto& segment : segments) whole.append("/").append(segment);
-  if (const auto found = exact_.find(whole); found != exact_.end()) return &found->second;
+  bool plain = true;
+  for (const auto& segment : segments) {
+    whole.append("/").append(segment);
+    plain = plain && segment.find('/') == std::string::npos;
+  }
+  // One with an encoded '/' in it only looks like an exact path that has more parts.
+  if (const auto found = exact_.find(whole); plain && found != exact_.end()) return &found->second;
   for (const auto& candidate : patterns_) {
     if (candidate.segments.size() != segments.size()) continue;
     path.clear();

@@ -30,7 +30,7 @@ Parameters parse_query(std::string_view query);
 
 /// A target that has passed the checks: a path from `/`, without `.`, `..` or empty segments inside.
 struct Target {
-  std::vector<std::string> segments;  ///< decoded
+  std::vector<std::string> segments;  ///< decoded; a `%2F` in one is a `/` of its name
   std::string_view query;             ///< as received
 };
 /// Throws invalid, code `target` or `encoding`. Takes `/path?query` and `http://host/path?query`.

@@ -54,6 +54,19 @@ TEST_F(RouterTest, FindsNamesInThePathAndPrefersTheExactOne) {
   EXPECT_EQ(ask("HEAD", "/api/v1/records/all").status, 200);
 }
 
+TEST_F(RouterTest, AnEncodedSlashIsPartOfTheNameThatItStandsIn) {
+  EXPECT_EQ(ask("GET", "/api/v1/records/order/A%2F7%2fb").body, "/api/v1/records/{model}/{id}|model=order|id=A/7/b");
+  EXPECT_EQ(ask("GET", "/api/v1/records/a%2Fb/7").body, "/api/v1/records/{model}/{id}|model=a/b|id=7");
+  // It makes no parts: neither those of an exact path nor those of one with names.
+  EXPECT_EQ(ask("GET", "/api/v1/records%2Fall").status, 404);
+  EXPECT_EQ(ask("GET", "/api/v1%2Frecords/all").status, 404);
+  EXPECT_EQ(ask("GET", "/api/v1/records/order%2F7").status, 404);
+  // Nor does it lead anywhere.
+  for (const char* target : {"/api/v1/records/a/..%2F7", "/api/v1/records/a/7%2F..", "/api/v1/records/a/b%2F.%2Fc",
+                             "/api/v1/records/a/%2e%2e%2f%2e%2e%2fetc"})
+    EXPECT_EQ(ask("GET", target).status, 422) << target;
+}
+
 TEST_F(RouterTest, SaysWhatIsNotThereAndWhatAnAddressTakes) {
   EXPECT_EQ(ask("GET", "/nothing").status, 404);
   EXPECT_EQ(ask("GET", "/api/v1/records/all/").status, 404);
@@ -94,8 +107,8 @@ TEST_F(RouterTest, ARequestIdThatCouldDoHarmIsReplaced) {
 
 TEST_F(RouterTest, RefusesPathsAndQueriesThatPlayTricks) {
   for (const char* target :
-       {"/api/../etc/passwd", "/api/%2e%2e/x", "/api/a%2fb", "/api/a%5cb", "/api/./x", "/a%00b", "/a%zz", "/a%4", "/a%",
-        "/%ff%fe", "/x#y", "nothing", "/bug?a=1&a=2", "/bug?a=%ff", "/bug?%=1"}) {
+       {"/api/../etc/passwd", "/api/%2e%2e/x", "/api/..%2fb", "/api/a%5cb", "/api/./x", "/a%00b", "/a%zz", "/a%4",
+        "/a%", "/%ff%fe", "/x#y", "nothing", "/bug?a=1&a=2", "/bug?a=%ff", "/bug?%=1"}) {
     const auto answer = ask("GET", target);
     EXPECT_EQ(answer.status, 422) << target;
     EXPECT_NE(answer.body.find("\"kind\":\"invalid\""), std::string::npos) << answer.body;

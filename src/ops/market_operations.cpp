@@ -1,9 +1,13 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "jobs/board.h"
+#include "jobs/breaker.h"
 #include "ops/catalog.h"
 #include "ops/market_shapes.h"
 #include "ops/shapes.h"
@@ -34,15 +38,16 @@ std::vector<Field> order_columns() {
       {.name = "currency", .hidden = true},
       {.name = "status", .doc = "the marketplace's word"},
       {.name = "state",
-       .doc = "`new`, `held`, `imported`, `cancelled` (nothing of it is left to do), or `ignored` (it never came to "
-              "Odoo)",
+       .doc =
+           "`new`, `held`, `imported`, `cancelled` (nothing of it is left to do), `ignored` (it never came to Odoo), "
+           "or `closed` (a person does not want it there)",
        .required = true},
       {.name = "odoo", .doc = "Odoo's name or id of it"},
       {.name = "odoo_state", .doc = "what Odoo says, where that is known"},
       {.name = "delivered_by"},
       {.name = "sync_status", .doc = "`not_synced`, `syncing`, `synced` or `error`", .required = true},
       {.name = "hold", .doc = "why it is held, in a word"},
-      {.name = "reason", .doc = "why it is held"},
+      {.name = "reason", .doc = "why it is held, or who has closed it and why"},
       {.name = "flag", .doc = "what a person should see to, in a word"},
       {.name = "flag_reason", .doc = "what a person should see to", .hidden = true},
       {.name = "means", .doc = "what the marketplace's word means: `pending`, `approved`, …", .hidden = true},
@@ -65,6 +70,7 @@ std::vector<Field> order_columns() {
       {.name = "changed", .type = Type::time, .hidden = true},
       {.name = "held_since", .type = Type::time, .hidden = true},
       {.name = "next_try", .type = Type::time, .doc = "of one that is held", .hidden = true},
+      {.name = "closed", .type = Type::time, .doc = "when a person closed it", .hidden = true},
       {.name = "imported", .type = Type::time, .hidden = true}};
 }
 
@@ -86,7 +92,7 @@ json shape(const MarketOrderRow& row) {
           {"delivered_by", row.delivered_by},
           {"sync_status", row.sync_status},
           {"hold", held ? row.hold_code : ""},
-          {"reason", held ? row.hold_message : ""},
+          {"reason", held ? row.hold_message : row.closed_why},
           {"flag", row.flag},
           {"flag_reason", row.flag_message},
           {"means", row.market_state},
@@ -106,7 +112,66 @@ json shape(const MarketOrderRow& row) {
           {"changed", format_iso(row.changed)},
           {"held_since", held ? time_or_null(row.held_since) : json(nullptr)},
           {"next_try", held ? time_or_null(row.hold_next) : json(nullptr)},
+          {"closed", time_or_null(row.closed)},
           {"imported", time_or_null(row.imported)}};
+}
+
+Field order_field() {
+  return {.name = "order",
+          .doc = "the marketplace's id or number of it, or the hub's own",
+          .required = true,
+          .positional = true};
+}
+
+Field hold_field() {
+  return {.name = "hold", .doc = "only what is held for this reason, as `market holds` names it"};
+}
+
+// What holds orders, but for Odoo's own errors, whose names are its own.
+const std::vector<std::string>& hold_words() {
+  static const std::vector<std::string> words{"import_notmatched",
+                                              "import_ambiguous",
+                                              "import_total",
+                                              "import_currency",
+                                              "import_stock",
+                                              "import_field",
+                                              "import_deleted",
+                                              "import_closed",
+                                              "import_quantity",
+                                              "import_children",
+                                              "import_reference",
+                                              "import_refused",
+                                              "import_item",
+                                              "unknown_state",
+                                              "editing",
+                                              "order",
+                                              "lines",
+                                              "customer",
+                                              "product",
+                                              "total",
+                                              "decimal",
+                                              "conflict",
+                                              "invalid",
+                                              "forbidden",
+                                              "not_found"};
+  return words;
+}
+
+// A slip in the word would look as if nothing were held.
+void check_hold(Context& context, const std::string& word) {
+  const auto& words = hold_words();
+  if (word.empty() || std::find(words.begin(), words.end(), word) != words.end()) return;
+  auto known = words;
+  for (const auto& group : context.services.market.holds("")) {
+    if (group.code == word) return;
+    if (std::find(known.begin(), known.end(), group.code) == known.end()) known.push_back(group.code);
+  }
+  Error error(Error::Kind::invalid,
+              fmt::format("`hold` is one of {}, and `{}` is none of them. `dragoman market holds` "
+                          "lists those that hold orders now.",
+                          fmt::join(known, ", "), word));
+  error.code = "input";
+  throw error;
 }
 
 std::vector<Field> product_columns() {
@@ -181,7 +246,9 @@ std::vector<Operation> product_operations() {
   all.push_back({
       .name = "market link",
       .summary = "Says which product of Odoo a marketplace's product is",
-      .description = "It goes before every rule. Orders that are held for want of it are tried again at once.",
+      .description = "It goes before every rule. Orders that are held for want of it are tried again at once. Odoo is "
+                     "asked first whether the variant is there and not archived; while Odoo can't be asked, nothing is "
+                     "linked.",
       .method = "POST",
       .path = "/connections/{connection}/market/products/{product}/link",
       .permission = Role::user,
@@ -192,6 +259,7 @@ std::vector<Operation> product_operations() {
                   .doc = "id of the variant in Odoo",
                   .required = true,
                   .min = 1,
+                  .max = 2'147'483'647,
                   .positional = true},
                  {.name = "factor",
                   .doc = "Odoo's units in one of the marketplace's: quantities are multiplied by it, prices divided",
@@ -204,6 +272,8 @@ std::vector<Operation> product_operations() {
             link.product = input.at("product");
             link.odoo_product_id = input.at("odoo_product");
             link.factor = Decimal::of(input.at("factor").get<std::string>());
+            for (const auto& [id, wrong] : unusable_products(context, connection, {link.odoo_product_id}))
+              throw Error(Error::Kind::invalid, wrong);
             const auto row = context.services.market_products.link(connection.id, link, context.caller);
             json answer = shape(row);
             answer["retried"] = retry_products(context, connection.name,
@@ -257,13 +327,18 @@ std::vector<Operation> market_operations() {
       .permission = Role::viewer,
       .inputs =
           {{.name = "connection", .doc = "only of this connection"},
-           {.name = "state", .doc = "only these", .choices = {"new", "held", "imported", "cancelled", "ignored"}},
+           {.name = "state",
+            .doc = "only these",
+            .choices = {"new", "held", "imported", "cancelled", "ignored", "closed"}},
            {.name = "means",
             .doc = "only where the marketplace's state means this",
             .choices = {"pending", "editing", "approved", "assigned", "delivered", "cancelled", "returned", "unknown"}},
-           {.name = "delivered_by", .doc = "only these, such as `delivered_by_supplier`"},
+           {.name = "delivered_by", .doc = "only these", .choices = {"delivered_by_supplier", "delivered_by_cartona"}},
            {.name = "sync_status", .doc = "only these", .choices = {"not_synced", "syncing", "synced", "error"}},
-           {.name = "hold", .doc = "only what is held for this reason, as `market holds` names it"},
+           {.name = "waiting_for",
+            .doc = "`code`: only those whose status waits for the code that the shop has: `market otp` takes it",
+            .choices = {"code"}},
+           hold_field(),
            {.name = "text", .doc = "only with this number, id, customer or name in Odoo, exactly"},
            {.name = "flagged", .type = Type::boolean, .doc = "only what a person should see to", .fallback = "false"},
            {.name = "before", .type = Type::integer, .doc = "numbers below it"},
@@ -280,8 +355,18 @@ std::vector<Operation> market_operations() {
             filter.market_state = input.value("means", "");
             filter.delivered_by = input.value("delivered_by", "");
             filter.sync_status = input.value("sync_status", "");
+            filter.wants_code = input.value("waiting_for", "") == "code";
             filter.hold_code = input.value("hold", "");
-            if (!filter.hold_code.empty()) filter.state = "held";
+            check_hold(context, filter.hold_code);
+            if (!filter.hold_code.empty() && filter.state != "held") {
+              if (!filter.state.empty())
+                throw Error(
+                    Error::Kind::invalid,
+                    fmt::format("`hold` is about orders that are held, and `state` asks for others (`{}`): give "
+                                "one of the two.",
+                                filter.state));
+              filter.state = "held";
+            }
             filter.text = input.value("text", "");
             filter.flagged = input.at("flagged");
             filter.before = maybe_integer(input, "before").value_or(0);
@@ -303,18 +388,13 @@ std::vector<Operation> market_operations() {
       .method = "GET",
       .path = "/connections/{connection}/orders/{order}",
       .permission = Role::viewer,
-      .inputs = {market_field(),
-                 {.name = "order",
-                  .doc = "the marketplace's id or number of it, or the hub's own",
-                  .required = true,
-                  .positional = true}},
+      .inputs = {market_field(), order_field()},
       .output = {.fields = columns,
                  .rows = "story",
                  .columns = {{.name = "at", .type = Type::time, .required = true},
                              {.name = "what",
                               .doc = "`version`, `held`, `imported`, `recorded`, `acknowledged`, `retry`, `resolved`, "
-                                     "`told`, `not_told`, "
-                                     "`code`, `customer`",
+                                     "`closed`, `opened`, `told`, `not_told`, `code`, `customer`",
                               .required = true},
                              {.name = "message", .required = true},
                              {.name = "job", .type = Type::integer, .doc = "which did it"}}},
@@ -343,10 +423,7 @@ std::vector<Operation> market_operations() {
       .path = "/connections/{connection}/orders/{order}/resolve",
       .permission = Role::user,
       .inputs = {market_field(),
-                 {.name = "order",
-                  .doc = "the marketplace's id or number of it, or the hub's own",
-                  .required = true,
-                  .positional = true},
+                 order_field(),
                  {.name = "note", .doc = "what was done, for those who wonder later", .fallback = R"("")"}},
       .output = {.fields = order_columns()},
       .run =
@@ -355,6 +432,48 @@ std::vector<Operation> market_operations() {
             const auto row = context.services.market.get(connection.name, input.at("order"));
             context.services.market.resolve(row, who_asks(context), input.at("note"));
             return dump(shape(context.services.market.get(connection.name, row.external_id)));
+          },
+      .slow = true,
+  });
+  all.push_back({
+      .name = "market close",
+      .summary = "Closes an order that nobody wants in Odoo: it is not imported any more, and nothing waits for it",
+      .description =
+          "Of an order that is held, on its way, or was deleted in Odoo. The marketplace is told that it was taken in, "
+          "so that it does not list it forever; what is to become of it there is decided there. A later version of it "
+          "is kept, and opens it not: `market retry --order` does. An order that is in Odoo is cancelled there "
+          "instead.",
+      .method = "POST",
+      .path = "/connections/{connection}/orders/{order}/close",
+      .permission = Role::manager,
+      .inputs = {market_field(),
+                 order_field(),
+                 {.name = "reason", .doc = "why, for those who wonder later", .required = true}},
+      .output = {.fields = order_columns()},
+      .run =
+          [](Context& context, const json& input) {
+            const auto connection = market_of(context, input.at("connection"));
+            auto& market = context.services.market;
+            const auto row = market.get(connection.name, input.at("order"));
+            const auto name = context.services.marketplaces.peek(connection.id).name();
+            const std::string why = input.at("reason");
+            market.close(row, name.order_key(row.external_id), who_asks(context), why);
+            const jobs::Act act{.who = who_asks(context), .why = "the order was closed: " + why};
+            for (const auto& one : market.unfinished(row)) {
+              try {
+                if (one.dead)
+                  context.services.jobs.discard(one.job_id, act);
+                else
+                  context.services.jobs.cancel(one.job_id, act);
+              } catch (const Error& error) {
+                if (error.kind != Error::Kind::conflict && error.kind != Error::Kind::not_found) throw;
+                ignore_error("it has ended meanwhile", error);
+              }
+            }
+            context.note.subject = connection.name + ":" + row.external_id;
+            context.note.before = dump({{"state", row.state}, {"hold", row.hold_code}});
+            context.note.after = dump({{"state", "closed"}});
+            return dump(shape(market.get(connection.name, row.external_id)));
           },
       .slow = true,
   });
@@ -397,8 +516,8 @@ std::vector<Operation> market_operations() {
                              {.name = "hold", .doc = "the reason, in a word", .required = true},
                              {.name = "orders", .type = Type::integer, .doc = "how many", .required = true},
                              {.name = "oldest", .type = Type::time, .doc = "since when the first of them"},
-                             {.name = "example", .doc = "one of them", .required = true},
-                             {.name = "reason", .doc = "of one of them", .required = true}}},
+                             {.name = "example", .doc = "the one that waits longest", .required = true},
+                             {.name = "reason", .doc = "why that one is held", .required = true}}},
       .run =
           [](Context& context, const json& input) {
             const std::string connection = input.value("connection", "");
@@ -418,14 +537,20 @@ std::vector<Operation> market_operations() {
       .name = "market retry",
       .summary = "Tries orders again that are held: one, all of a kind, or all of a marketplace",
       .description =
-          "An order that is named is brought into Odoo anew, held or not: what Odoo has of it already is left "
-          "as it is.",
+          "An order that is named is brought into Odoo once more, held or not: what Odoo has of it already is left as "
+          "it is. One that a person has closed is open again. One that was deleted in Odoo is made there anew only "
+          "with "
+          "`anew`, and then once.",
       .method = "POST",
       .path = "/connections/{connection}/market/retry",
       .permission = Role::user,
       .inputs = {market_field(),
                  {.name = "order", .doc = "only this one: its id or number"},
-                 {.name = "hold", .doc = "only what is held for this reason, as `market holds` names it"},
+                 hold_field(),
+                 {.name = "anew",
+                  .type = Type::boolean,
+                  .doc = "with `order`: make it anew in Odoo, where somebody has deleted it",
+                  .fallback = "false"},
                  {.name = "reason", .doc = "why, for those who wonder later", .fallback = R"("")"}},
       .output = {.fields = {{.name = "orders", .type = Type::integer, .doc = "how many", .required = true}}},
       .run =
@@ -433,10 +558,28 @@ std::vector<Operation> market_operations() {
             const auto connection = market_of(context, input.at("connection"));
             const std::string order = input.value("order", ""), hold = input.value("hold", "");
             if (!order.empty() && !hold.empty()) throw Error(Error::Kind::invalid, "Give `order` or `hold`, not both.");
-            const std::int64_t id = order.empty() ? 0 : context.services.market.get(connection.name, order).id;
+            check_hold(context, hold);
+            const bool anew = input.at("anew");
+            if (anew && order.empty())
+              throw Error(Error::Kind::invalid, "`anew` is about one order: give `order` with it.");
+            std::int64_t id = 0;
+            if (!order.empty()) {
+              const auto row = context.services.market.get(connection.name, order);
+              id = row.id;
+              // To make anew what is there would write it as the marketplace has it, over what people did to it.
+              if (anew && !row.is_deleted() && row.hold_code != "import_deleted")
+                throw Error(
+                    Error::Kind::conflict,
+                    fmt::format("Nothing is known of the order {0} having been deleted in Odoo, which is looked "
+                                "at once a minute: `dragoman market retry {1} --order {0}` finds out.",
+                                row.external_id, connection.name));
+            }
             const std::string why = input.value("reason", "");
             const auto count = context.services.market.retry(
-                connection.name, hold, id, "by " + who_asks(context) + (why.empty() ? "" : ": " + why));
+                connection.name, hold, id,
+                fmt::format("by {}{}{}{}", who_asks(context), anew ? ", to be made anew" : "", why.empty() ? "" : ": ",
+                            why),
+                anew);
             return dump({{"orders", count}});
           },
       .slow = true,
@@ -479,6 +622,17 @@ std::vector<Operation> market_operations() {
                               .type = Type::integer,
                               .doc = "orders whose status it did not take: `market orders --sync-status error`",
                               .required = true},
+                             {.name = "waiting_for_code",
+                              .type = Type::integer,
+                              .doc = "orders that wait for the code of a shop: `market orders --waiting-for code`",
+                              .required = true},
+                             {.name = "away_since",
+                              .type = Type::time,
+                              .doc = "since when the marketplace does not answer, or refuses the token"},
+                             {.name = "away_reason", .doc = "what came of the last call to it"},
+                             {.name = "next_call",
+                              .type = Type::time,
+                              .doc = "when it is called next; null though it is away: when a person has acted"},
                              {.name = "reason", .doc = "why the connection is not active"},
                              {.name = "trouble", .doc = "why what changes in its Odoo can't be seen at the moment"}}},
       .run =
@@ -486,8 +640,28 @@ std::vector<Operation> market_operations() {
             std::map<std::int64_t, pipeline::MarketStock::Standing> stock;
             context.services.store.read(
                 [&](store::Session& session) { stock = pipeline::MarketStock::standings(session); });
+            auto standings = context.services.market.standings();
+            // One that was never read to its end has no orders, and may be in trouble all the same.
+            for (const auto& connection : context.services.connections.list()) {
+              const auto is = [&](const MarketOrders::Standing& one) { return one.connection_id == connection.id; };
+              if (!context.services.connectors.get(connection.kind).make_marketplace ||
+                  std::any_of(standings.begin(), standings.end(), is))
+                continue;
+              auto& one = standings.emplace_back();
+              one.connection_id = connection.id;
+              one.connection = connection.name;
+              one.connection_state = connection.state;
+              one.reason = connection.reason;
+            }
+            std::map<std::int64_t, jobs::breaker::Status> away;
+            context.services.store.read([&](store::Session& session) {
+              away.clear();
+              for (const auto& one : standings)
+                if (auto status = jobs::breaker::status(session, one.connection_id))
+                  away.emplace(one.connection_id, *std::move(status));
+            });
             json rows = json::array();
-            for (const auto& one : context.services.market.standings())
+            for (const auto& one : standings) {
               rows.push_back({{"connection", one.connection},
                               {"state", one.connection_state},
                               {"pulled", time_or_null(one.pulled)},
@@ -501,8 +675,19 @@ std::vector<Operation> market_operations() {
                               {"oldest_unsent", time_or_null(stock[one.connection_id].oldest_unsent)},
                               {"refused", stock[one.connection_id].refused},
                               {"not_told", one.not_told},
+                              {"waiting_for_code", one.wants_code},
+                              {"away_since", nullptr},
+                              {"away_reason", ""},
+                              {"next_call", nullptr},
                               {"reason", one.reason},
                               {"trouble", one.trouble}});
+              const auto found = away.find(one.connection_id);
+              if (found == away.end()) continue;
+              const auto& status = found->second;
+              rows.back()["away_since"] = format_iso(status.since);
+              rows.back()["away_reason"] = status.message;
+              if (status.state != jobs::breaker::State::held) rows.back()["next_call"] = format_iso(status.until);
+            }
             return dump({{"connections", rows}});
           },
   });

@@ -2,8 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "pipeline/market_orders.h"
+#include "pipeline/market_products.h"
+#include "pipeline/order_book.h"
 
 namespace dragoman::ops {
 
@@ -36,6 +40,42 @@ pipeline::Connection active_market_of(Context& context, const std::string& name)
 
 std::string who_asks(const Context& context) {
   return context.actor.empty() ? context.caller : context.actor;
+}
+
+std::map<std::int64_t, std::string> unusable_products(Context& context, const pipeline::Connection& market,
+                                                      const std::set<std::int64_t>& ids) {
+  // The client behind an order book is shared with all others of the connection and may outlive this call.
+  static SystemClock clock;
+  if (ids.empty()) return {};
+  auto& services = context.services;
+  const std::string name = market.settings.value("odoo", "");
+  const auto odoo = services.connections.find(name);
+  if (!odoo)
+    throw Error(Error::Kind::conflict,
+                fmt::format("There is no connection `{}`, which the setting `odoo` of `{}` names.", name, market.name));
+  if (odoo->state != "active")
+    throw Error(Error::Kind::conflict,
+                fmt::format("The connection `{0}`, to Odoo, is {1}{2} `dragoman connection resume {0}` goes on.",
+                            odoo->name, odoo->state == "error" ? "in error" : odoo->state,
+                            odoo->reason.empty() ? "." : ": " + odoo->reason + "."));
+  const auto& connector = services.connectors.get(odoo->kind);
+  if (!connector.make_book)
+    throw Error(
+        Error::Kind::invalid,
+        fmt::format("The connection `{}` is of kind `{}`: orders of marketplaces can't go there.", name, odoo->kind));
+  try {
+    const auto book = connector.make_book(*odoo, services.connections.secret(*odoo), clock);
+    return pipeline::unusable_products(*book, ids, context.stop);
+  } catch (const Error& error) {
+    // Only asked, so nothing is in doubt.
+    Error said(error.kind == Error::Kind::in_doubt ? Error::Kind::unavailable : error.kind,
+               fmt::format("Nothing was linked, since the Odoo of `{}` can't be asked for the product: {}", name,
+                           error.message),
+               error.detail);
+    said.code = error.code;
+    said.retry_after = error.retry_after;
+    throw said;
+  }
 }
 
 std::int64_t retry_products(Context& context, const std::string& connection, const std::string& why) {

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cstdint>
+#include <map>
+#include <set>
 #include <string>
 
 #include "ops/operation.h"
@@ -16,6 +19,11 @@ pipeline::Connection market_of(Context& context, const std::string& name);
 pipeline::Connection active_market_of(Context& context, const std::string& name);
 /// Who asks, for those who read it later.
 std::string who_asks(const Context& context);
+/// Which of these ids of variants a product of this marketplace can't be, and why, as the Odoo that its orders go to
+/// says now. Throws what keeps it from being asked, naming that Odoo: conflict if its connection is not there or not
+/// active, else mostly unavailable.
+std::map<std::int64_t, std::string> unusable_products(Context& context, const pipeline::Connection& market,
+                                                      const std::set<std::int64_t>& ids);
 /// What another link may mend is tried again at once. How many orders.
 std::int64_t retry_products(Context& context, const std::string& connection, const std::string& why);
 

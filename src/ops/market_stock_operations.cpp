@@ -356,7 +356,9 @@ std::vector<Operation> link_operations() {
       .description =
           "By the column `product`; read are besides `odoo_product`, `factor`, `state` (`ignored`: none of ours), "
           "`published`, `in_stock`, `min_order` and `max_order`. An empty cell leaves things as they are. It is looked "
-          "through as a whole first: if a line is wrong, nothing of it is taken in and every wrong line is named.",
+          "through as a whole first: if a line is wrong, nothing of it is taken in and every wrong line is named. Odoo "
+          "is "
+          "asked whether the variants are there and not archived; while it can't be asked, nothing is taken in.",
       .method = "POST",
       .path = "/connections/{connection}/market/links",
       .permission = Role::user,
@@ -379,7 +381,8 @@ std::vector<Operation> link_operations() {
           [](Context& context, const json& input) {
             const auto connection = market_of(context, input.at("connection"));
             const auto done = context.services.market_products.import_csv(
-                connection.id, input.at("file").get_ref<const std::string&>(), context.caller);
+                connection.id, input.at("file").get_ref<const std::string&>(), context.caller,
+                [&](const std::set<std::int64_t>& ids) { return unusable_products(context, connection, ids); });
             const auto retried =
                 done.linked == 0
                     ? 0

@@ -193,7 +193,9 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
                     "returned");
   if (order.state == MarketState::cancelled && !applied.imported)
     return recorded("cancelled", "It was cancelled before it came to Odoo.");
-  if (applied.imported && applied.state && rank(order.state) < rank(*applied.state) && !applied.edited)
+  if (order.state == MarketState::cancelled && applied.anew)
+    return recorded("cancelled", "It is cancelled at the marketplace by now, so it is not made anew in Odoo.");
+  if (applied.imported && !applied.anew && applied.state && rank(order.state) < rank(*applied.state) && !applied.edited)
     return recorded("older", fmt::format("The marketplace says `{}`, which is before `{}`, what was applied: recorded, "
                                          "and not applied.",
                                          order.status, pipeline::name(*applied.state)));
@@ -241,7 +243,7 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
       const auto found = links.find(line.product_id);
       const MarketLink link = found == links.end() ? MarketLink() : found->second;
       if (link.ignored)
-        return held("product", fmt::format("`{}` ({}) is marked as none of ours: `dragoman product link {} {} "
+        return held("product", fmt::format("`{}` ({}) is marked as none of ours: `dragoman market link {} {} "
                                            "PRODUCT` makes it one.",
                                            line.name, line.product_id, name.connection, line.product_id));
       exact += line.price * line.quantity;
@@ -258,7 +260,7 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
                       line.price.divided(link.factor, 6).str(), settings.product_taxes});
       if (fields["product_id"]["match"].empty())
         return held("product", fmt::format("There is no rule by which `{}` ({}) could be found: link it with `dragoman "
-                                           "product link {} {} PRODUCT`.",
+                                           "market link {} {} PRODUCT`.",
                                            line.name, line.product_id, name.connection, line.product_id));
       if (!settings.product_taxes) fields["tax_id"] = json::array();
       lines.push_back({{"key", line.id}, {"values", std::move(fields)}});
@@ -278,7 +280,7 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
   }
   // What is there already just so need not be written again: most of what comes later is a new state alone, and an
   // order that has been delivered takes no lines any more.
-  if (cancels || (applied.imported && plan.body == applied.body)) {
+  if (cancels || (applied.imported && !applied.anew && plan.body == applied.body)) {
     if (cancels) plan.body = applied.body;
     content["values"] = json::object();
   } else {
@@ -290,6 +292,7 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
   }
   content["values"]["marketplace_status"] = order.status;
   content["steps"] = steps_of(order, settings);
+  if (applied.anew) content["recreate"] = true;
   if (settings.partial) content["partial"] = true;
   plan.content = dumped(content);
   return plan;

@@ -32,6 +32,7 @@ struct MarketApplied {
   std::optional<MarketState> state;  ///< the last one that was applied
   std::string body;                  ///< `body` of the plan that was applied last
   bool edited = false;               ///< the shop was changing it since
+  bool anew = false;                 ///< a person wants it made anew where it was deleted: all of it goes
 };
 
 /// What is to be done with the newest version of an order.

@@ -184,6 +184,20 @@ TEST_F(MarketContent, GoesNoStepBackExceptAfterTheShopEditedIt) {
   EXPECT_EQ(content()["steps"], json({"cancel"}));
 }
 
+TEST_F(MarketContent, WhatIsMadeAnewGoesAsAWholeWhateverWasApplied) {
+  applied_ = {.imported = true, .state = MarketState::delivered, .body = plan().body, .edited = false, .anew = true};
+  EXPECT_EQ(plan().what, What::deliver) << "though the marketplace's state is an earlier one";
+  const json all = content();
+  EXPECT_EQ(all["recreate"], true);
+  EXPECT_EQ(all["children"]["order_line"].size(), order_.lines.size());
+  EXPECT_TRUE(all["values"].contains("partner_id"));
+  order_.state = MarketState::cancelled;
+  EXPECT_EQ(plan().what, What::record);
+  EXPECT_EQ(plan().code, "cancelled");
+  applied_.anew = false;
+  EXPECT_FALSE(content().contains("recreate"));
+}
+
 TEST_F(MarketContent, BringsUnitsTogetherByTheFactorOfALink) {
   links_["700"] = {.odoo_product_id = 9, .factor = Decimal::of("12"), .ignored = false};
   const json line = content()["children"]["order_line"][1]["values"];

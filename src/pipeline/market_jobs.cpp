@@ -367,7 +367,28 @@ void note_customer(Session& session, const Ending& ending, const Delivered* deli
   MarketCustomers::met(session, met);
 }
 
-void end_held(Session& session, const Ending& ending, const Error& why, std::int64_t job_id) {
+// Odoo's words for what is not there any more, and what a person can do about it.
+Error said_deleted(const Ending& ending, Error why) {
+  const auto& row = ending.row;
+  const std::string anew =
+      fmt::format("`dragoman market retry {} --order {} --anew` makes", row.connection, row.external_id);
+  if (why.message.find(fmt::format("`{}`", ending.shop.name.order_key(row.external_id))) == std::string::npos)
+    why.message += fmt::format(" {} anew what is missing.", anew);
+  else
+    why.message = fmt::format(
+        "The order was deleted in Odoo{}. {} it anew there; `dragoman market close {} {}` leaves it "
+        "at that.",
+        row.odoo_id > 0 ? fmt::format(" (it was sale.order:{})", row.odoo_id) : "", anew, row.connection,
+        row.external_id);
+  return why;
+}
+
+void end_held(Session& session, const Ending& ending, Error why, std::int64_t job_id) {
+  if (why.code == "import_deleted") {
+    why = said_deleted(ending, std::move(why));
+    if (why.message.starts_with("The order was deleted"))
+      session.execute("UPDATE market_order SET odoo_state = $2 WHERE id = $1", {ending.row.id, kDeletedInOdoo});
+  }
   MarketOrders::hold(session, ending.row, why, ending.hold_retry, job_id);
   note_products(session, ending);
   note_customer(session, ending, nullptr, job_id);
@@ -381,9 +402,9 @@ void acknowledge(Session& session, const MarketOrderRow& row, const std::string&
 
 void end_recorded(Session& session, const Ending& ending, std::int64_t job_id) {
   const auto& row = ending.row;
-  const std::string_view state = row.odoo_id > 0                   ? "imported"
-                                 : ending.plan.code == "cancelled" ? "cancelled"
-                                                                   : "ignored";
+  const std::string_view state = ending.plan.code == "cancelled" ? "cancelled"
+                                 : row.odoo_id > 0               ? "imported"
+                                                                 : "ignored";
   session.execute(
       "UPDATE market_order SET state = $2, hold_code = '', hold_message = '', hold_us = NULL, hold_next_us = NULL, "
       "hold_tries = 0, applied_revision = $3, done_version = $4, flag = CASE WHEN $5 <> '' THEN $5 ELSE flag END, "
@@ -402,15 +423,20 @@ void end_imported(Session& session, const Ending& ending, const Delivered& deliv
   const std::string message = delivered.flag ? delivered.flag->message : "";
   const std::string digest = ending.plan.body;
   const std::int64_t now = to_us(session.now());
-  session.execute(
+  bool closed = false;
+  // What was known of an order that had been deleted in Odoo is not about this one.
+  session.query(
       "UPDATE market_order SET state = $2, hold_code = '', hold_message = '', hold_us = NULL, hold_next_us = NULL, "
       "hold_tries = 0, applied_revision = $3, done_version = $4, applied_state = $5, applied_body = $6, odoo_id = "
       "CASE WHEN $7 > 0 THEN $7 ELSE odoo_id END, imported_us = COALESCE(imported_us, $8), edited = CASE WHEN version "
       "= $4 THEN 0 ELSE edited END, flag = CASE WHEN $9 <> '' THEN $9 ELSE flag END, flag_message = CASE WHEN $9 <> '' "
-      "THEN $10 ELSE flag_message END WHERE id = $1 AND applied_revision < $3",
+      "THEN $10 ELSE flag_message END, odoo_name = CASE WHEN odoo_state = 'deleted' THEN '' ELSE odoo_name END, "
+      "odoo_facts = CASE WHEN odoo_state = 'deleted' THEN '' ELSE odoo_facts END, odoo_state = CASE WHEN odoo_state = "
+      "'deleted' THEN '' ELSE odoo_state END WHERE id = $1 AND applied_revision < $3 RETURNING closed_us",
       {row.id, cancelled ? std::string_view("cancelled") : std::string_view("imported"), row.revision, row.version,
        name(ending.market_state), Bytes{digest}, Decimal::parse(delivered.id).value_or(Decimal()).floor(), now, flag,
-       message});
+       message},
+      [&](const store::Row& found) { closed = !found.is_null(0); });
   note_products(session, ending);
   note_customer(session, ending, &delivered, job_id);
   for (const auto& [key, link] : delivered.links) {
@@ -429,6 +455,14 @@ void end_imported(Session& session, const Ending& ending, const Delivered& deliv
                                  row.version, row.status, message.empty() ? "" : ". " + message),
                      job_id);
   MarketOrders::tell_of_flag(session, row, flag, message);
+  if (closed) {
+    // This was under way when a person closed it.
+    const std::string late = "It was closed while it was on its way, and is in Odoo all the same: cancel it there.";
+    session.execute(
+        "UPDATE market_order SET closed_us = NULL, closed_why = '', flag = 'closed', flag_message = $2 WHERE id = $1",
+        {row.id, late});
+    MarketOrders::tell_of_flag(session, row, "closed", late);
+  }
   acknowledge(session, row, fmt::format("job {}", job_id));
   MarketStatus::imported(session, ending.shop, row.id);
 }
@@ -498,6 +532,11 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
     try {
       auto& open = opened[row.connection_id];
       if (!open) open = owner.marketplaces_.peek(row.connection_id);
+      // One that was sent when it was closed is seen to its end, so that it is known whether it is there.
+      if (row.is_closed() && !orders.may_be_in_odoo(row, open->name().order_key(row.external_id))) {
+        outcome = jobs::cancel("A person has closed the order: it is not imported any more.");
+        continue;
+      }
       parsed[n] = open->marketplace->parse(loaded[n]->body);
       for (const auto& line : parsed[n]->lines) known[row.connection_id].products.insert(line.product_id);
       if (!row.customer_key.empty()) known[row.connection_id].shops.insert(row.customer_key);
@@ -522,6 +561,7 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
     try {
       const auto& open = opened[row.connection_id];
       MarketApplied applied;
+      applied.anew = row.is_made_anew();
       applied.imported = row.odoo_id > 0;
       applied.state = market_state(row.applied_state);
       applied.body = row.applied_body;
@@ -539,8 +579,8 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
       ending->shop = {open->connection, open->settings, open->name(), open->marketplace};
       ending->plan = plan_order(order, open->settings, open->name(), *ending->links, applied);
       // A person has said since that the shop is another customer: what is in Odoo keeps the one it has.
-      if (ending->customer && row.odoo_id > 0 && row.imported && to_us(*row.imported) < ending->customer->relinked_us &&
-          ending->plan.what == MarketPlan::What::deliver)
+      if (ending->customer && row.odoo_id > 0 && !applied.anew && row.imported &&
+          to_us(*row.imported) < ending->customer->relinked_us && ending->plan.what == MarketPlan::What::deliver)
         ending->plan.content = MarketCustomers::without_customer(ending->plan.content);
       const MarketPlan& plan = ending->plan;
       switch (plan.what) {

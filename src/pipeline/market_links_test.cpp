@@ -265,6 +265,50 @@ TEST_P(MarketLinks, ATableWithAWrongLineIsTakenInNotAtAllAndEveryWrongLineIsName
   EXPECT_NE(import_error("product\n\"700\n").find("Line 2"), std::string::npos);
 }
 
+TEST_P(MarketLinks, WhatIsNotInOdooOrArchivedThereCanNotBeLinkedTo) {
+  book_->goods[51] = {.name = "Tea"};
+  book_->goods[52] = {.name = "Coffee", .active = false};
+  book_->goods[53] = {.name = "Sugar", .deleted = true};
+  for (int id = 2000; id < 3200; ++id) book_->goods[id] = {.name = "Thing"};
+  const auto wrong = unusable_products(*book_, {7, 51, 52, 53, 2000, 3100, 9000}, {});
+  std::vector<std::int64_t> ids;
+  for (const auto& [id, why] : wrong) ids.push_back(id);
+  EXPECT_EQ(ids, (std::vector<std::int64_t>{7, 52, 53, 9000}));
+  EXPECT_EQ(wrong.at(52),
+            "The product 52 (Coffee) is archived in Odoo: take it out of the archive there, or give another one.");
+  EXPECT_NE(wrong.at(7).find("There is no product 7 in Odoo"), std::string::npos);
+  EXPECT_LE(book_->product_calls, 3);
+  EXPECT_TRUE(unusable_products(*book_, {}, {}).empty());
+}
+
+TEST_P(MarketLinks, ATableThatLinksToWhatIsNotInOdooIsTakenInNotAtAll) {
+  offer("700", "T-1");
+  offer("701", "T-2");
+  offer("702", "T-3");
+  read_catalog();
+  book_->goods[51] = {.name = "Tea"};
+  book_->goods[52] = {.name = "Coffee", .active = false};
+  const auto ask = [&](const std::set<std::int64_t>& ids) { return unusable_products(*book_, ids, {}); };
+  try {
+    products_->import_csv(shop_id_, "product,odoo_product\n700,51\n701,52\n702,60\n", "anna", ask);
+    ADD_FAILURE() << "it was taken in";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code, "csv");
+    EXPECT_NE(error.message.find("since 2 of the lines are wrong"), std::string::npos) << error.message;
+    EXPECT_NE(error.message.find("Line 3: The product 52 (Coffee) is archived"), std::string::npos) << error.message;
+    EXPECT_NE(error.message.find("Line 4: There is no product 60"), std::string::npos) << error.message;
+  }
+  EXPECT_EQ(links(), "700|proposed|0 701|proposed|0 702|proposed|0");
+  book_->before_products = [] { throw Error(Error::Kind::unavailable, "Nobody answers."); };
+  EXPECT_THROW(products_->import_csv(shop_id_, "product,odoo_product\n700,51\n", "anna", ask), Error);
+  EXPECT_EQ(links(), "700|proposed|0 701|proposed|0 702|proposed|0");
+  book_->before_products = {};
+  EXPECT_EQ(products_->import_csv(shop_id_, "product,odoo_product\n700,51\n", "anna", ask).linked, 1);
+  // What is not changed is not asked about: one that was archived since keeps its link, and says so elsewhere.
+  book_->goods[51].active = false;
+  EXPECT_EQ(products_->import_csv(shop_id_, "product,odoo_product,max_order\n700,51,9\n", "anna", ask).flagged, 1);
+}
+
 TEST_P(MarketLinks, AllAreLookedAtAndTheProductsAreReadByTheClock) {
   offer("700", "51");
   book_->goods[51] = {.free = "4", .price = "20"};

@@ -27,6 +27,9 @@ constexpr Micros kHoldMax = std::chrono::hours(1);
 // So many new orders of one marketplace wait beside those of others; what comes behind them lets the others go first.
 constexpr std::int64_t kBacklog = 100;
 
+// As the index has it. `otp_refused` is kCodeRefused.
+constexpr const char* kWantsCode = " AND o.sync_code IN ('otp', 'otp_refused')";
+
 std::string list_of(const std::vector<std::string>& texts) {
   return json(texts).dump(-1, ' ', false, json::error_handler_t::replace);
 }
@@ -53,7 +56,8 @@ const std::string kColumns =
     "o.revision, o.applied_revision, o.done_version, o.applied_state, o.applied_body, o.edited, o.state, o.hold_code, "
     "o.hold_message, o.hold_us, o.hold_next_us, o.hold_tries, o.odoo_connection_id, o.odoo_id, o.odoo_name, "
     "o.odoo_state, o.odoo_total, o.imported_us, o.ack, o.ack_tries, o.acked_us, o.sync_status, o.sync_message, "
-    "o.synced_us, o.needs_otp, o.flag, o.flag_message, o.sync_code, o.derived_status, o.accepted_status FROM "
+    "o.synced_us, o.needs_otp, o.flag, o.flag_message, o.sync_code, o.derived_status, o.accepted_status, "
+    "o.closed_us, o.closed_why, o.anew_revision FROM "
     "market_order o LEFT JOIN connection c ON c.id = "
     "o.connection_id ";
 
@@ -103,6 +107,10 @@ MarketOrderRow row_of(const Row& row) {
   out.sync_code = text();
   out.derived_status = text();
   out.accepted_status = text();
+  out.closed = maybe();
+  out.closed_why = text();
+  out.anew_revision = number();
+  if (out.closed) out.state = "closed";
   return out;
 }
 
@@ -231,7 +239,7 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
   struct Import {
     std::int64_t id;
     std::int64_t version;
-    bool fresh;
+    bool fresh, closed;
     MarketOrder order;
   };
   std::int64_t created = 0, changed = 0;
@@ -241,13 +249,16 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
     std::vector<Import> imports;
     for (const auto& record : records) {
       std::int64_t version = 0, before = 0;
+      bool closed = false;
       session.first("SELECT version FROM snapshot WHERE model_id = $1 AND external_id = $2", {model, record.id},
                     [&](const Row& row) { version = row.int64(0); });
-      session.first("SELECT version FROM market_order WHERE id = $1", {record.id},
-                    [&](const Row& row) { before = row.int64(0); });
+      session.first("SELECT version, closed_us FROM market_order WHERE id = $1", {record.id}, [&](const Row& row) {
+        before = row.int64(0);
+        closed = !row.is_null(1);
+      });
       // A later read of it is here already.
       if (version <= before) continue;
-      imports.push_back({record.id, version, before == 0, parse(record.raw)});
+      imports.push_back({record.id, version, before == 0, closed, parse(record.raw)});
     }
     // Enqueued before the rows are touched: who ends a job holds its order key, and then writes its row.
     if (owner.odoo_connection_id > 0) {
@@ -257,9 +268,10 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
           "LIMIT $2) w",
           {owner.connection_id, kBacklog}, [&](const Row& row) { ahead = row.int64(0); });
       for (const auto& one : imports)
-        enqueue_import(session, owner.odoo_connection_id, owner.connection_id, one.id,
-                       fmt::format("version {} of order {}", one.version, by_id.at(one.id).known.id),
-                       one.fresh && ++ahead > kBacklog ? jobs::Priority::low : jobs::Priority::normal);
+        if (!one.closed)
+          enqueue_import(session, owner.odoo_connection_id, owner.connection_id, one.id,
+                         fmt::format("version {} of order {}", one.version, by_id.at(one.id).known.id),
+                         one.fresh && ++ahead > kBacklog ? jobs::Priority::low : jobs::Priority::normal);
     }
     for (const One* one : not_told)
       MarketStatus::enqueue(session, owner.connection_id, one->known.id, {}, "it is listed as if it had not been told");
@@ -271,7 +283,8 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
                     [&](const Row& row) { revision = row.int64(0); });
       const std::string key = customer_key(order.customer);
       tell(session, one.id, "version",
-           fmt::format("Version {}: {}, {} {}", one.version, order.status, order.total.str(), owner.currency));
+           fmt::format("Version {}: {}, {} {}{}", one.version, order.status, order.total.str(), owner.currency,
+                       one.closed ? ". The order is closed: it is not imported" : ""));
       session.execute(
           "UPDATE market_order SET number = $2, customer = $3, customer_key = $4, status = $5, market_state = $6, "
           "delivered_by = $7, payment = $8, total = $9, currency = $10, ordered_us = COALESCE($11, "
@@ -285,7 +298,11 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
            order.ordered ? Param(to_us(*order.ordered)) : Param(nullptr), to_us(now), one.version,
            next_revision(session, revision), owner.odoo_connection_id, std::int64_t{order.needs_otp},
            std::int64_t{order.state == MarketState::editing}, to_us(begun)});
-      if (owner.odoo_connection_id == 0) {
+      if (one.closed) {
+        // Nothing is to become of it, so nothing has to be waited for until the marketplace may be told.
+        session.execute("UPDATE market_order SET done_version = version, ack = 'due' WHERE id = $1", {one.id});
+        enqueue_ack(session, owner.connection_id, one.id, false, "it is closed");
+      } else if (owner.odoo_connection_id == 0) {
         MarketOrderRow row;
         row.id = one.id;
         row.connection = owner.connection;
@@ -384,8 +401,15 @@ void MarketOrders::hold(Session& session, const MarketOrderRow& row, const Error
   const Time now = session.now();
   const Micros pause =
       std::min<Micros>(kHoldMax, retry * (std::int64_t{1} << std::min<std::int64_t>(row.hold_tries, 10)));
-  // That it is held still, for the same reason, is no news.
   const std::string code(why.code.empty() ? policy(why.kind).name : std::string_view(why.code));
+  // A person may have closed it while it was tried.
+  if (session.execute(
+          "UPDATE market_order SET state = 'held', hold_code = $2, hold_message = $3, hold_us = CASE WHEN state = "
+          "'held' THEN hold_us ELSE $4 END, hold_tries = hold_tries + 1, hold_next_us = $5 WHERE id = $1 AND closed_us "
+          "IS NULL",
+          {row.id, code, why.message, to_us(now), retry > Micros(0) ? Param(to_us(now + pause)) : Param(nullptr)}) != 1)
+    return;
+  // That it is held still, for the same reason, is no news.
   if ((row.state != "held" || row.hold_code != code) && retry > Micros(0) && !row.connection.empty())
     notify::raise(
         session,
@@ -399,10 +423,6 @@ void MarketOrders::hold(Session& session, const MarketOrderRow& row, const Error
          .link = fmt::format("dragoman market holds --connection {}", row.connection)});
   if (row.state != "held" || row.hold_code != code || row.hold_message != why.message)
     tell(session, row.id, "held", fmt::format("{}: {}", code, why.message), job_id);
-  session.execute(
-      "UPDATE market_order SET state = 'held', hold_code = $2, hold_message = $3, hold_us = CASE WHEN state = 'held' "
-      "THEN hold_us ELSE $4 END, hold_tries = hold_tries + 1, hold_next_us = $5 WHERE id = $1",
-      {row.id, code, why.message, to_us(now), retry > Micros(0) ? Param(to_us(now + pause)) : Param(nullptr)});
 }
 
 void MarketOrders::enqueue_ack(Session& session, std::int64_t connection_id, std::int64_t id, bool single,
@@ -456,7 +476,13 @@ std::vector<MarketOrderRow> MarketOrders::list(const Filter& filter) {
     if (!value.empty()) only(fmt::format("{} =", column), std::string_view(value));
   };
   text("c.name", filter.connection);
-  text("o.state", filter.state);
+  if (filter.state == "closed") {
+    sql += " AND o.closed_us IS NOT NULL";
+  } else if (!filter.state.empty()) {
+    text("o.state", filter.state);
+    // Only there can one be that is closed.
+    if (filter.state == "ignored" || filter.state == "cancelled") sql += " AND o.closed_us IS NULL";
+  }
   text("o.delivered_by", filter.delivered_by);
   text("o.sync_status", filter.sync_status);
   text("o.market_state", filter.market_state);
@@ -467,6 +493,7 @@ std::vector<MarketOrderRow> MarketOrders::list(const Filter& filter) {
                        params.size());
   }
   if (filter.flagged) sql += " AND o.flag <> ''";
+  if (filter.wants_code) sql += kWantsCode;
   if (filter.before > 0) only("o.id <", filter.before);
   params.push_back(filter.limit);
   sql += fmt::format(" ORDER BY o.id DESC LIMIT ${}", params.size());
@@ -554,6 +581,8 @@ std::vector<MarketOrders::Standing> MarketOrders::standings() {
     for (auto& [id, one] : all) {
       session.first("SELECT COUNT(*) FROM market_order WHERE connection_id = $1 AND sync_status = 'error'", {id},
                     [&](const Row& row) { one.not_told = row.int64(0); });
+      session.first(fmt::format("SELECT COUNT(*) FROM market_order o WHERE o.connection_id = $1{}", kWantsCode), {id},
+                    [&](const Row& row) { one.wants_code = row.int64(0); });
       session.first(
           "SELECT k.value FROM market_cursor k WHERE k.name = 'watch_trouble' AND k.connection_id = (SELECT "
           "o.odoo_connection_id FROM market_order o WHERE o.connection_id = $1 AND o.odoo_connection_id > 0 ORDER BY "
@@ -574,9 +603,12 @@ std::vector<MarketOrders::HoldGroup> MarketOrders::holds(const std::string& conn
   std::vector<HoldGroup> out;
   const auto read = [&](Session& session, std::string_view where, std::initializer_list<Param> params) {
     session.query(
-        fmt::format("SELECT COALESCE(c.name, ''), o.hold_code, MIN(o.hold_message), COUNT(*), MIN(o.hold_us), "
-                    "MIN(o.external_id) FROM market_order o LEFT JOIN connection c ON c.id = o.connection_id WHERE "
-                    "o.state = 'held'{} GROUP BY 1, 2 ORDER BY 4 DESC, 1, 2",
+        fmt::format("SELECT COALESCE(c.name, ''), h.hold_code, h.hold_message, h.orders, h.hold_us, h.external_id FROM "
+                    "(SELECT o.connection_id, o.hold_code, o.hold_message, o.hold_us, o.external_id, COUNT(*) OVER "
+                    "(PARTITION BY o.connection_id, o.hold_code) AS orders, ROW_NUMBER() OVER (PARTITION BY "
+                    "o.connection_id, o.hold_code ORDER BY o.hold_us, o.id) AS place FROM market_order o WHERE o.state "
+                    "= 'held') h LEFT JOIN connection c ON c.id = h.connection_id WHERE h.place = 1{} ORDER BY 4 DESC, "
+                    "1, 2",
                     where),
         params, [&](const Row& row) {
           out.push_back({std::string(row.text(0)), std::string(row.text(1)), std::string(row.text(2)), row.int64(3),
@@ -647,8 +679,88 @@ void MarketOrders::resolve(const MarketOrderRow& row, const std::string& by, con
   });
 }
 
+namespace {
+
+// What a person has closed is on its way again.
+bool open_again(Session& session, std::int64_t id, const std::string& by) {
+  // The marketplace is told when it is in Odoo, not before.
+  if (session.execute("UPDATE market_order SET closed_us = NULL, closed_why = '', state = 'new', ack = CASE WHEN ack = "
+                      "'due' THEN 'no' ELSE ack END WHERE id = $1 AND closed_us IS NOT NULL",
+                      {id}) != 1)
+    return false;
+  MarketOrders::tell(session, id, "opened", by);
+  return true;
+}
+
+bool is_sent(Session& session, std::int64_t odoo_connection_id, const std::string& key) {
+  return session.first(
+      "SELECT 1 FROM delivery WHERE connection_id = $1 AND model = 'sale.order' AND record_key = $2 AND "
+      "intent_job IS NOT NULL",
+      {odoo_connection_id, std::string_view(key)}, [](const Row&) {});
+}
+
+}  // namespace
+
+bool MarketOrders::may_be_in_odoo(const MarketOrderRow& row, const std::string& key) {
+  bool sent = false;
+  store_.read([&](Session& session) { sent = is_sent(session, row.odoo_connection_id, key); });
+  return sent;
+}
+
+void MarketOrders::close(const MarketOrderRow& row, const std::string& key, const std::string& by,
+                         const std::string& why) {
+  const auto refuse = [](const std::string& message) { throw Error(Error::Kind::conflict, message); };
+  const std::string &id = row.external_id, &connection = row.connection;
+  store_.write([&](Session& session) {
+    MarketOrderRow now;
+    session.first(kColumns + "WHERE o.id = $1", {row.id}, [&](const Row& found) { now = row_of(found); });
+    if (now.id == 0) throw Error(Error::Kind::not_found, "The order is not there any more.");
+    if (now.is_closed())
+      refuse(fmt::format("The order {} is closed already, {}. `dragoman market retry {} --order {}` opens it again.",
+                         id, now.closed_why, connection, id));
+    if (now.odoo_id > 0 && !now.is_deleted())
+      refuse(fmt::format("The order {} is in Odoo ({}), and only what is not there can be closed: cancel it in Odoo.",
+                         id, now.odoo_name.empty() ? fmt::format("sale.order:{}", now.odoo_id) : now.odoo_name));
+    if (now.state != "new" && now.state != "held" && !now.is_deleted())
+      refuse(
+          fmt::format("The order {} is {}, and nothing waits for it: what is held, or on its way to Odoo, can be "
+                      "closed.",
+                      id, now.state));
+    if (is_sent(session, now.odoo_connection_id, key))
+      refuse(
+          fmt::format("Whether the order {} is in Odoo by now is not known: it was sent there, and no answer has come "
+                      "yet. `dragoman market order {} {}` shows what becomes of it; then it is closed here, or "
+                      "cancelled in Odoo.",
+                      id, connection, id));
+    const std::string closed_why = fmt::format("by {}: {}", by, why);
+    if (session.execute(
+            "UPDATE market_order SET state = 'ignored', closed_us = $2, closed_why = $3, hold_code = '', hold_message "
+            "= "
+            "'', hold_us = NULL, hold_next_us = NULL, hold_tries = 0, done_version = version, ack = CASE WHEN ack = "
+            "'no' THEN 'due' ELSE ack END WHERE id = $1 AND closed_us IS NULL AND version = $4 AND applied_revision = "
+            "$5",
+            {now.id, to_us(session.now()), std::string_view(closed_why), now.version, now.applied_revision}) != 1)
+      refuse(fmt::format("The order {} changed at this very moment: look at it again.", id));
+    tell(session, now.id, "closed",
+         now.hold_code.empty() ? closed_why : fmt::format("{}. It was held: {}", closed_why, now.hold_code));
+    if (now.ack == "no") enqueue_ack(session, now.connection_id, now.id, false, "it was closed " + closed_why);
+  });
+}
+
+std::vector<MarketOrders::Unfinished> MarketOrders::unfinished(const MarketOrderRow& row) {
+  std::vector<Unfinished> out;
+  store_.read([&](Session& session) {
+    out.clear();
+    session.query("SELECT id, state FROM job WHERE order_key = $1 AND state IN (0, 1, 3, 6) ORDER BY id",
+                  {fmt::format("market/{}/{}", row.connection_id, row.id)}, [&](const Row& found) {
+                    out.push_back({found.int64(0), found.int64(1) == 6});
+                  });
+  });
+  return out;
+}
+
 std::int64_t MarketOrders::retry(const std::string& connection, const std::string& code, std::int64_t id,
-                                 const std::string& cause) {
+                                 const std::string& cause, bool anew) {
   std::int64_t count = 0;
   std::int64_t after = 0;
   for (bool more = true; more;) {
@@ -673,6 +785,13 @@ std::int64_t MarketOrders::retry(const std::string& connection, const std::strin
       session.query(sql, params, [&](const Row& row) { due.push_back(due_of(row)); });
       more = due.size() == 500;
       again(session, due, cause, cause);
+      if (id > 0) {
+        const bool opened = open_again(session, id, cause);
+        // Of one without an Odoo `adopt` makes the job, when that is there.
+        if (due.empty() && opened) ++count;
+        if (anew && !due.empty())
+          session.execute("UPDATE market_order SET anew_revision = revision WHERE id = $1", {id});
+      }
       count += static_cast<std::int64_t>(due.size());
       if (!due.empty()) after = due.back().id;
     });

@@ -25,6 +25,9 @@ inline constexpr std::string_view kLinkedBy = "person:";
 /// The flow of what brings orders in.
 inline constexpr const char* kOrdersFlow = "orders";
 
+/// `odoo_state` of an order that somebody has deleted in Odoo.
+inline constexpr std::string_view kDeletedInOdoo = "deleted";
+
 /// An order as the hub knows it: what the marketplace says, how far it is, and what Odoo made of it.
 struct MarketOrderRow {
   std::int64_t id = 0;
@@ -36,7 +39,8 @@ struct MarketOrderRow {
   std::int64_t version = 0, revision = 0, applied_revision = 0, done_version = 0;
   std::string applied_state, applied_body;
   bool edited = false;
-  std::string state, hold_code, hold_message;
+  std::string state;  ///< as stored, and `closed` where a person has closed it
+  std::string hold_code, hold_message;
   std::optional<Time> held_since, hold_next;
   std::int64_t hold_tries = 0;
   std::int64_t odoo_connection_id = 0, odoo_id = 0;
@@ -51,6 +55,14 @@ struct MarketOrderRow {
   std::string flag, flag_message;
   std::string sync_code;                        ///< why the marketplace is not told, in a word
   std::string derived_status, accepted_status;  ///< what it should be told, and what it took last
+  std::optional<Time> closed;
+  std::string closed_why;          ///< by whom, and why
+  std::int64_t anew_revision = 0;  ///< above `applied_revision`: it is made anew if it was deleted in Odoo
+
+  bool is_closed() const { return closed.has_value(); }
+  bool is_made_anew() const { return anew_revision > applied_revision; }
+  /// It was there, and somebody has deleted it in Odoo since.
+  bool is_deleted() const { return odoo_state == kDeletedInOdoo; }
 };
 
 /// Orders of marketplaces in the store.
@@ -88,6 +100,7 @@ class MarketOrders {
   struct Filter {
     std::string connection, state, delivered_by, sync_status, market_state, hold_code, text;  ///< empty: all
     bool flagged = false;     ///< only those with something that a person should see to
+    bool wants_code = false;  ///< only those that wait for the code that a shop has
     std::int64_t before = 0;  ///< ids below it; 0: from the newest
     std::int64_t limit = 100;
   };
@@ -101,8 +114,9 @@ class MarketOrders {
     std::int64_t connection_id = 0;
     std::string connection, connection_state, reason;
     std::int64_t waiting = 0, held = 0, due_acks = 0, flagged = 0;
-    std::int64_t not_told = 0;  ///< whose status the marketplace did not take, or could not be told
-    std::string trouble;        ///< why what changes in its Odoo can't be seen at the moment; empty: it is seen
+    std::int64_t not_told = 0;    ///< whose status the marketplace did not take, or could not be told
+    std::int64_t wants_code = 0;  ///< that wait for the code that a shop has
+    std::string trouble;          ///< why what changes in its Odoo can't be seen at the moment; empty: it is seen
     std::optional<Time> oldest_waiting, oldest_held;
     std::optional<Time> pulled;  ///< when the last pull that came to its end began
   };
@@ -113,12 +127,26 @@ class MarketOrders {
     std::string connection, code, message;
     std::int64_t orders = 0;
     std::optional<Time> oldest;
-    std::string example;
+    std::string example;  ///< the one that waits longest; `message` is about it
   };
   /// Orders that are held, by what holds them; the most first.
   std::vector<HoldGroup> holds(const std::string& connection);
-  /// Lets these be tried again now. How many.
-  std::int64_t retry(const std::string& connection, const std::string& code, std::int64_t id, const std::string& cause);
+  /// Lets these be tried again now: `id`, held or not, which opens it if a person has closed it, or all that are held
+  /// (by `code`). `anew`: the order `id` is made anew, once, if somebody has deleted it in Odoo. How many.
+  std::int64_t retry(const std::string& connection, const std::string& code, std::int64_t id, const std::string& cause,
+                     bool anew = false);
+  /// A person does not want the order in Odoo: it is not imported any more, nothing waits for it, and the marketplace
+  /// is told that it was dealt with. `key`: of the order in Odoo. Throws conflict if it is in Odoo, may be there by
+  /// now, or is closed already.
+  void close(const MarketOrderRow& row, const std::string& key, const std::string& by, const std::string& why);
+  /// It was sent to Odoo under this key, and no answer has come yet.
+  bool may_be_in_odoo(const MarketOrderRow& row, const std::string& key);
+  struct Unfinished {
+    std::int64_t job_id = 0;
+    bool dead = false;  ///< a dead letter
+  };
+  /// The jobs of an order that have not begun.
+  std::vector<Unfinished> unfinished(const MarketOrderRow& row);
   /// Enqueues the orders that came while the Odoo they go to was not there, or another one. How many.
   std::int64_t adopt(const Owner& owner);
   /// Enqueues what is held and whose time has come. How many.

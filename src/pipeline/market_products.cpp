@@ -4,6 +4,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <iterator>
+#include <limits>
 #include <map>
 
 #include "base/csv.h"
@@ -130,6 +132,30 @@ void flag_row(Session& session, std::int64_t connection_id, const std::string& p
 }
 
 }  // namespace
+
+std::map<std::int64_t, std::string> unusable_products(OrderBook& book, const std::set<std::int64_t>& ids,
+                                                      std::stop_token stop) {
+  std::map<std::int64_t, std::string> out;
+  for (auto at = ids.begin(); at != ids.end();) {
+    // A page from the first that is left: those that stand close together in Odoo come in one answer.
+    const int limit = std::next(at) == ids.end() ? 1 : 1000;
+    const auto page = book.products(*at - 1, limit, "", stop);
+    std::map<std::int64_t, const ProductFacts*> there;
+    for (const auto& one : page) there[one.id] = &one;
+    const auto last = static_cast<int>(page.size()) < limit ? std::numeric_limits<std::int64_t>::max() : page.back().id;
+    for (; at != ids.end() && *at <= last; ++at) {
+      const auto found = there.find(*at);
+      if (found == there.end())
+        out[*at] = fmt::format("There is no product {} in Odoo: give the id of a variant (`product.product`).", *at);
+      else if (!found->second->active)
+        out[*at] = fmt::format(
+            "The product {} ({}) is archived in Odoo: take it out of the archive there, or give another "
+            "one.",
+            *at, found->second->name);
+    }
+  }
+  return out;
+}
 
 std::vector<MarketProductRow> MarketProducts::list(const Filter& filter) {
   std::vector<MarketProductRow> out;
@@ -290,7 +316,7 @@ std::string MarketProducts::export_csv(const std::string& connection) {
 }
 
 MarketProducts::Imported MarketProducts::import_csv(std::int64_t connection_id, const std::string& text,
-                                                    const std::string& who) {
+                                                    const std::string& who, const Unusable& unusable) {
   const auto refuse = [](std::string message) {
     Error error(Error::Kind::invalid, std::move(message));
     error.code = "csv";
@@ -323,12 +349,13 @@ MarketProducts::Imported MarketProducts::import_csv(std::int64_t connection_id, 
   });
 
   struct Change {
+    std::size_t line = 0;
     Link link;
     bool relink = false, ignore = false;
     std::optional<json> flags;
   };
   std::vector<Change> changes;
-  std::vector<std::string> wrong;
+  std::map<std::size_t, std::string> wrong;  // by line
   std::map<std::string, std::size_t> lines;
   for (std::size_t n = 1; n < rows.size(); ++n) {
     const auto& row = rows[n];
@@ -336,12 +363,13 @@ MarketProducts::Imported MarketProducts::import_csv(std::int64_t connection_id, 
       const auto at = columns.find(name);
       return at == columns.end() || at->second >= row.cells.size() ? std::string() : csv::plain(row.cells[at->second]);
     };
-    const auto bad = [&](const std::string& what) { wrong.push_back(fmt::format("Line {}: {}", row.line, what)); };
+    const auto bad = [&](const std::string& what) { wrong[row.line] = fmt::format("Line {}: {}", row.line, what); };
     if (row.cells.size() > rows[0].cells.size()) {
       bad(fmt::format("it has {} cells, and there are {} columns.", row.cells.size(), rows[0].cells.size()));
       continue;
     }
     Change change;
+    change.line = row.line;
     change.link.product = cell("product");
     const auto found = known.find(change.link.product);
     if (found == known.end()) {
@@ -400,10 +428,21 @@ MarketProducts::Imported MarketProducts::import_csv(std::int64_t connection_id, 
     }
     if (change.relink || change.ignore || change.flags) changes.push_back(std::move(change));
   }
+  std::set<std::int64_t> asked;
+  for (const Change& change : changes)
+    if (change.relink) asked.insert(change.link.odoo_product_id);
+  if (unusable && !asked.empty()) {
+    const auto none = unusable(asked);
+    for (const Change& change : changes)
+      if (const auto found = none.find(change.link.odoo_product_id); change.relink && found != none.end())
+        wrong[change.line] = fmt::format("Line {}: {}", change.line, found->second);
+  }
   if (!wrong.empty()) {
-    const std::size_t count = wrong.size();
-    if (count > kWrongMax) wrong.resize(kWrongMax);
-    refuse(fmt::format("Nothing was taken in, since {} of the lines are wrong.\n{}", count, fmt::join(wrong, "\n")));
+    std::vector<std::string> said;
+    for (const auto& [line, what] : wrong)
+      if (said.size() < kWrongMax) said.push_back(what);
+    refuse(
+        fmt::format("Nothing was taken in, since {} of the lines are wrong.\n{}", wrong.size(), fmt::join(said, "\n")));
   }
   Imported out;
   store_.write([&](Session& session) {

@@ -1,13 +1,18 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
+#include <stop_token>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/decimal.h"
+#include "pipeline/order_book.h"
 #include "store/store.h"
 
 namespace dragoman::pipeline {
@@ -29,6 +34,12 @@ struct MarketProductRow {
   std::string error_code, error, note;
   std::optional<Time> error_since;
 };
+
+/// Which of these ids of variants nothing can be linked to, and why: they are not in Odoo, or archived there.
+///
+/// Errors  as OrderBook.
+std::map<std::int64_t, std::string> unusable_products(OrderBook& book, const std::set<std::int64_t>& ids,
+                                                      std::stop_token stop);
 
 /// Which product of a marketplace is which of Odoo's.
 ///
@@ -52,8 +63,8 @@ class MarketProducts {
     std::int64_t odoo_product_id = 0;  ///< of the variant
     Decimal factor = 1;                ///< Odoo's units in one of the marketplace's
   };
-  /// What a person says; it goes before every rule. The product need not have been seen yet. Throws invalid if the
-  /// factor is not above zero, or an id is none.
+  /// What a person says; it goes before every rule. The product need not have been seen yet. Whoever calls has asked
+  /// Odoo for the variant. Throws invalid if the factor is not above zero, or an id is none.
   MarketProductRow link(std::int64_t connection_id, const Link& link, const std::string& who);
   /// Back to the rules. `ignored`: it is none of ours, and an order that has it is held. Throws not_found.
   MarketProductRow unlink(std::int64_t connection_id, const std::string& product, bool ignored, const std::string& who);
@@ -77,8 +88,11 @@ class MarketProducts {
     std::int64_t rows = 0, linked = 0, ignored = 0, flagged = 0;
   };
   /// Takes in such a table, changed by a person: by the column `product`; an empty cell leaves things as they are. All
-  /// of it or nothing: throws invalid, code `csv`, naming every line that is wrong (the first fifty).
-  Imported import_csv(std::int64_t connection_id, const std::string& text, const std::string& who);
+  /// of it or nothing: throws invalid, code `csv`, naming every line that is wrong (the first fifty). `unusable` is
+  /// asked once about the variants that links would be made to, as unusable_products; what it throws is thrown.
+  using Unusable = std::function<std::map<std::int64_t, std::string>(const std::set<std::int64_t>&)>;
+  Imported import_csv(std::int64_t connection_id, const std::string& text, const std::string& who,
+                      const Unusable& unusable = {});
 
  private:
   store::Store& store_;

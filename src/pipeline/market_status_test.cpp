@@ -314,6 +314,25 @@ TEST_P(MarketTold, ACodeIsAskedOfAPersonAndARefusalShown) {
   EXPECT_EQ(row("A").otp_sealed, "") << "it is not kept";
 }
 
+TEST_P(MarketTold, WhatWaitsForACodeIsListedAndCounted) {
+  add_shop();
+  place("A", "assigned", [](auto& order) { order.otp = "123456"; });
+  place("B", "assigned", [](auto& order) { order.otp = "123456"; });
+  place("C", "assigned");
+  for (const char* id : {"A", "B", "C"}) in_odoo(id, deliver);
+  give("A", "000000");
+  const auto waiting = [&] {
+    std::string ids;
+    for (const auto& one : orders_->list({.connection = "shop", .wants_code = true})) ids += one.external_id;
+    return ids;
+  };
+  EXPECT_EQ(waiting(), "BA") << "one that was refused waits as well";
+  EXPECT_EQ(orders_->standings().at(0).wants_code, 2);
+  give("A", "123456");
+  EXPECT_EQ(waiting(), "B");
+  EXPECT_EQ(orders_->standings().at(0).wants_code, 1);
+}
+
 TEST_P(MarketTold, ACodeStandsNowhereInTheDatabaseAtAnyTime) {
   add_shop();
   place("A", "assigned", [](auto& order) { order.otp = "314159"; });
@@ -576,6 +595,25 @@ TEST_P(MarketTold, AnOrderThatWasDeletedInOdooIsToldOfByAPerson) {
   work();
   EXPECT_EQ(told(), "");
   EXPECT_EQ(sync("A"), "not_synced deleted");
+  EXPECT_NE(order("A").sync_message.find("`dragoman market retry --anew`"), std::string::npos);
+}
+
+TEST_P(MarketTold, AnOrderThatWasMadeAnewIsToldOfAsAnyOther) {
+  add_shop();
+  place("A");
+  book_->remove("fake/shop/A");
+  look();
+  work();
+  ASSERT_EQ(sync("A"), "not_synced deleted");
+  orders_->retry("shop", "", order("A").id, "by a person", true);
+  work();
+  EXPECT_EQ(order("A").odoo_state, "");
+  look();
+  work();
+  EXPECT_EQ(order("A").odoo_state, "draft");
+  in_odoo("A", confirm);
+  EXPECT_EQ(told(), "A approved");
+  EXPECT_EQ(sync("A"), "synced");
 }
 
 TEST_P(MarketTold, RandomFaultsEndWithTheMarketplaceToldOnceAndInOrder) {

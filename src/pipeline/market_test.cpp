@@ -18,7 +18,19 @@ using nlohmann::json;
 using tests::FakeMarketplace;
 using tests::FakeOdoo;
 
-using Market = tests::MarketFixture;
+class Market : public tests::MarketFixture {
+ protected:
+  void close(const std::string& id) { orders_->close(order(id), "fake/shop/" + id, "anna", "the shop called it off"); }
+  std::string refused_close(const std::string& id) {
+    try {
+      close(id);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind, Error::Kind::conflict);
+      return error.message;
+    }
+    return "";
+  }
+};
 
 TEST_P(Market, ANewOrderAppearsInOdooAndIsThenAcknowledged) {
   add_shop();
@@ -509,6 +521,244 @@ TEST_P(Market, AnOrderHasItsStoryAndAConnectionItsStanding) {
   standing = orders_->standings().at(0);
   EXPECT_EQ(standing.held, 0);
   EXPECT_EQ(standing.due_acks, 0);
+}
+
+TEST_P(Market, AHeldOrderThatAPersonClosesIsDoneWithAndItsMarketplaceKnowsIt) {
+  add_shop();
+  odoo_->products.clear();
+  shop_->change("A");
+  pull();
+  ASSERT_EQ(all(), "A|held|no");
+  close("A");
+  work();
+  EXPECT_EQ(shop_->all["A"].acknowledged, 1);
+  const auto row = order("A");
+  EXPECT_EQ(row.state, "closed");
+  EXPECT_EQ(row.closed_why, "by anna: the shop called it off");
+  EXPECT_EQ(row.ack, "sent");
+  EXPECT_TRUE(orders_->holds("").empty());
+  const auto standing = orders_->standings().at(0);
+  EXPECT_EQ(standing.held + standing.waiting + standing.due_acks, 0);
+  EXPECT_EQ(orders_->list({.state = "closed"}).size(), 1u);
+  EXPECT_EQ(orders_->list({.state = "ignored"}).size(), 0u);
+  EXPECT_EQ(orders_->list({.state = "held"}).size(), 0u);
+  // Neither its time, nor a retry of all, nor what it waited for brings it in.
+  odoo_->products[51] = {.default_code = "T-1", .barcode = "", .cartona_id = ""};
+  try_again();
+  EXPECT_EQ(orders_->retry("shop", "", 0, "all"), 0);
+  work();
+  EXPECT_EQ(odoo_->created, 0);
+  EXPECT_EQ(rows("SELECT what, message FROM market_event WHERE what = 'closed'", 2),
+            "closed|by anna: the shop called it off. It was held: import_notmatched");
+}
+
+TEST_P(Market, ANewVersionOfAClosedOrderIsKeptAndAcknowledgedAndDoesNotOpenIt) {
+  add_shop();
+  odoo_->products.clear();
+  shop_->change("A");
+  pull();
+  close("A");
+  work();
+  odoo_->products[51] = {.default_code = "T-1", .barcode = "", .cartona_id = ""};
+  shop_->change("A", [](auto& order) { order.status = "approved"; });
+  pull();
+  EXPECT_EQ(order("A").state, "closed");
+  EXPECT_EQ(order("A").version, 2);
+  EXPECT_EQ(order("A").ack, "sent");
+  EXPECT_EQ(shop_->all["A"].acknowledged, 2);
+  EXPECT_EQ(odoo_->calls, 1) << "the one that was refused";
+  EXPECT_NE(orders_->story(order("A").id).at(4).message.find("The order is closed: it is not imported"),
+            std::string::npos);
+  // A person opens it again, and it is as any other.
+  EXPECT_EQ(orders_->retry("shop", "", order("A").id, "by anna"), 1);
+  work();
+  EXPECT_EQ(all(), "A|imported|sent");
+  EXPECT_EQ(order("A").state, "imported");
+  EXPECT_EQ(there("A").state, "sale");
+  EXPECT_EQ(rows("SELECT message FROM market_event WHERE what = 'opened'", 1), "by anna");
+}
+
+TEST_P(Market, AnOrderIsClosedBeforeItsJobRunsAndTheJobEnds) {
+  add_shop();
+  shop_->change("A");
+  ask_for_pull();
+  auto claimed = queue_->claim(node_->id(), {.jobs_max = 1, .room = {}, .idle = true}).jobs;
+  std::vector<jobs::Finished> finished{
+      {claimed.at(0), claimed[0].lane.kind->handler->run(std::span(&claimed[0].job, 1), {}).at(0)}};
+  queue_->finish(finished);
+  ASSERT_EQ(all(), "A|new|no");
+  const auto waiting = orders_->unfinished(order("A"));
+  ASSERT_EQ(waiting.size(), 1u);
+  EXPECT_FALSE(waiting[0].dead);
+  close("A");
+  work();
+  EXPECT_EQ(odoo_->calls, 0);
+  EXPECT_TRUE(orders_->unfinished(order("A")).empty());
+  EXPECT_EQ(order("A").state, "closed");
+  EXPECT_EQ(shop_->all["A"].acknowledged, 1);
+}
+
+TEST_P(Market, WhatIsInOdooOrMayBeThereIsNotClosed) {
+  add_shop();
+  shop_->change("A");
+  pull();
+  EXPECT_EQ(refused_close("A"),
+            "The order A is in Odoo (sale.order:1), and only what is not there can be closed: cancel it in Odoo.");
+  odoo_->after_call = [] { throw Error(Error::Kind::in_doubt, "No answer."); };
+  shop_->change("B");
+  pull();
+  odoo_->after_call = {};
+  EXPECT_NE(refused_close("B").find("Whether the order B is in Odoo by now is not known"), std::string::npos);
+  time_passes();
+  work();
+  EXPECT_EQ(order("B").state, "imported");
+  shop_->change("C", [](auto& order) { order.status = "cancelled"; });
+  pull();
+  EXPECT_NE(refused_close("C").find("The order C is cancelled, and nothing waits for it"), std::string::npos);
+  odoo_->products.clear();
+  shop_->change("D", [](auto& order) { order.lines[0].product = "701"; });
+  pull();
+  close("D");
+  EXPECT_NE(refused_close("D").find("closed already, by anna"), std::string::npos);
+}
+
+TEST_P(Market, WhatGetsIntoOdooWhileItIsClosedIsSaidAndNotHidden) {
+  add_shop();
+  shop_->change("A");
+  bool once = false;
+  // Between the reading of the order and the intent to send it.
+  on_step([&](std::string_view name) {
+    if (name == "deliver.begun" && !std::exchange(once, true)) close("A");
+  });
+  pull();
+  on_step({});
+  const auto said = [&](const std::string& id) {
+    const auto row = order(id);
+    EXPECT_EQ(row.state, "imported");
+    EXPECT_EQ(row.odoo_id, there(id).id);
+    EXPECT_EQ(row.flag, "closed");
+    EXPECT_NE(row.flag_message.find("cancel it there"), std::string::npos);
+  };
+  said("A");
+  // The same, and the answer is lost as well: it is looked up, since it may be there.
+  once = false;
+  shop_->change("B");
+  on_step([&](std::string_view name) {
+    if (name == "deliver.begun" && !std::exchange(once, true)) close("B");
+  });
+  odoo_->after_call = [] { throw Error(Error::Kind::in_doubt, "No answer."); };
+  pull();
+  on_step({});
+  odoo_->after_call = {};
+  EXPECT_EQ(order("B").state, "closed");
+  time_passes();
+  work();
+  said("B");
+  EXPECT_EQ(odoo_->created, 2);
+}
+
+TEST_P(Market, ADeletedOrderSaysSoAndIsMadeAnewOnceWhenAPersonWantsIt) {
+  add_shop();
+  shop_->change("A", [](auto& order) { order.status = "approved"; });
+  pull();
+  look();
+  const auto first = there("A").id;
+  book_->remove("fake/shop/A");
+  orders_->retry("shop", "", order("A").id, "by anna");
+  work();
+  EXPECT_EQ(order("A").hold_code, "import_deleted");
+  EXPECT_EQ(
+      order("A").hold_message,
+      "The order was deleted in Odoo (it was sale.order:1). `dragoman market retry shop --order A --anew` makes it "
+      "anew there; `dragoman market close shop A` leaves it at that.");
+  EXPECT_TRUE(order("A").is_deleted());
+  try_again();
+  EXPECT_EQ(odoo_->created, 1) << "never by itself";
+
+  EXPECT_EQ(orders_->retry("shop", "", order("A").id, "by anna", true), 1);
+  work();
+  EXPECT_EQ(odoo_->created, 2);
+  EXPECT_NE(there("A").id, first);
+  EXPECT_EQ(there("A").state, "sale");
+  EXPECT_EQ(there("A").lines.at("1").quantity.str(), "2");
+  EXPECT_EQ(order("A").state, "imported");
+  EXPECT_EQ(order("A").odoo_id, there("A").id);
+  EXPECT_FALSE(order("A").is_deleted());
+  look();
+  EXPECT_EQ(order("A").odoo_state, "sale");
+  // Once: deleted again it is asked again.
+  book_->remove("fake/shop/A");
+  orders_->retry("shop", "", order("A").id, "by anna");
+  work();
+  EXPECT_EQ(order("A").hold_code, "import_deleted");
+  EXPECT_EQ(odoo_->created, 2);
+  // And it may be closed, for it is not there.
+  close("A");
+  work();
+  EXPECT_EQ(order("A").state, "closed");
+}
+
+TEST_P(Market, WhatIsToBeMadeAnewIsSoWhateverComesBetween) {
+  add_shop();
+  shop_->change("A", [](auto& order) { order.status = "approved"; });
+  pull();
+  book_->remove("fake/shop/A");
+  orders_->retry("shop", "", order("A").id, "by anna", true);
+  shop_->change("A", [](auto& order) { order.total = "1"; });
+  pull();
+  EXPECT_EQ(order("A").hold_code, "total");
+  // The answer that it was made is lost.
+  odoo_->after_call = [] { throw Error(Error::Kind::in_doubt, "No answer."); };
+  shop_->change("A", [](auto& order) {
+    order.total = "";
+    order.lines[0].quantity = "3";
+  });
+  pull();
+  odoo_->after_call = {};
+  time_passes();
+  work();
+  EXPECT_EQ(odoo_->created, 2);
+  EXPECT_EQ(there("A").lines.at("1").quantity.str(), "3");
+  EXPECT_EQ(order("A").state, "imported");
+  EXPECT_EQ(order("A").odoo_id, there("A").id);
+  EXPECT_FALSE(order("A").is_made_anew());
+}
+
+TEST_P(Market, WhatIsCancelledByNowIsNotMadeAnew) {
+  add_shop();
+  shop_->change("A", [](auto& order) { order.status = "approved"; });
+  pull();
+  book_->remove("fake/shop/A");
+  shop_->change("A", [](auto& order) { order.status = "cancelled"; });
+  pull();
+  EXPECT_EQ(order("A").hold_code, "import_deleted");
+  orders_->retry("shop", "", order("A").id, "by anna", true);
+  work();
+  EXPECT_EQ(odoo_->created, 1);
+  EXPECT_EQ(all(), "A|cancelled|sent");
+}
+
+TEST_P(Market, TheExampleOfAHoldIsTheOrderThatWaitsLongestWithItsOwnWords) {
+  add_shop();
+  odoo_->products.clear();
+  for (const char* id : {"C", "B", "A"})
+    shop_->change(id, [&](auto& order) {
+      order.lines[0].product = std::string("7") + id;
+      order.total = std::string("1000") + std::to_string(id[0]);
+    });
+  pull();
+  store_->write([](store::Session& session) {
+    session.execute("UPDATE market_order SET hold_us = 1000 WHERE external_id = 'B'");
+  });
+  const auto groups = orders_->holds("shop");
+  ASSERT_EQ(groups.size(), 1u);
+  EXPECT_EQ(groups[0].orders, 3);
+  EXPECT_EQ(groups[0].example, "B");
+  EXPECT_EQ(groups[0].message, order("B").hold_message);
+  EXPECT_NE(groups[0].message.find("100066"), std::string::npos) << groups[0].message;
+  EXPECT_EQ(to_us(*groups[0].oldest), 1000);
+  EXPECT_EQ(orders_->holds("").at(0).example, "B");
+  EXPECT_TRUE(orders_->holds("other").empty());
 }
 
 TEST_P(Market, RemovingTheConnectionForgetsItsOrders) {

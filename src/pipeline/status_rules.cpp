@@ -89,7 +89,11 @@ StatusDecision decide_status(const StatusCase& order, const StatusRules& rules, 
     by = fmt::format("A person asked for `{}`", name(*asked.status));
   } else {
     if (order.standing == "deleted")
-      return nothing("deleted", "The order was deleted in Odoo; what that means for the marketplace is a person's.");
+      return nothing(
+          "deleted",
+          "The order was deleted in Odoo; what that means for the marketplace is a person's: `dragoman market "
+          "retry --anew` makes it anew in Odoo, `dragoman market sync --status cancelled` cancels it at the "
+          "marketplace.");
     const bool own = rules.table.contains(order.standing);
     out.status = rules.derive(order.standing, mapping);
     if (!out.status)

@@ -310,7 +310,9 @@ class FakeOdoo final : public pipeline::Target, public pipeline::Relinker {
     std::vector<std::optional<pipeline::Found>> out;
     for (const auto& key : keys) {
       const auto found = orders.find(key.key);
-      if (found == orders.end())
+      if (const auto gone = deleted.find(key.key); found == orders.end() && gone != deleted.end())
+        out.push_back(pipeline::Found{.id = std::to_string(gone->second.id), .version = gone->second.version});
+      else if (found == orders.end())
         out.emplace_back();
       else
         out.push_back(pipeline::Found{.id = std::to_string(found->second.id), .version = found->second.version});
@@ -369,7 +371,8 @@ class FakeOdoo final : public pipeline::Target, public pipeline::Relinker {
   std::map<std::int64_t, nlohmann::json> partners;
   std::function<void()> before_relink, after_relink;
   int relinks = 0;
-  std::map<std::string, Order> orders;  ///< by key
+  std::map<std::string, Order> orders;   ///< by key
+  std::map<std::string, Order> deleted;  ///< likewise, what somebody has deleted
   std::function<void()> before_call, after_call;
   int calls = 0, probes = 0, created = 0;
   std::vector<nlohmann::json> contents;  ///< of what was applied, in order
@@ -439,6 +442,10 @@ class FakeOdoo final : public pipeline::Target, public pipeline::Relinker {
     std::map<std::string, std::int64_t> bind;
     new_partner_.reset();
     try {
+      if (const auto gone = deleted.find(record.key);
+          before == orders.end() && gone != deleted.end() && !in.value("recreate", false))
+        throw Refused{"deleted", fmt::format("sale.order `{}` was imported as {} and has been deleted in Odoo since.",
+                                             record.key, gone->second.id)};
       if (in.contains("children")) {
         if (order.state == "cancel" || order.delivered) throw Refused{"closed", "The order is " + order.state};
         if (in["values"].contains("partner_id")) order.partner = reference(in["values"]["partner_id"], answer, bind);
@@ -491,6 +498,7 @@ class FakeOdoo final : public pipeline::Target, public pipeline::Relinker {
     answer.what = before == orders.end() ? What::created : What::updated;
     answer.id = std::to_string(order.id);
     orders[record.key] = order;
+    deleted.erase(record.key);
     return answer;
   }
 
@@ -520,7 +528,7 @@ class FakeBook final : public pipeline::OrderBook {
   }
   /// Somebody deletes it.
   void remove(const std::string& key) {
-    removed_[key] = odoo_.orders.at(key).id;
+    odoo_.deleted[key] = odoo_.orders.at(key);
     odoo_.orders.erase(key);
   }
   void set(std::int64_t product, const Product& how) {
@@ -544,7 +552,7 @@ class FakeBook final : public pipeline::OrderBook {
       for (const auto& prefix : what.prefixes)
         if (key.starts_with(prefix)) out.orders.push_back(facts(key));
     if (what.deleted)
-      for (const auto& [key, id] : removed_) out.orders.push_back(facts(key));
+      for (const auto& [key, order] : odoo_.deleted) out.orders.push_back(facts(key));
     out.products.assign(changed_products_.begin(), changed_products_.end());
     out.all_products = all_products;
     changed_.clear();
@@ -583,8 +591,10 @@ class FakeBook final : public pipeline::OrderBook {
   std::vector<pipeline::ProductFacts> products(std::int64_t after, int limit, const std::string&,
                                                std::stop_token) override {
     std::vector<pipeline::ProductFacts> out;
+    ++product_calls;
+    if (before_products) before_products();
     for (const auto& [id, product] : goods)
-      if (id > after && static_cast<int>(out.size()) < limit)
+      if (id > after && !product.deleted && static_cast<int>(out.size()) < limit)
         out.push_back({.id = id,
                        .name = product.name,
                        .default_code = product.default_code,
@@ -600,16 +610,16 @@ class FakeBook final : public pipeline::OrderBook {
   pipeline::MarketChoices chosen;
   Stock asked;
   bool all_products = false;
-  std::function<void()> before_call;
-  int watches = 0, stock_calls = 0;
+  std::function<void()> before_call, before_products;
+  int watches = 0, stock_calls = 0, product_calls = 0;
 
  private:
   pipeline::OrderFacts facts(const std::string& key) const {
     pipeline::OrderFacts out;
     out.key = key;
-    if (const auto gone = removed_.find(key); gone != removed_.end()) {
+    if (const auto gone = odoo_.deleted.find(key); gone != odoo_.deleted.end()) {
       out.there = pipeline::OrderFacts::There::deleted;
-      out.id = gone->second;
+      out.id = gone->second.id;
       return out;
     }
     const auto found = odoo_.orders.find(key);
@@ -626,7 +636,8 @@ class FakeBook final : public pipeline::OrderBook {
     out.delivered = order.delivered;
     out.shipped = order.delivered || order.shipped;
     const auto writes = writes_.find(key);
-    out.write_date = fmt::format("2026-01-01 00:00:{:02}", order.version + (writes == writes_.end() ? 0 : writes->second));
+    out.write_date =
+        fmt::format("2026-01-01 00:00:{:02}", order.version + (writes == writes_.end() ? 0 : writes->second));
     for (const auto& [line, one] : order.lines)
       out.lines.push_back({.id = order.id * 100,
                            .product_id = one.product,
@@ -640,7 +651,7 @@ class FakeBook final : public pipeline::OrderBook {
   FakeOdoo& odoo_;
   std::set<std::string> changed_;
   std::set<std::int64_t> changed_products_;
-  std::map<std::string, std::int64_t> removed_, versions_, writes_;
+  std::map<std::string, std::int64_t> versions_, writes_;
 };
 
 }  // namespace dragoman::tests

@@ -265,6 +265,33 @@ TEST_P(StandIn, SettingsThatCannotBeRightAreRefusedBeforeAnythingIsStored) {
     EXPECT_TRUE(refused(settings)) << settings.dump();
 }
 
+TEST_P(StandIn, AFieldThatIsThereForSomethingElseIsRefusedWithTheReason) {
+  const auto refusal = [&](const char* model, json fields) -> std::string {
+    try {
+      connectors_.check_settings("odoo", {{"url", odoo_->url()},
+                                          {"database", "d"},
+                                          {"login", "l"},
+                                          {"marketplace_fields", {{model, std::move(fields)}}}});
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind, Error::Kind::invalid);
+      return error.message;
+    }
+    return "";
+  };
+  const auto says = [](const std::string& message, const std::string& part) {
+    EXPECT_NE(message.find(part), std::string::npos) << message;
+  };
+  says(refusal("sale.order", {{"marketplace_status", "state"}}), "writes something else into it");
+  says(refusal("sale.order", {{"marketplace_order_number", "client_order_ref"}}), "writes something else into it");
+  says(refusal("sale.order", {{"cartona_id", "id"}}), "Odoo keeps it itself");
+  says(refusal("res.partner", {{"cartona_id", "ref"}}), "can't be `ref`");
+  says(refusal("sale.order", {{"cartona_id", "x_marketplace_status"}}), "the hub's own field for `marketplace_status`");
+  says(refusal("sale.order", {{"cartona_id", "x_a"}, {"marketplace_status", "x_a"}}),
+       "`cartona_id` and `marketplace_status` of sale.order are both `x_a`");
+  EXPECT_EQ(refusal("sale.order", {{"cartona_id", "x_cartona_id"}, {"marketplace_order_number", "origin"}}), "");
+  EXPECT_EQ(refusal("product.product", {{"cartona_id", "default_code"}}), "");
+}
+
 TEST_P(StandIn, AConnectionThatHoldsRecordsIsNotPointedElsewhereUnasked) {
   connect("main", partners_only());
   json settings = connections_->get("main").settings;

@@ -571,6 +571,15 @@ TEST_P(LiveMarket, WhatPeopleDidInOdooStands) {
   outside_->unlink("sale.order", {facts("deleted").id}, {});
   EXPECT_EQ(code(deliver({order("deleted", 2, content("A", {{"1", "P", 2}}, {"confirm"}))}).at(0)), "import_deleted");
   EXPECT_EQ(facts("deleted").there, OrderFacts::There::deleted);
+  // A person wants it anew: all of it is made once more, and it is another record.
+  const auto gone = facts("deleted").id;
+  json anew = content("A", {{"1", "P", 2}}, {"confirm"});
+  anew["recreate"] = true;
+  EXPECT_EQ(code(deliver({order("deleted", 3, anew)}).at(0)), "created");
+  EXPECT_EQ(code(deliver({order("deleted", 3, anew)}).at(0)), "unchanged") << "once";
+  EXPECT_EQ(facts("deleted").state, "sale");
+  EXPECT_NE(facts("deleted").id, gone);
+  ASSERT_EQ(facts("deleted").lines.size(), 1u);
   EXPECT_EQ(facts("never").there, OrderFacts::There::missing);
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -143,21 +144,52 @@ json marketplace_names(const json& own) {
   return out;
 }
 
+namespace {
+
+// What the hub writes into records of these models besides, or Odoo reckons by itself.
+const std::map<std::string, std::set<std::string>>& fields_in_use() {
+  static const std::map<std::string, std::set<std::string>> all{
+      {"sale.order", {"name",           "state",           "locked",       "partner_id",     "company_id",
+                      "warehouse_id",   "pricelist_id",    "currency_id",  "user_id",        "client_order_ref",
+                      "note",           "carrier_id",      "order_line",   "picking_ids",    "invoice_ids",
+                      "invoice_status", "delivery_status", "amount_total", "amount_untaxed", "amount_tax"}},
+      {"res.partner",
+       {"name", "ref", "phone", "email", "street", "comment", "active", "company_id", "parent_id", "type"}},
+      {"product.product", {"name", "active", "product_tmpl_id"}}};
+  return all;
+}
+
+// Why no field of a marketplace may be this one; empty: it may.
+std::string field_in_use(const std::string& model, const std::string& source, const std::string& field) {
+  for (const char* kept : {"id", "create_uid", "create_date", "write_uid", "write_date", "display_name"})
+    if (field == kept) return "Odoo keeps it itself";
+  if (const auto found = fields_in_use().find(model); found != fields_in_use().end() && found->second.contains(field))
+    return "the hub or Odoo itself writes something else into it";
+  for (const MarketField& one : marketplace_fields())
+    if (one.field.model == model && one.source != source && one.field.name == field)
+      return fmt::format("it is the hub's own field for `{}`", one.source);
+  return {};
+}
+
+}  // namespace
+
 void check_marketplace_fields(const json& own) {
   for (const auto& [model, fields] : own.items()) {
     const auto known = marketplace_names(json::object());
     if (!known.contains(model)) {
       std::vector<std::string> models;
       for (const auto& [name, unused] : known.items()) models.push_back(name);
-      throw Error(Kind::invalid, fmt::format("The setting `marketplace_fields` names the model `{}`; marketplaces write "
-                                             "fields of {}.",
-                                             model, fmt::join(models, ", ")));
+      throw Error(Kind::invalid,
+                  fmt::format("The setting `marketplace_fields` names the model `{}`; marketplaces write "
+                              "fields of {}.",
+                              model, fmt::join(models, ", ")));
     }
     if (!fields.is_object())
-      throw Error(Kind::invalid,
-                  fmt::format("In the setting `marketplace_fields`, `{}` is to be an object of names, each with a field "
-                              "of that model, such as {{\"cartona_id\": \"x_studio_cartona_id\"}}.",
-                              model));
+      throw Error(
+          Kind::invalid,
+          fmt::format("In the setting `marketplace_fields`, `{}` is to be an object of names, each with a field "
+                      "of that model, such as {{\"cartona_id\": \"x_studio_cartona_id\"}}.",
+                      model));
     for (const auto& [source, field] : fields.items()) {
       if (!known[model].contains(source)) {
         std::vector<std::string> sources;
@@ -170,6 +202,18 @@ void check_marketplace_fields(const json& own) {
         throw Error(Kind::invalid, fmt::format("In the setting `marketplace_fields`, `{}` of {} is {}; it is to be the "
                                                "name of a field.",
                                                source, model, field.dump()));
+      const std::string& name = field.get_ref<const std::string&>();
+      if (const std::string why = field_in_use(model, source, name); !why.empty())
+        throw Error(Kind::invalid,
+                    fmt::format("In the setting `marketplace_fields`, `{}` of {} can't be `{}`: {}. Name a "
+                                "field that is there for nothing else.",
+                                source, model, name, why));
+      for (const auto& [other, same] : fields.items())
+        if (other != source && same == field)
+          throw Error(Kind::invalid,
+                      fmt::format("In the setting `marketplace_fields`, `{}` and `{}` of {} are both `{}`: "
+                                  "each would overwrite the other.",
+                                  std::min(source, other), std::max(source, other), model, name));
     }
   }
 }
@@ -764,11 +808,12 @@ class Provisioning::Impl {
       if (there.contains({one.field.model, one.source})) continue;
       if (const std::string own = own_name(one); !own.empty()) {
         if (stores(one.field.model, own)) continue;
-        Error error(Kind::conflict,
-                    fmt::format("The setting `marketplace_fields` says that {}.{} stands for `{}`, and this Odoo stores "
-                                "no such field. Make it there, or take it out of the setting: then one of the hub's own "
-                                "is made.",
-                                one.field.model, own, one.source));
+        Error error(
+            Kind::conflict,
+            fmt::format("The setting `marketplace_fields` says that {}.{} stands for `{}`, and this Odoo stores "
+                        "no such field. Make it there, or take it out of the setting: then one of the hub's own "
+                        "is made.",
+                        one.field.model, own, one.source));
         error.code = "no_such_field";
         throw error;
       }
@@ -1044,12 +1089,12 @@ class Provisioning::Impl {
   Names names_{};
   std::map<std::string, Known> xml_;  // name of the external id → what it points to, as far as that is there
   std::unique_ptr<rpc::Client> own_;
-  std::optional<Inspected> seen_;  // by the connection's login; none where it may not run the procedure
-  bool set_up_ = false;            // run_setup has something to do
-  json unique_ = json::array();    // unique indexes for it
+  std::optional<Inspected> seen_;    // by the connection's login; none where it may not run the procedure
+  bool set_up_ = false;              // run_setup has something to do
+  json unique_ = json::array();      // unique indexes for it
   json new_fields_ = json::array();  // rows of make_fields()
   std::vector<std::int64_t> old_fields_;
-  json plain_ = json::array();     // indexes of the marketplaces
+  json plain_ = json::array();  // indexes of the marketplaces
   bool password_made_ = false;
 };
 
