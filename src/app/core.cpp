@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "pipeline/job_alerts.h"
 #include "pipeline/record_check.h"
+#include "store/engine.h"
 
 namespace dragoman::app {
 namespace {
