@@ -155,7 +155,8 @@ TEST_F(MarketOperations, AProductIsLinkedOnlyToWhatOdooHas) {
   const auto link = [](std::int64_t to) {
     return json{{"connection", "shop"}, {"product", "700"}, {"odoo_product", to}};
   };
-  EXPECT_NE(refusal("market link", link(51), Error::Kind::unavailable).find("Nothing was linked"), std::string::npos)
+  EXPECT_NE(refusal("market link", link(51), Error::Kind::conflict).find("`dragoman provision apply main`"),
+            std::string::npos)
       << "what asks is not in this Odoo yet";
   provision();
   const auto tea = product("Tea"), old = product("Old tea", false);
