@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "pipeline/job_alerts.h"
 #include "pipeline/record_check.h"
+#include "store/engine.h"
 
 namespace dragoman::app {
 namespace {
@@ -41,6 +42,29 @@ const std::string& made(const std::string& path) {
   // it is its owner's alone in any case.
   if (fresh) ::chmod(path.c_str(), 0700);
   return path;
+}
+
+// There while the first start of a data folder makes its database.
+std::string first_start(const Config& config) {
+  return config.data_dir + "/first-start";
+}
+
+// The SQLite file of the store; nullopt: it has none.
+std::optional<std::string> store_file(const Config& config) {
+  auto file = store::sqlite_path(config.store.url);
+  if (file && *file == ":memory:") return std::nullopt;
+  return file;
+}
+
+std::unique_ptr<store::Store> open_store(const Config& config, Clock& clock) {
+  refuse_lost_store(config);
+  const auto file = store_file(config);
+  std::error_code ignored;
+  // Killed before the store is whole, it leaves an empty file that is no lost one.
+  if (file && !std::filesystem::exists(*file, ignored)) write_private_file(first_start(config), "");
+  auto store = store::open(config.store, clock);
+  if (file) ::unlink(first_start(config).c_str());
+  return store;
 }
 
 // A new key in place of a lost one would open nothing, and the loss would show only when a connection is used.
@@ -171,8 +195,32 @@ std::optional<std::string> DataFolder::hub_url() const {
   return parsed["url"].get<std::string>();
 }
 
+void refuse_lost_store(const Config& config) {
+  const auto file = store_file(config);
+  std::error_code code;
+  if (!file || std::filesystem::exists(first_start(config), code)) return;
+  const bool gone = !std::filesystem::exists(*file, code);
+  if (!gone && std::filesystem::file_size(*file, code) > 0) return;
+  std::vector<std::string> left;
+  for (const auto& one :
+       {config.data_dir + "/secret.key", config.data_dir + "/token", config.data_dir + "/node", *file + "-wal"})
+    if (std::filesystem::exists(one, code)) left.push_back(std::filesystem::path(one).filename().string());
+  if (gone && left.empty()) return;
+  Error error(Error::Kind::invalid,
+              gone
+                  ? fmt::format("The data folder {} was used before (it has {}), and the database {} is not there. Put "
+                                "it back, from a backup if need be (docs/reference/store.md), or name the place where "
+                                "it is with --store. To begin anew, move those files away.",
+                                config.data_dir, fmt::join(left, ", "), *file)
+                  : fmt::format("The database {} is empty (0 bytes): what was in it is gone. Put it back from a backup "
+                                "(docs/reference/store.md). To begin anew, move it away{}{}.",
+                                *file, left.empty() ? "" : ", and with it ", fmt::join(left, ", ")));
+  error.code = "store_lost";
+  throw error;
+}
+
 Core::Core(const Config& config, Clock& clock, Random& random, pipeline::ConnectorList connectors)
-    : store_(store::open(config.store, clock)),
+    : store_(open_store(config, clock)),
       keys_(open_keys(config, *store_, random)),
       tokens_(*store_, clock, random),
       connectors_(std::move(connectors)),

@@ -61,8 +61,8 @@ class DataFolder {
 /// Everything below the API, built in order and destroyed in reverse. Serves a command and the running hub alike.
 class Core {
  public:
-  /// Throws what opening the store throws, and invalid (code `key_missing`) if the database holds sealed secrets and
-  /// there is no key.
+  /// Throws what opening the store throws, as refuse_lost_store, and invalid (code `key_missing`) if the database holds
+  /// sealed secrets and there is no key.
   Core(const Config& config, Clock& clock, Random& random, pipeline::ConnectorList connectors = connectors::catalog());
 
   ops::Services& services() { return services_; }
@@ -121,6 +121,10 @@ class Core {
   pipeline::Mapping mapping_;
   ops::Services services_;
 };
+
+/// Throws invalid (code `store_lost`) where the database file is gone or empty and what else is there shows that there
+/// was one: a new one in its place would look as if nothing had ever been captured.
+void refuse_lost_store(const Config& config);
 
 /// Writes a file that only its owner may read, whole or not at all.
 void write_private_file(const std::string& path, std::string_view text);

@@ -200,6 +200,7 @@ bool has_store(const Config& config) {
 // Only what begins something makes a folder and a store: elsewhere it is a mistyped name.
 void need_store(const Config& config) {
   if (has_store(config)) return;
+  refuse_lost_store(config);
   const auto file = store::sqlite_path(config.store.url);
   Error error(Error::Kind::not_found,
               !there(config.data_dir) ? fmt::format("There is no {} {}; `dragoman run` makes one, and --data-dir names "

@@ -327,6 +327,44 @@ TEST_F(ProgramTest, ALostKeyOfSecretsIsSaidAndNeverReplaced) {
   EXPECT_EQ(run({"store", "rotate-key"}).code, 0) << "all secrets open again";
 }
 
+TEST_F(ProgramTest, ALostOrEmptyDatabaseIsNotTakenForANewOne) {
+  make_store();
+  const std::string database = data_ + "/dragoman.db", kept = folder_ / "kept.db";
+  ASSERT_EQ(rename(database.c_str(), kept.c_str()), 0);
+  const std::vector<std::vector<std::string>> all{
+      {"run", "--listen", "127.0.0.1:0"},
+      {"connection", "list"},
+      {"connection", "add", "main", "--url", "http://127.0.0.1:1", "--database", "d", "--login", "l"}};
+  for (const auto& arguments : all) {
+    const Done gone = run(arguments);
+    EXPECT_EQ(gone.code, 65) << arguments[0];
+    EXPECT_NE(gone.err.find("was used before (it has secret.key, token, node)"), std::string::npos) << gone.err;
+    EXPECT_NE(gone.err.find(database), std::string::npos) << gone.err;
+    EXPECT_NE(gone.err.find("backup"), std::string::npos) << gone.err;
+    EXPECT_NE(access(database.c_str(), F_OK), 0) << "and none was made";
+  }
+  std::ofstream(database).close();
+  for (const auto& arguments : all) {
+    const Done empty = run(arguments);
+    EXPECT_EQ(empty.code, 65) << arguments[0];
+    EXPECT_NE(empty.err.find("is empty (0 bytes)"), std::string::npos) << empty.err;
+  }
+  ASSERT_EQ(rename(kept.c_str(), database.c_str()), 0);
+  EXPECT_EQ(run({"connection", "list"}).code, 0);
+}
+
+TEST_F(ProgramTest, AnEmptyDatabaseAloneInItsFolderIsRefusedUnlessAFirstStartLeftIt) {
+  mkdir(data_.c_str(), 0700);
+  std::ofstream(data_ + "/dragoman.db").close();
+  const Done alone = run({"run", "--listen", "127.0.0.1:0"});
+  EXPECT_EQ(alone.code, 65);
+  EXPECT_NE(alone.err.find("To begin anew, move it away."), std::string::npos) << alone.err;
+  std::ofstream(data_ + "/first-start").close();
+  make_store();
+  EXPECT_NE(access((data_ + "/first-start").c_str(), F_OK), 0);
+  EXPECT_EQ(run({"connection", "list"}).code, 0);
+}
+
 TEST_F(ProgramTest, AHubThatHangsIsNotWaitedForForEver) {
   const int hangs = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address{};
