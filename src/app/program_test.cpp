@@ -327,6 +327,63 @@ TEST_F(ProgramTest, ALostKeyOfSecretsIsSaidAndNeverReplaced) {
   EXPECT_EQ(run({"store", "rotate-key"}).code, 0) << "all secrets open again";
 }
 
+TEST_F(ProgramTest, AnotherKeyOfSecretsStopsTheConnectionAndTheRightOneLetsItGoOn) {
+  std::ofstream(folder_ / "password") << "s3cret-password\n";
+  ASSERT_EQ(run({"connection", "add", "main", "--url", "http://127.0.0.1:1", "--database", "shop", "--login", "ann",
+                 "--secret-file", folder_ / "password"})
+                .code,
+            0);
+  const std::string key = data_ + "/secret.key", kept = folder_ / "kept.key";
+  ASSERT_EQ(rename(key.c_str(), kept.c_str()), 0);
+  const int made = open(key.c_str(), O_WRONLY | O_CREAT, 0600);
+  const std::string other = std::string(64, 'a') + "\n";
+  ASSERT_EQ(write(made, other.data(), other.size()), static_cast<ssize_t>(other.size()));
+  close(made);
+  const auto ask = [&](std::vector<std::string> words) {
+    words.push_back("--json");
+    const Done done = run(words);
+    EXPECT_EQ(done.code, 0) << done.err;
+    return json::parse(done.out, nullptr, false);
+  };
+  // The lane of the deliveries, once why it is closed holds this text.
+  const auto closed = [&](const char* text) {
+    json found = json::object();
+    for (int i = 0; i < 200; ++i) {
+      const json all = ask({"flow", "list"});
+      for (const json& lane : all["lanes"])
+        if (lane["kind"] == "odoo.import") found = lane;
+      if (found.value("closed", "").find(text) != std::string::npos) break;
+    }
+    return found;
+  };
+  Child hub = start();
+  await(hub);
+  EXPECT_EQ(ask({"inbox", "put", "main", "--idempotency-key", "1", "--model", "res.partner", "--key", "A", "--values",
+                 R"({"name":"A"})"})["records"],
+            1);
+  json connection;
+  for (int i = 0; i < 200 && connection["state"] != "error"; ++i) connection = ask({"connection", "show", "main"});
+  EXPECT_EQ(connection["state"], "error");
+  const std::string reason = connection.value("reason", "");
+  EXPECT_NE(reason.find("sealed with a key that is not in"), std::string::npos) << reason;
+  EXPECT_NE(reason.find("dragoman connection resume main"), std::string::npos) << reason;
+  const json held = closed("until a person acts");
+  EXPECT_NE(held.value("closed", "").find("until a person acts"), std::string::npos) << held;
+  EXPECT_EQ(held.value("dead", -1), 0);
+  EXPECT_EQ(held.value("cancelled", -1), 0);
+
+  ASSERT_EQ(rename(kept.c_str(), key.c_str()), 0);
+  EXPECT_EQ(ask({"connection", "show", "main"})["state"], "error") << "a person says when";
+  EXPECT_EQ(ask({"connection", "resume", "main"})["state"], "active");
+  // Nobody is there, which is found out with the secret in hand.
+  const json tried = closed("no connection to http://127.0.0.1:1");
+  EXPECT_NE(tried.value("closed", "").find("tried again at"), std::string::npos) << tried;
+  EXPECT_EQ(tried.value("dead", -1), 0);
+  EXPECT_EQ(ask({"connection", "show", "main"})["state"], "active");
+  hub.signal(SIGTERM);
+  EXPECT_EQ(hub.wait(), 0);
+}
+
 TEST_F(ProgramTest, ALostOrEmptyDatabaseIsNotTakenForANewOne) {
   make_store();
   const std::string database = data_ + "/dragoman.db", kept = folder_ / "kept.db";

@@ -201,9 +201,12 @@ Secret Connections::secret(const Connection& connection) {
   } catch (const Error& error) {
     if (error.code != "sealed") throw;
     // As credentials that are refused: its jobs wait for a person, and none of them is at fault.
-    Error better(Error::Kind::auth, error.message + fmt::format(" (`dragoman connection update {} --secret-file FILE`).",
-                                                                connection.name),
-                 error.detail);
+    Error better(
+        Error::Kind::auth,
+        fmt::format("{} (`dragoman connection update {} --secret-file FILE`). With the right key back, `dragoman "
+                    "connection resume {}` goes on.",
+                    error.message, connection.name, connection.name),
+        error.detail);
     better.code = error.code;
     throw better;
   }
@@ -219,9 +222,6 @@ void Connections::set_state(const std::string& name, const std::string& state, c
   });
 }
 
-void Connections::set_learnt(std::int64_t id, const std::string& learnt) {
-  const nlohmann::json patch = nlohmann::json::parse(learnt);
-  store_.write([&](Session& session) {
 void Connections::pause(const std::string& name, const std::string& who, const std::string& why) {
   const Connection connection = get(name);
   store_.write([&](Session& session) {
@@ -237,6 +237,9 @@ void Connections::pause(const std::string& name, const std::string& who, const s
   });
 }
 
+void Connections::set_learnt(std::int64_t id, const std::string& learnt) {
+  const nlohmann::json patch = nlohmann::json::parse(learnt);
+  store_.write([&](Session& session) {
     // Several learn about one connection: none takes away what another has found.
     session.lock("connection.learnt");
     std::string before;
@@ -253,9 +256,6 @@ void Connections::pause(const std::string& name, const std::string& who, const s
   });
 }
 
-void Connections::remove(const std::string& name) {
-  const Connection connection = get(name);
-  store_.write([&](Session& session) {
 Connections::Holdings Connections::holdings(const Connection& connection) {
   Holdings holdings;
   store_.read([&](Session& session) {
@@ -276,6 +276,9 @@ Connections::Holdings Connections::holdings(const Connection& connection) {
   return holdings;
 }
 
+void Connections::remove(const std::string& name) {
+  const Connection connection = get(name);
+  store_.write([&](Session& session) {
     for (const char* sql :
          {"DELETE FROM blob_ref WHERE change_number IN (SELECT number FROM change WHERE model_id IN (SELECT id FROM "
           "model WHERE connection_id = $1))",
