@@ -148,6 +148,12 @@ TEST_F(ApiTest, RecordsAreTakenInOnceUnderTheirKey) {
   const auto reused = put(R"({"model":"thing","key":"A","values":{"name":"b"}})", "k1");
   EXPECT_EQ(reused.status, 422);
   EXPECT_EQ(code(reused), "idempotency_key_reused");
+  for (const char* other :
+       {R"({"model":"thing","key":"A","version":1,"values":{"name":"a","price":9.90}})",
+        R"({"model":"thing","key":"B","values":{"name":"a","price":9.90}})",
+        R"({"model":"thing","key":"A","recreate":true,"values":{"name":"a","price":9.90}})",
+        R"({"model":"thing","records":[{"key":"A","values":{"name":"a","price":9.90}},{"key":"B","values":{}}]})"})
+    EXPECT_EQ(code(put(other, "k1")), "idempotency_key_reused") << other;
   EXPECT_EQ(put(body, std::nullopt).status, 422);
   EXPECT_EQ(put(body, "").status, 422);
   EXPECT_EQ(code(put(body, std::string(300, 'k'))), "idempotency_key");

@@ -28,20 +28,23 @@ using nlohmann::json;
 // What the operation takes beside the body.
 const std::vector<std::string> kBeside = {"connection", "idempotency_key"};
 
-// Of the body, whatever its spacing and the order of its names.
-std::string digest_of(const json& input) {
-  std::string text = "{";
-  for (const auto& [name, value] : input.items()) {
-    if (std::find(kBeside.begin(), kBeside.end(), name) != kBeside.end()) continue;
-    if (text.size() > 1) text += ',';
-    text += dump(name);
-    text += ':';
-    text += dump(value);
-  }
-  text += '}';
+// Of what is to be done, however the body says it.
+std::string digest_of(const std::vector<pipeline::InboxPut::Record>& records) {
+  crypto_generichash_state state;
   std::string digest(32, '\0');
-  crypto_generichash(reinterpret_cast<unsigned char*>(digest.data()), digest.size(),
-                     reinterpret_cast<const unsigned char*>(text.data()), text.size(), nullptr, 0);
+  crypto_generichash_init(&state, nullptr, 0, digest.size());
+  const auto add = [&](const void* data, std::size_t size) {
+    crypto_generichash_update(&state, static_cast<const unsigned char*>(data), size);
+  };
+  for (const auto& record : records) {
+    for (const std::string* text : {&record.model, &record.key, &record.content}) {
+      const std::uint64_t size = text->size();  // or the end of one could be the beginning of the next
+      add(&size, sizeof size);
+      add(text->data(), text->size());
+    }
+    add(&record.version, sizeof record.version);
+  }
+  crypto_generichash_final(&state, reinterpret_cast<unsigned char*>(digest.data()), digest.size());
   return digest;
 }
 
@@ -55,7 +58,6 @@ pipeline::InboxPut put_of(Context& context, const json& input) {
   put.idempotency_key = input.at("idempotency_key");
   put.sender = context.caller;
   put.actor = context.actor.empty() ? context.caller : context.actor;
-  put.digest = digest_of(input);
   const std::string model = input.value("model", "");
   if (!model.empty()) pipeline::check_model(model, "the body");
   if (const auto records = input.find("records"); records != input.end()) {
@@ -70,6 +72,7 @@ pipeline::InboxPut put_of(Context& context, const json& input) {
   } else {
     put.records.push_back(pipeline::checked_record(input, "the record", model, kBeside));
   }
+  put.digest = digest_of(put.records);
   return put;
 }
 

@@ -3,7 +3,7 @@
 
 #include <charconv>
 #include <nlohmann/json.hpp>
-#include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kDepthMax = 32;
+constexpr std::size_t kDepthMax = 32;
 constexpr std::size_t kTextBytesMax = 1 << 20;
 
 [[noreturn]] void refuse(std::string message, std::string code = "input") {
@@ -189,84 +189,91 @@ json value_of(const Field& field, const std::string& text) {
 
 namespace {
 
-struct Look {
-  bool longer_integer = false;  ///< a whole number of more than 64 bits: read as a double it would become another one
-  std::size_t names = 0;        ///< of members, of all objects
-};
-// Of well-formed JSON, without building anything.
-Look look_at(std::string_view text) {
-  Look look;
-  for (std::size_t at = 0; at < text.size();) {
-    if (text[at] == '"') {
-      for (++at; at < text.size() && text[at] != '"'; ++at)
-        if (text[at] == '\\') ++at;
-      at = std::min(text.find_first_not_of(" \t\r\n", at + 1), text.size());
-      if (at < text.size() && text[at] == ':') ++look.names;
-    } else if (text[at] == '-' || (text[at] >= '0' && text[at] <= '9')) {
-      const auto end = std::min(text.find_first_not_of("+-.0123456789Ee", at), text.size());
-      const auto token = text.substr(at, end - at);
-      if (token.find_first_of(".Ee") == std::string_view::npos) {
-        std::int64_t small = 0;
-        std::uint64_t large = 0;
-        if (std::from_chars(token.data(), token.data() + token.size(), small).ec != std::errc() &&
-            std::from_chars(token.data(), token.data() + token.size(), large).ec != std::errc())
-          look.longer_integer = true;
-      }
-      at = end;
-    } else {
-      ++at;
-    }
+// Builds the tree in one walk, and stops at what would be lost in it.
+class Builder : public json::json_sax_t {
+ public:
+  // Errors of the body that the text alone can't tell; empty: none.
+  std::string problem, code = "json";
+  json root;
+
+  bool null() override { return add(nullptr); }
+  bool boolean(bool value) override { return add(value); }
+  bool number_integer(number_integer_t value) override { return add(value); }
+  bool number_unsigned(number_unsigned_t value) override { return add(value); }
+  bool number_float(number_float_t value, const string_t& token) override {
+    // One of more than 64 bits comes as a double, which would be another number.
+    if (token.find_first_of(".eE") == std::string::npos)
+      return refuse(
+          "The body has a whole number of more than 64 bits. Where it is an id or a code, send it as a text.");
+    return add(value);
   }
-  return look;
-}
-
-std::size_t members(const json& value) {
-  if (!value.is_structured()) return 0;
-  std::size_t count = value.is_object() ? value.size() : 0;
-  for (const auto& one : value) count += members(one);
-  return count;
-}
-
-// A name that one object has twice.
-std::string name_given_twice(std::string_view text) {
-  std::vector<std::set<std::string>> open;
-  std::string twice;
-  const json parsed = json::parse(text, [&](int, json::parse_event_t event, json& value) {
-    if (event == json::parse_event_t::object_start) open.emplace_back();
-    if (event == json::parse_event_t::object_end && !open.empty()) open.pop_back();
-    if (event == json::parse_event_t::key && !open.back().insert(value.get<std::string>()).second)
-      twice = value.get<std::string>();
+  bool string(string_t& value) override { return add(std::move(value)); }
+  bool binary(binary_t&) override { return false; }
+  bool start_object(std::size_t) override { return open(json::object()); }
+  bool end_object() override { return close(); }
+  bool start_array(std::size_t) override { return open(json::array()); }
+  bool end_array() override { return close(); }
+  bool key(string_t& name) override {
+    const auto [at, fresh] = open_.back()->get_ref<json::object_t&>().try_emplace(std::move(name));
+    if (!fresh) {
+      code = "duplicate";
+      return refuse(fmt::format("The body has `{}` twice in one object.", at->first));
+    }
+    member_ = &at->second;
     return true;
-  });
-  return twice;
-}
+  }
+  bool parse_error(std::size_t, const std::string&, const json::exception& error) override {
+    if (error.id == 406) refuse("The body has a number that is too large.");  // such as 1e999, which no double holds
+    return false;
+  }
+
+ private:
+  bool refuse(std::string what) {
+    problem = std::move(what);
+    return false;
+  }
+  json* place(json value) {
+    if (open_.empty()) return &(root = std::move(value));
+    if (!member_) return &open_.back()->get_ref<json::array_t&>().emplace_back(std::move(value));
+    json* const member = std::exchange(member_, nullptr);
+    *member = std::move(value);
+    return member;
+  }
+  bool add(json value) {
+    place(std::move(value));
+    return true;
+  }
+  bool open(json value) {
+    if (open_.size() >= kDepthMax) return false;  // json::check says it
+    open_.push_back(place(std::move(value)));
+    return true;
+  }
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+
+  std::vector<json*> open_;  // none moves while it is open: what is added is added to the last of them
+  json* member_ = nullptr;   // whose value comes next, in an object
+};
 
 }  // namespace
 
 json parse_body(std::string_view text) {
+  Builder builder;
+  // nlohmann takes a NUL for the end of the text, whatever follows.
+  if (text.find('\0') == std::string_view::npos && json::sax_parse(text, &builder)) return std::move(builder.root);
+  // Its own words tell the place in a way that people understand.
   try {
-    dragoman::json::check(text, kDepthMax);
+    dragoman::json::check(text, static_cast<int>(kDepthMax));
   } catch (const Error& error) {
     std::string_view what = error.message;
     if (what.starts_with(dragoman::json::kNotUsable)) what.remove_prefix(dragoman::json::kNotUsable.size());
     refuse(fmt::format("This is not JSON that can be read: {}.", what), error.code.empty() ? "json" : error.code);
   }
-  const Look look = look_at(text);
-  if (look.longer_integer)
-    refuse("The body has a whole number of more than 64 bits. Where it is an id or a code, send it as a text.", "json");
-  json parsed;
-  try {
-    parsed = json::parse(text);
-  } catch (const json::out_of_range&) {
-    refuse("The body has a number that is too large.", "json");  // such as 1e999, which no double holds
-  } catch (const json::exception&) {
-    // Its grammar was checked, and that allows any escape.
-    refuse("The body has an escape such as \\ud800 that is half a character: its other half does not follow.", "json");
-  }
-  // Of two members of one name the parser keeps one.
-  if (members(parsed) != look.names)
-    refuse(fmt::format("The body has `{}` twice in one object.", name_given_twice(text)), "duplicate");
-  return parsed;
+  if (!builder.problem.empty()) refuse(std::move(builder.problem), std::move(builder.code));
+  // Its grammar was checked, and that allows any escape.
+  refuse("The body has an escape such as \\ud800 that is half a character: its other half does not follow.", "json");
 }
 
 std::string dump(const json& value) {

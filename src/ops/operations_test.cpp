@@ -118,8 +118,20 @@ TEST(OperationInput, BodiesThatAreNoGoodJsonAreRefused) {
   EXPECT_EQ(code("{\"a\":-9223372036854775809}"), "json");
   EXPECT_EQ(code("{\"a\":[18446744073709551615,-9223372036854775808,1e20]}"), "(accepted)");
   EXPECT_EQ(code("{\"a\":\"\\\"99999999999999999999\"}"), "(accepted)");
+  EXPECT_EQ(code("{\"a\":{\"b\":1,\"c\":[{\"d\":1,\"d\":2}]}}"), "duplicate");
+  EXPECT_EQ(code(std::string("{\"a\":1}\0{}", 10)), "json") << "what follows a NUL is not read over";
+  EXPECT_EQ(code(std::string("{\"a\":\"\0\"}", 9)), "json");
+  EXPECT_EQ(code(""), "json");
   EXPECT_EQ(code(std::string(100'000, '[')), "json_depth");
   EXPECT_EQ(code(std::string(33, '[') + std::string(33, ']')), "json_depth");
+}
+
+TEST(OperationInput, BodiesAreReadAsTheLibraryReadsThem) {
+  for (const char* text :
+       {"null", "[]", "{}", " [ ] ", "\"\"", "-0", "0.10", "1e3", "[[],[[]],{}]", "[{\"a\":[]},{\"a\":{}}]",
+        R"({"a":{"b":{"c":[1,-2,3.5,true,false,null,"é\u0000\u00e9😀",{"d":"\\\""}]},"e":1},"":[],"a ":{"a":1}})",
+        "[18446744073709551615,9223372036854775807,-9223372036854775808]"})
+    EXPECT_EQ(parse_body(text), json::parse(text)) << text;
 }
 
 TEST(OperationInput, WhatIsWrongWithABodyIsSaidInItsOwnWords) {
