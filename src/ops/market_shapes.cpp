@@ -6,10 +6,22 @@
 
 #include "base/error.h"
 #include "pipeline/market_orders.h"
+#include "pipeline/market_probe.h"
 #include "pipeline/market_products.h"
 #include "pipeline/order_book.h"
 
 namespace dragoman::ops {
+namespace {
+
+void require_active(const pipeline::Connection& connection, const std::string& subject) {
+  if (connection.state == "active") return;
+  throw Error(Error::Kind::conflict,
+              fmt::format("{} is {}{} `dragoman connection resume {}` goes on.", subject,
+                          connection.state == "error" ? "in error" : connection.state,
+                          connection.reason.empty() ? "." : ": " + connection.reason + ".", connection.name));
+}
+
+}  // namespace
 
 Field market_field() {
   return {
@@ -30,11 +42,7 @@ pipeline::Connection market_of(Context& context, const std::string& name) {
 
 pipeline::Connection active_market_of(Context& context, const std::string& name) {
   auto connection = market_of(context, name);
-  if (connection.state != "active")
-    throw Error(Error::Kind::conflict,
-                fmt::format("The connection `{0}` is {1}{2} `dragoman connection resume {0}` goes on.", connection.name,
-                            connection.state == "error" ? "in error" : connection.state,
-                            connection.reason.empty() ? "." : ": " + connection.reason + "."));
+  require_active(connection, fmt::format("The connection `{}`", connection.name));
   return connection;
 }
 
@@ -44,32 +52,18 @@ std::string who_asks(const Context& context) {
 
 std::map<std::int64_t, std::string> unusable_products(Context& context, const pipeline::Connection& market,
                                                       const std::set<std::int64_t>& ids) {
-  // The client behind an order book is shared with all others of the connection and may outlive this call.
-  static SystemClock clock;
   if (ids.empty()) return {};
   auto& services = context.services;
-  const std::string name = market.settings.value("odoo", "");
-  const auto odoo = services.connections.find(name);
-  if (!odoo)
-    throw Error(Error::Kind::conflict,
-                fmt::format("There is no connection `{}`, which the setting `odoo` of `{}` names.", name, market.name));
-  if (odoo->state != "active")
-    throw Error(Error::Kind::conflict,
-                fmt::format("The connection `{0}`, to Odoo, is {1}{2} `dragoman connection resume {0}` goes on.",
-                            odoo->name, odoo->state == "error" ? "in error" : odoo->state,
-                            odoo->reason.empty() ? "." : ": " + odoo->reason + "."));
-  const auto& connector = services.connectors.get(odoo->kind);
-  if (!connector.make_book)
-    throw Error(
-        Error::Kind::invalid,
-        fmt::format("The connection `{}` is of kind `{}`: orders of marketplaces can't go there.", name, odoo->kind));
+  const auto odoo = pipeline::odoo_of(services.connections, services.connectors, market.settings);
+  require_active(odoo, fmt::format("The connection `{}`, to Odoo,", odoo.name));
   try {
-    const auto book = connector.make_book(*odoo, services.connections.secret(*odoo), clock);
+    const auto book =
+        services.connectors.get(odoo.kind).make_book(odoo, services.connections.secret(odoo), services.clock);
     return pipeline::unusable_products(*book, ids, context.stop);
   } catch (const Error& error) {
     // Only asked, so nothing is in doubt.
     Error said(error.kind == Error::Kind::in_doubt ? Error::Kind::unavailable : error.kind,
-               fmt::format("Nothing was linked, since the Odoo of `{}` can't be asked for the product: {}", name,
+               fmt::format("Nothing was linked, since the Odoo of `{}` can't be asked for the product: {}", odoo.name,
                            error.message),
                error.detail);
     said.code = error.code;

@@ -20,8 +20,8 @@ pipeline::Connection active_market_of(Context& context, const std::string& name)
 /// Who asks, for those who read it later.
 std::string who_asks(const Context& context);
 /// Which of these ids of variants a product of this marketplace can't be, and why, as the Odoo that its orders go to
-/// says now. Throws what keeps it from being asked, naming that Odoo: conflict if its connection is not there or not
-/// active, else mostly unavailable.
+/// says now. Throws what keeps it from being asked, naming that Odoo: as pipeline::odoo_of, conflict if its connection
+/// is not active, else mostly unavailable.
 std::map<std::int64_t, std::string> unusable_products(Context& context, const pipeline::Connection& market,
                                                       const std::set<std::int64_t>& ids);
 /// What another link may mend is tried again at once. How many orders.

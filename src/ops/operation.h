@@ -99,7 +99,7 @@ struct Services {
   pipeline::MarketProducts& market_products;
   pipeline::Marketplaces& marketplaces;
   pipeline::Traces& traces;
-  const Clock& clock;
+  Clock& clock;
   std::function<std::vector<ConfigLine>()> config;
   /// Seals all secrets anew under a fresh key; how many.
   std::function<std::int64_t()> rotate_key;
