@@ -4,12 +4,9 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "connectors/catalog.h"
-#include "fakes/fake_hub.h"
-#include "ops/catalog.h"
+#include "fakes/odoo_hub.h"
 #include "pipeline/market_customers.h"
 #include "pipeline/target.h"
-#include "sandbox/odoo/server.h"
 
 namespace dragoman::ops {
 namespace {
@@ -17,39 +14,14 @@ namespace {
 using nlohmann::json;
 
 /// A marketplace's connection, and the stand-in Odoo that its orders go to, with the procedures in place.
-class CustomerOperations : public testing::Test {
+class CustomerOperations : public tests::OdooHub {
  protected:
   void SetUp() override {
-    odoo_.start();
-    hub_.connectors = connectors::catalog();
-    hub_.operations = catalog(hub_.connectors);
-    hub_.connections.add("main", "odoo",
-                         hub_.connectors.check_settings(
-                             "odoo", {{"url", odoo_.url()}, {"database", odoo_.options().db}, {"login", "limited"}}),
-                         Secret(odoo_.options().limited_password));
-    hub_.connections.add(
-        "shop", "cartona",
-        hub_.connectors.check_settings("cartona", {{"url", "https://market.example/api"}, {"odoo", "main"}}),
-        Secret("a token"));
-    ask("provision apply",
-        {{"name", "main"}, {"admin_login", "admin"}, {"admin_password", odoo_.options().admin_password}});
+    OdooHub::SetUp();
+    add_shop();
+    provision();
   }
 
-  json ask(std::string_view name, json input) {
-    const auto& operation = hub_.operation(name);
-    Context context{hub_.services, "anna", {}};
-    return json::parse(perform(operation, context, check_input(operation, std::move(input))));
-  }
-  std::string refusal(std::string_view name, json input, Error::Kind kind) {
-    try {
-      ask(name, std::move(input));
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind, kind) << error.message;
-      return error.message;
-    }
-    ADD_FAILURE() << "not refused";
-    return "";
-  }
   std::int64_t partner(const std::string& name, const std::string& phone) {
     return odoo_.call("res.partner", "create", {json::array({{{"name", name}, {"phone", phone}}})}, json::object())
         .at(0)
@@ -84,9 +56,6 @@ class CustomerOperations : public testing::Test {
     });
     return std::stoll(one.links.at(key).id);
   }
-
-  sandbox::odoo::Server odoo_{{.admin_password = "the administrator's own words"}};
-  tests::FakeHub hub_;
 };
 
 TEST_F(CustomerOperations, AWrongMatchIsShownUndoneAndNoted) {

@@ -4,12 +4,9 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "connectors/catalog.h"
-#include "fakes/fake_hub.h"
+#include "fakes/odoo_hub.h"
 #include "jobs/breaker.h"
-#include "ops/catalog.h"
 #include "pipeline/market_orders.h"
-#include "sandbox/odoo/server.h"
 
 namespace dragoman::ops {
 namespace {
@@ -17,43 +14,13 @@ namespace {
 using nlohmann::json;
 
 /// A marketplace's connection, and the stand-in Odoo that its orders go to.
-class MarketOperations : public testing::Test {
+class MarketOperations : public tests::OdooHub {
  protected:
   void SetUp() override {
-    odoo_.start();
-    hub_.connectors = connectors::catalog();
-    hub_.operations = catalog(hub_.connectors);
-    hub_.connections.add("main", "odoo",
-                         hub_.connectors.check_settings(
-                             "odoo", {{"url", odoo_.url()}, {"database", odoo_.options().db}, {"login", "limited"}}),
-                         Secret(odoo_.options().limited_password));
-    shop_id_ =
-        hub_.connections
-            .add("shop", "cartona",
-                 hub_.connectors.check_settings("cartona", {{"url", "https://market.example/api"}, {"odoo", "main"}}),
-                 Secret("a token"))
-            .id;
+    OdooHub::SetUp();
+    shop_id_ = add_shop();
   }
 
-  json ask(std::string_view name, json input = json::object()) {
-    const auto& operation = hub_.operation(name);
-    Context context{hub_.services, "anna", {}};
-    return json::parse(perform(operation, context, check_input(operation, std::move(input))));
-  }
-  std::string refusal(std::string_view name, json input, Error::Kind kind) {
-    try {
-      ask(name, std::move(input));
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind, kind) << error.message;
-      return error.message;
-    }
-    ADD_FAILURE() << "not refused";
-    return "";
-  }
-  void provision() {
-    ask("provision apply",
-        {{"name", "main"}, {"admin_login", "admin"}, {"admin_password", odoo_.options().admin_password}});
-  }
   std::int64_t product(const std::string& name, bool active = true) {
     return odoo_
         .call("product.product", "create", {json::array({{{"name", name}, {"active", active}}})}, json::object())
@@ -86,8 +53,6 @@ class MarketOperations : public testing::Test {
     return count;
   }
 
-  sandbox::odoo::Server odoo_{{.admin_password = "the administrator's own words"}};
-  tests::FakeHub hub_;
   std::int64_t shop_id_ = 0;
 };
 

@@ -6,49 +6,28 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "connectors/catalog.h"
 #include "connectors/odoo/procedures.h"
 #include "connectors/odoo/provision.h"
-#include "fakes/fake_hub.h"
+#include "fakes/odoo_hub.h"
 #include "notify/alert.h"
-#include "ops/catalog.h"
-#include "sandbox/odoo/server.h"
 
 namespace dragoman::ops {
 namespace {
 
 using nlohmann::json;
 
-constexpr const char* kAdminPassword = "the administrator's own words";
-
-class ProvisionOperations : public testing::Test {
+class ProvisionOperations : public tests::OdooHub {
  protected:
-  void SetUp() override {
-    odoo_.start();
-    hub_.connectors = connectors::catalog();
-    hub_.operations = catalog(hub_.connectors);
-    // The stand-in's limited user reads orders and may write nothing.
-    hub_.connections.add("main", "odoo",
-                         hub_.connectors.check_settings(
-                             "odoo", {{"url", odoo_.url()}, {"database", odoo_.options().db}, {"login", "limited"}}),
-                         Secret(odoo_.options().limited_password));
-  }
-
   json ask(std::string_view name, json input) {
-    const auto& operation = hub_.operation(name);
     input["name"] = "main";
-    Context context{hub_.services, "tester", {}};
-    return json::parse(perform(operation, context, check_input(operation, std::move(input))));
+    return OdooHub::ask(name, std::move(input));
   }
-  static json admin(json more = json::object()) {
+  json admin(json more = json::object()) {
     more["admin_login"] = "admin";
-    more["admin_password"] = kAdminPassword;
+    more["admin_password"] = odoo_.options().admin_password;
     return more;
   }
-  json connection() {
-    Context context{hub_.services, "tester", {}};
-    return json::parse(hub_.operation("connection show").run(context, {{"name", "main"}}));
-  }
+  json connection() { return OdooHub::ask("connection show", {{"name", "main"}}); }
   std::size_t alerts() {
     std::size_t n = 0;
     hub_.store->read([&](store::Session& session) {
@@ -64,9 +43,6 @@ class ProvisionOperations : public testing::Test {
                 {{"code", connectors::odoo::procedure("import").text + "\n# and more\n"}}},
                json::object());
   }
-
-  sandbox::odoo::Server odoo_{{.admin_password = kAdminPassword}};
-  tests::FakeHub hub_;
 };
 
 TEST_F(ProvisionOperations, AMarketplaceThatNamesTheOdooBringsItsFieldsIntoThePlan) {
@@ -76,10 +52,7 @@ TEST_F(ProvisionOperations, AMarketplaceThatNamesTheOdooBringsItsFieldsIntoThePl
                          [](const json& step) { return step["object"] == "field"; });
   };
   EXPECT_EQ(fields(), 0);
-  hub_.connections.add(
-      "shop", "cartona",
-      hub_.connectors.check_settings("cartona", {{"url", "https://market.example/api"}, {"odoo", "main"}}),
-      Secret("a token"));
+  add_shop();
   EXPECT_EQ(fields(), static_cast<std::ptrdiff_t>(connectors::odoo::marketplace_fields().size()));
   ask("provision apply", admin());
   EXPECT_EQ(ask("provision plan", admin())["changes"], 0);
@@ -109,14 +82,15 @@ TEST_F(ProvisionOperations, PlanApplyCheckAndRemoveLeaveTheAdministratorsPasswor
   // Neither as a value nor inside of one.
   hub_.store->read([&](store::Session& session) {
     for (const char* sql : {"SELECT learnt FROM connection", "SELECT settings FROM connection"})
-      session.query(sql, std::initializer_list<store::Param>{},
-                    [&](const store::Row& row) { EXPECT_EQ(row.text(0).find(kAdminPassword), std::string::npos); });
+      session.query(sql, std::initializer_list<store::Param>{}, [&](const store::Row& row) {
+        EXPECT_EQ(row.text(0).find(odoo_.options().admin_password), std::string::npos);
+      });
   });
   Context context{hub_.services, "tester", {}};
   const auto& list = hub_.operation("audit list");
   const std::string audited = list.run(context, check_input(list, json::object()));
   EXPECT_NE(audited.find("provision.apply"), std::string::npos);
-  EXPECT_EQ(audited.find(kAdminPassword), std::string::npos);
+  EXPECT_EQ(audited.find(odoo_.options().admin_password), std::string::npos);
 }
 
 TEST_F(ProvisionOperations, TheHubsOwnUserBecomesTheConnectionsLogin) {
