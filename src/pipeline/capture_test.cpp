@@ -414,6 +414,27 @@ TEST_F(Capture, CertifyFindsWhatWasChangedWithoutATraceByBodiesAndHealsIt) {
   EXPECT_EQ(here(), there());
 }
 
+TEST_F(Capture, CertifyFindsWhatHasAnEarlierTimeThereThanHere) {
+  for (int i = 0; i < 10; ++i) create("x");
+  clock_.advance(1h);
+  write(3, "before");
+  pull();
+  clock_.advance(1h);
+  model_->poll(true, {});
+  // Its database's clock was set back, or a backup was brought in.
+  source_.rows.at(3) = {source_.rows.at(3).write_date - 30min, "after"};
+  SystemRandom random;
+  for (const auto bodies : {CertifyOptions::Bodies::none, CertifyOptions::Bodies::all}) {
+    const auto certificate = model_->certify({.bodies = bodies}, random, {});
+    ASSERT_EQ(certificate.differences.size(), 1u);
+    EXPECT_EQ(certificate.differences[0].id, 3);
+    EXPECT_EQ(certificate.differences[0].what, "later here");
+  }
+  EXPECT_TRUE(model_->certify({.heal = true}, random, {}).differences.at(0).healed);
+  EXPECT_EQ(model_->certify({.bodies = CertifyOptions::Bodies::all}, random, {}).differences.size(), 0u);
+  EXPECT_EQ(here(), there());
+}
+
 TEST_F(Capture, CertifyNamesWhatIsMissingHere) {
   for (int i = 0; i < 10; ++i) create("x");
   pull();
@@ -494,7 +515,8 @@ TEST_F(Capture, AVersionIsSettledAfterTheFirstOverlapAlsoWhereALongTransactionHa
   const auto slow = create("slow"), quick = create("quick");
   pull();
   const auto follow = [&](Micros time) {
-    for (const Micros until = clock_.steady() + time; clock_.steady() < until; clock_.advance(30s)) model_->poll(true, {});
+    for (const Micros until = clock_.steady() + time; clock_.steady() < until; clock_.advance(30s))
+      model_->poll(true, {});
   };
   clock_.advance(1s);
   auto long_one = source_.begin();

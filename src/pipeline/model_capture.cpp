@@ -664,10 +664,14 @@ Certificate ModelCapture::certify(const CertifyOptions& options, Random& random,
   certificate.model = name_;
 
   struct Suspect {
-    std::optional<Time> write_date;  ///< seen there in the last round; nullopt: not there
+    std::int64_t change_number = 0;  ///< of what was held then; 0: nothing was
     bool there = true;
     bool body = false;  ///< the content differs
     std::string what;
+  };
+  // Not only a change that was missed has the later time there: a clock was set back, or a backup brought in.
+  const auto unlike = [](std::optional<Time> mine, std::optional<Time> now) {
+    return mine && (!now || *mine > *now) ? "later here" : "older here";
   };
   std::map<std::int64_t, Suspect> suspects;
   std::vector<std::int64_t> sample;
@@ -700,14 +704,14 @@ Certificate ModelCapture::certify(const CertifyOptions& options, Random& random,
     for (std::size_t i = 0; i < stamps.size(); ++i) {
       const Stamp& stamp = stamps[i];
       for (; known != held.end() && known->id < stamp.id; ++known)
-        suspects[known->id] = {std::nullopt, false, false, "missing there"};
+        suspects[known->id] = {known->change_number, false, false, "missing there"};
       const bool mine = known != held.end() && known->id == stamp.id;
       if (!mine)
-        suspects[stamp.id] = {stamp.write_date, true, false, "missing here"};
+        suspects[stamp.id] = {0, true, false, "missing here"};
       else if (known->write_date != stamp.write_date)
-        suspects[stamp.id] = {stamp.write_date, true, false, "older here"};
+        suspects[stamp.id] = {known->change_number, true, false, unlike(known->write_date, stamp.write_date)};
       else if (page && known->digest != page->records()[i].digest)
-        suspects[stamp.id] = {stamp.write_date, true, true, "other content"};
+        suspects[stamp.id] = {known->change_number, true, true, "other content"};
       // Each record with the same chance, whatever their number: of a small model all.
       if (!all_bodies && options.bodies == CertifyOptions::Bodies::sample) {
         if (++seen; sample.size() < kSampleMax)
@@ -717,7 +721,7 @@ Certificate ModelCapture::certify(const CertifyOptions& options, Random& random,
       }
       if (mine) ++known;
     }
-    for (; known != held.end(); ++known) suspects[known->id] = {std::nullopt, false, false, "missing there"};
+    for (; known != held.end(); ++known) suspects[known->id] = {known->change_number, false, false, "missing there"};
   }
   std::sort(sample.begin(), sample.end());
   read_pages(sample, plan, stop, [&](const Page& page) {
@@ -730,7 +734,7 @@ Certificate ModelCapture::certify(const CertifyOptions& options, Random& random,
       ++certificate.bodies_compared;
       if (mine != held.end() && mine->id == record.id && mine->write_date == record.write_date &&
           mine->digest != record.digest)
-        suspects.try_emplace(record.id, Suspect{record.write_date, true, true, "other content"});
+        suspects.try_emplace(record.id, Suspect{mine->change_number, true, true, "other content"});
     }
   });
 
@@ -778,21 +782,20 @@ Certificate ModelCapture::certify(const CertifyOptions& options, Random& random,
         const auto now = there.find(id);
         const Held* mine = h < held.size() && held[h].id == id && held[h].state != 2 ? &held[h] : nullptr;
         const Suspect& before = suspects[id];
+        const std::int64_t number = mine ? mine->change_number : 0;
         if (now == there.end() && !mine) {
           std::lock_guard lock(mutex_);
-          if (unreadable_.contains(id)) still[id] = {before.write_date, true, false, "missing here"};
+          if (unreadable_.contains(id)) still[id] = {0, true, false, "missing here"};
         } else if (now == there.end()) {
-          still[id] = {std::nullopt, false, false, "missing there"};
+          still[id] = {number, false, false, "missing there"};
         } else if (!mine) {
-          still[id] = {now->second.first, true, false, "missing here"};
-        } else if (before.there && before.write_date && mine->write_date && *mine->write_date > *before.write_date) {
-          continue;  // we hold something newer than what made it suspect
+          still[id] = {0, true, false, "missing here"};
+        } else if (number != before.change_number) {
+          continue;  // what made it suspect has come in; if it differs again, it was changed again just now
         } else if (mine->write_date != now->second.first) {
-          if (!before.body && before.there && mine->write_date == before.write_date)
-            continue;  // changed again just now
-          still[id] = {now->second.first, true, false, "older here"};
+          still[id] = {number, true, false, unlike(mine->write_date, now->second.first)};
         } else if (mine->digest != now->second.second) {
-          still[id] = {now->second.first, true, true, "other content"};
+          still[id] = {number, true, true, "other content"};
         }
       }
     }

@@ -63,7 +63,7 @@ struct Certificate {
   std::int64_t bodies_compared = 0;
   struct Difference {
     std::int64_t id = 0;
-    std::string what;  ///< `missing here`, `missing there`, `older here`, `other content: name, phone`
+    std::string what;  ///< `missing here`, `missing there`, `older here`, `later here`, `other content`
     bool healed = false;
   };
   std::vector<Difference> differences;
