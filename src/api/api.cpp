@@ -48,6 +48,11 @@ bool lacks_json_type(const http::Request& request) {
   return !request.body.empty() && (!type || media_type(*type) != "application/json");
 }
 
+bool is_compressed(const http::Request& request) {
+  const auto encoding = request.headers.find("Content-Encoding");
+  return encoding && !encoding->empty() && media_type(*encoding) != "identity";
+}
+
 // The token that came with it, if one did.
 std::optional<std::string_view> bearer(const Call& call) {
   const auto header = call.exchange.request.headers.find("Authorization");
@@ -171,7 +176,7 @@ std::optional<access::Token> Api::authenticate(Call& call, Reply& refusal) {
 
 std::optional<Reply> Api::at_once(const ops::Operation& operation, Call& call) {
   const auto& request = call.exchange.request;
-  if (request.body.size() > kAtOnceBytesMax || lacks_json_type(request)) return std::nullopt;
+  if (request.body.size() > kAtOnceBytesMax || lacks_json_type(request) || is_compressed(request)) return std::nullopt;
   if (operation.at_once && !(request.body.empty() && call.query.empty())) return std::nullopt;
   const auto presented = bearer(call);
   const auto token = presented ? services_.tokens.check_from_memory(*presented) : std::nullopt;
@@ -210,6 +215,10 @@ Reply Api::run(const ops::Operation& operation, Call& call) {
   if (lacks_json_type(request))
     return {http::problem_response({415, "invalid", "content_type", "The body must be JSON.",
                                     "send `Content-Type: application/json`", call.request_id}),
+            {}};
+  if (is_compressed(request))
+    return {http::problem_response({415, "invalid", "content_encoding", "The body must not be compressed.",
+                                    "send it as it is, without `Content-Encoding`", call.request_id}),
             {}};
   json input = input_of(operation, call);
   if (operation.follow && wants_events(call)) return follow(operation, call, std::move(input), token->name);

@@ -102,6 +102,11 @@ TEST_F(ApiTest, RefusesInputWithTheRightStatus) {
                 {{"Authorization", "Bearer " + admin_.reveal()}, {"Content-Type", "text/plain"}})
                 .status,
             415);
+  auto compressed = as(admin_);
+  compressed.add("Content-Encoding", "gzip");
+  EXPECT_EQ(code(ask("POST", "/api/v1/connections", "{}", compressed)), "content_encoding");
+  compressed.add("Idempotency-Key", "k");
+  EXPECT_EQ(code(ask("POST", "/api/v1/inbox/main", "{}", compressed)), "content_encoding");
   EXPECT_EQ(ask("GET", "/api/v1/changes?since=x", {}, admin).status, 422);
   EXPECT_EQ(ask("GET", "/api/v1/changes?since=-1", {}, admin).status, 422);
   EXPECT_EQ(ask("GET", "/api/v1/changes?since=1&since=2", {}, admin).status, 422);

@@ -19,7 +19,7 @@ constexpr Answer kErrors[] = {
     {"404", "NotFound", "What was named does not exist"},
     {"409", "Conflict", "The state of the thing does not allow it"},
     {"413", "TooLarge", "The body is larger than the hub takes", true},
-    {"415", "NotJson", "The body has no `Content-Type: application/json`", true},
+    {"415", "NotJson", "The body has no `Content-Type: application/json`, or is compressed", true},
     {"422", "Invalid", "The input is wrong; the message names what"},
     {"429", "Busy", "Too many requests; `Retry-After` says when to come back"},
     {"500", "Bug", "A fault of the hub; its log has more under the request_id"},

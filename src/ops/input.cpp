@@ -189,6 +189,42 @@ json value_of(const Field& field, const std::string& text) {
 
 namespace {
 
+// The digits of a number and the power of ten that they are multiplied by, without zeros at either end: what two ways
+// of writing one number have in common. Its sign is left out.
+std::pair<std::string, std::int64_t> digits_of(std::string_view token) {
+  const std::size_t e = std::min(token.find_first_of("eE"), token.size());
+  std::int64_t power = 0;
+  if (e < token.size()) {
+    const std::size_t from = e + 1 + (token[e + 1] == '+' ? 1 : 0);
+    std::from_chars(token.data() + from, token.data() + token.size(), power);
+  }
+  std::string digits;
+  bool fraction = false;
+  for (const char c : token.substr(0, e)) {
+    if (c == '.') fraction = true;
+    if (c < '0' || c > '9') continue;
+    digits += c;
+    if (fraction) --power;
+  }
+  digits.erase(0, std::min(digits.find_first_not_of('0'), digits.size()));
+  while (!digits.empty() && digits.back() == '0') {
+    digits.pop_back();
+    ++power;
+  }
+  if (digits.empty()) power = 0;
+  return {std::move(digits), power};
+}
+
+// Whether a double makes another number of it. Seventeen digits are how many programs write the double that they have.
+bool altered(double value, const std::string& token) {
+  constexpr std::size_t kSafe = 15, kWritten = 17;
+  if (token.size() <= kSafe) return value == 0 && !digits_of(token).first.empty();  // such as 1e-400
+  const auto given = digits_of(token);
+  if (given == digits_of(fmt::format("{}", value))) return false;
+  return given.first.size() > kWritten ||
+         given != digits_of(fmt::format("{:.{}e}", value, static_cast<int>(given.first.size()) - 1));
+}
+
 // Builds the tree in one walk, and stops at what would be lost in it.
 class Builder : public json::json_sax_t {
  public:
@@ -205,6 +241,9 @@ class Builder : public json::json_sax_t {
     if (token.find_first_of(".eE") == std::string::npos)
       return refuse(
           "The body has a whole number of more than 64 bits. Where it is an id or a code, send it as a text.");
+    if (altered(value, token))
+      return refuse(fmt::format("The body has the decimal {}, which would be read as {}: send it as a text.",
+                                token.size() > 60 ? token.substr(0, 57) + "…" : token, value));
     return add(value);
   }
   bool string(string_t& value) override { return add(std::move(value)); }

@@ -138,6 +138,15 @@ TEST(OperationInput, WhatIsWrongWithABodyIsSaidInItsOwnWords) {
   const auto message = [](const std::string& text) { return refusal([&] { parse_body(text); }); };
   EXPECT_EQ(message("{\"a\":1"), "This is not JSON that can be read: the text ends too early at byte 6.");
   EXPECT_EQ(message("{\"a\":1e999}"), "The body has a number that is too large.");
+  EXPECT_EQ(message("{\"a\":9007199254740993.0}"),
+            "The body has the decimal 9007199254740993.0, which would be read as 9007199254740992: send it as a text.");
+  for (const char* altered : {"0.1000000000000000055511151231257827", "-123456789012345678.5", "1e-400",
+                              "1.00000000000000000001", "12345678901.123456"})
+    EXPECT_NE(message("[" + std::string(altered) + "]").find("send it as a text"), std::string::npos) << altered;
+  for (const char* kept : {"0.1", "-0.0", "0.000000000000000000", "1.50000000000000000000", "100000000000000000000.0",
+                           "1e20", "1E+2", "123.4560e-3", "0.30000000000000004", "179769313486231570000e288",
+                           "4.9e-324", "0.10000000000000001", "12345678901.123455"})
+    EXPECT_EQ(message("[" + std::string(kept) + "]"), "(accepted)") << kept;
   for (const char* half : {"\\ud800", "\\udc00", "\\ud800x", "\\ud800\\u0041"}) {
     const std::string told = message("{\"a\":\"" + std::string(half) + "\"}");
     EXPECT_NE(told.find("half a character"), std::string::npos) << half << ": " << told;
@@ -449,7 +458,10 @@ TEST_F(OperationsTest, NoSecretGetsIntoTheAuditLog) {
   const auto token = made["token"].get<std::string>();
   EXPECT_THROW(ask("token revoke", {{"token", token}}), Error);  // its prefix was meant
   EXPECT_THROW(ask("connection add", {{"name", "x"}, {"url", "https://ann:hidden@host/"}, {"size", "no"}}), Error);
-  ask("connection add", {{"name", "x"}, {"url", "https://ann:hidden@host/?a"}, {"reason", "key " + token + " leaked"}});
+  ask("connection add", {{"name", "x"},
+                         {"url", "https://ann:hidden@host/?a"},
+                         {"secret", "open sesame"},
+                         {"reason", "key " + token + " leaked"}});
   EXPECT_THROW(ask("job edit", {{"id", 7}, {"payload", R"({"password":"hidden","other":"seen"})"}}), Error);
   const std::string all = entries().dump();
   EXPECT_NE(all.find("seen"), std::string::npos) << all;
