@@ -72,8 +72,8 @@ const ops::Field* repeating(const ops::Operation& operation) {
   return nullptr;
 }
 
-// The command that somebody who typed these words most likely meant, or empty.
-std::string meant(int argc, const char* const* argv, const std::vector<std::string>& names) {
+// The first words typed that are no command; empty: they are, or an option comes first.
+std::string no_command(int argc, const char* const* argv, const std::vector<std::string>& names) {
   std::string first, typed;
   for (int i = 1; i < argc && typed.empty(); ++i) {
     const std::string word(argv[i]);
@@ -85,10 +85,10 @@ std::string meant(int argc, const char* const* argv, const std::vector<std::stri
     else
       typed = whole;
   }
-  return typed.empty() ? std::string() : nearest(typed, names);
+  return typed;
 }
 
-std::string read_secret(const std::string& file) {
+std::string read_secret(const std::string& file, const ops::Field& field) {
   std::string text;
   if (file == "-") {
     std::getline(std::cin, text);
@@ -102,7 +102,7 @@ std::string read_secret(const std::string& file) {
     if (!in) throw Error(Error::Kind::invalid, fmt::format("The file {} can't be read.", file));
     text = all.str();
   } else if (isatty(STDIN_FILENO)) {
-    std::cerr << "Password or API key: " << std::flush;
+    std::cerr << (field.name == "code" ? "Code: " : "Password or API key: ") << std::flush;
     termios before{};
     tcgetattr(STDIN_FILENO, &before);
     termios silent = before;
@@ -184,8 +184,7 @@ Command parse(int argc, const char* const* argv, const std::vector<ops::Operatio
   std::map<const CLI::App*, const ops::Operation*> of_operation;
   std::map<const CLI::App*, std::unique_ptr<Values>> values;
   for (const auto& operation : operations) {
-    auto* sub =
-        parent_of(operation.name)->add_subcommand(verb_of(operation.name), operation.summary)->fallthrough();
+    auto* sub = parent_of(operation.name)->add_subcommand(verb_of(operation.name), operation.summary)->fallthrough();
     if (!operation.description.empty()) sub->footer(operation.description);
     auto& of_sub = values[sub] = std::make_unique<Values>();
     // Single arguments come before a list, which takes all that is left.
@@ -220,8 +219,12 @@ Command parse(int argc, const char* const* argv, const std::vector<ops::Operatio
       for (const auto& builtin : builtins)
         if (builtin.shown) known(builtin.name);
       for (const auto& operation : operations) known(operation.name);
-      if (const std::string near = meant(argc, argv, names); !near.empty())
-        std::cerr << "Did you mean `dragoman " << near << "`?\n";
+      if (const std::string typed = no_command(argc, argv, names); !typed.empty()) {
+        const std::string near = nearest(typed, names);
+        std::cerr << "There is no command `dragoman " << typed << "`.";
+        if (!near.empty()) std::cerr << " Did you mean `dragoman " << near << "`?";
+        std::cerr << "\n";
+      }
     }
     return command;
   }
@@ -260,11 +263,16 @@ json input_of(const Command& command) {
     if (field.secret) {
       // Changing something else about a connection needs no secret, so nobody is asked for it.
       if (!command.secret_file.empty() || command.operation->method == "POST") {
-        std::string text = read_secret(command.secret_file);
+        std::string text = read_secret(command.secret_file, field);
         if (text.empty() && !command.secret_file.empty())
           throw Error(Error::Kind::invalid,
                       fmt::format("There is nothing in {}, from which the {} was to be read.",
                                   command.secret_file == "-" ? "the standard input" : command.secret_file, field.name));
+        if (text.empty() && field.required)
+          throw Error(Error::Kind::invalid,
+                      fmt::format("`{0}` needs `{1}`: {2}. On a terminal it is asked for, else `--{3}-file FILE` says "
+                                  "where it stands (`-`: the standard input).",
+                                  command.operation->name, field.name, field.doc, dashed(field.name)));
         if (!text.empty()) input[field.name] = std::move(text);
       }
     } else if (const auto typed = command.inputs.find(field.name); typed != command.inputs.end()) {
@@ -343,8 +351,8 @@ std::string reference(const std::vector<ops::Operation>& operations, const std::
                          : field.secret                     ? "--" + dashed(field.name) + "-file"
                          : field.type == ops::Type::boolean ? fmt::format("--{0}, --no-{0}", dashed(field.name))
                                                             : "--" + dashed(field.name);
-      out += fmt::format("| `{}` | {} | {}{} |\n", name, field.secret || field.file ? "file" : ops::name(field.type), doc_of(field),
-                         field.required ? " (needed)" : "");
+      out += fmt::format("| `{}` | {} | {}{} |\n", name, field.secret || field.file ? "file" : ops::name(field.type),
+                         doc_of(field), field.required ? " (needed)" : "");
     }
     if (const auto* field = repeating(operation))
       out += fmt::format("| `--yes` | boolean | as `--{}` with the right {}; without either, a terminal is asked |\n",

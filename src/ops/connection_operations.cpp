@@ -116,6 +116,29 @@ void check_odoo(Services& services, const std::string& kind, const json& setting
     pipeline::odoo_of(services.connections, services.connectors, settings);
 }
 
+// Orders are known by their connection: one account under two names would put each of them into Odoo twice.
+void refuse_same_account(Services& services, const std::string& name, const std::string& kind, const json& settings,
+                         const Secret& secret) {
+  if (!services.connectors.get(kind).make_marketplace) return;
+  for (const auto& other : services.connections.list()) {
+    if (other.name == name || other.kind != kind || other.settings.value("url", "") != settings.value("url", ""))
+      continue;
+    try {
+      if (!services.connections.secret(other).equals(secret.reveal())) continue;
+    } catch (const Error& error) {
+      ignore_error("sealed with another key, it can't be compared", error);
+      continue;
+    }
+    Error error(Error::Kind::conflict,
+                fmt::format("The connection `{0}` is to the same account already (the same address and token): each "
+                            "order would come into Odoo twice. Change it with `dragoman connection update {0}`, or "
+                            "give the other account's token.",
+                            other.name));
+    error.code = "same_account";
+    throw error;
+  }
+}
+
 std::vector<Field> removal_fields() {
   const auto count = [](const char* name, const char* doc) {
     return Field{.name = name, .type = Type::integer, .doc = doc, .required = true};
@@ -262,6 +285,13 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
             const std::string kind = input.at("kind");
             const json settings = services.connectors.check_settings(kind, settings_of(input, services.connectors));
             check_odoo(services, kind, settings);
+            if (input.value("secret", std::string()).empty())
+              throw Error(
+                  Error::Kind::invalid,
+                  fmt::format("`connection add` needs `secret`: {} (on the command line: asked for on a terminal, "
+                              "else `--secret-file FILE`, `-` for the standard input).",
+                              services.connectors.get(kind).secret_doc));
+            refuse_same_account(services, input.at("name"), kind, settings, secret_of(input));
             const auto added = services.connections.add(input.at("name"), kind, settings, secret_of(input));
             services.sync.refresh(added.name);
             return dump(shape(added));
@@ -284,6 +314,10 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
             settings.update(settings_of(input, services.connectors));
             settings = services.connectors.check_settings(before.kind, settings);
             check_odoo(services, before.kind, settings);
+            const Secret given = secret_of(input);
+            if (!given.empty() || settings.value("url", "") != before.settings.value("url", ""))
+              refuse_same_account(services, before.name, before.kind, settings,
+                                  given.empty() ? services.connections.secret(before) : given);
             const auto updated =
                 services.connections.update(before.name, settings, secret_of(input), input.at("same_records"));
             services.sync.refresh(updated.name);

@@ -1,9 +1,13 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <cctype>
 #include <nlohmann/json.hpp>
+#include <regex>
+#include <set>
 
 #include "base/error.h"
+#include "connectors/odoo/procedures.h"
 #include "fakes/odoo_hub.h"
 #include "jobs/breaker.h"
 #include "pipeline/market_orders.h"
@@ -87,6 +91,38 @@ TEST_F(MarketOperations, AnOrderIsClosedWithAReasonByWhoMayAndTheAuditLogHasIt) 
   EXPECT_EQ(ask("market retry", {{"connection", "shop"}})["orders"], 0) << "a retry of all leaves it";
   EXPECT_EQ(ask("market retry", {{"connection", "shop"}, {"order", "A/7"}})["orders"], 1);
   EXPECT_EQ(ask("market order", {{"connection", "shop"}, {"order", "A/7"}})["state"], "new");
+}
+
+TEST_F(MarketOperations, WhateverTheProcedureHoldsOrdersByCanBeAskedFor) {
+  const std::string text = connectors::odoo::procedure("import").text;
+  // Those that hold no order: a flag, and what ends inside the procedure.
+  const std::set<std::string> others{"Delivered", "Culprits", "Atomic"};
+  const std::regex raised(R"((?:problem\('|dragoman\.)([A-Z][A-Za-z]+))");
+  std::set<std::string> codes;
+  for (std::sregex_iterator at(text.begin(), text.end(), raised), end; at != end; ++at) {
+    if (others.contains(at->str(1))) continue;
+    std::string code = "import_" + at->str(1);
+    for (char& c : code) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    codes.insert(code);
+  }
+  EXPECT_TRUE(codes.contains("import_stock") && codes.contains("import_notmatched"));
+  for (const auto& code : codes) EXPECT_NO_THROW(ask("market orders", {{"hold", code}})) << code;
+}
+
+TEST_F(MarketOperations, AnAccountIsConnectedToOnce) {
+  const json again = {{"name", "shop2"}, {"kind", "cartona"}, {"url", "https://market.example/api"}, {"odoo", "main"}};
+  const auto with = [&](const std::string& secret, json input) {
+    input["secret"] = secret;
+    return input;
+  };
+  EXPECT_NE(refusal("connection add", with("a token", again), Error::Kind::conflict).find("`shop`"), std::string::npos);
+  EXPECT_NE(refusal("connection add", again, Error::Kind::invalid).find("`secret`"), std::string::npos);
+  ask("connection add", with("another token", again));
+  EXPECT_NE(
+      refusal("connection update", {{"name", "shop2"}, {"secret", "a token"}}, Error::Kind::conflict).find("`shop`"),
+      std::string::npos);
+  ask("connection update", {{"name", "shop2"}, {"batch_size", 50}});
+  ask("connection update", {{"name", "shop"}, {"secret", "a token"}});
 }
 
 TEST_F(MarketOperations, AnOrderThatIsClosedHasNoJobsLeft) {

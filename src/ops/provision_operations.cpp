@@ -376,8 +376,10 @@ std::vector<Operation> provision_operations() {
   });
   std::vector<Field> remove_inputs = admin_fields();
   remove_inputs.insert(remove_inputs.begin(), name_field());
-  remove_inputs.push_back(
-      {.name = "confirm", .doc = "the connection's name once more, to be sure", .required = true, .repeats = "name"});
+  remove_inputs.push_back({.name = "confirm",
+                           .doc = "the connection's name once more, to be sure (on the command line: `--yes`)",
+                           .required = true,
+                           .repeats = "name"});
   remove_inputs.push_back({.name = "others_too",
                            .type = Type::boolean,
                            .doc = "although other connections to the same Odoo use it: they can't deliver any more",

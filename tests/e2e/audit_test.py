@@ -41,6 +41,11 @@ class Hub:
         assert done.returncode == code, f"{' '.join(words)} ended with {done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    def secret(self, text):
+        file = self.folder / "secret"
+        file.write_text(text + "\n")
+        return str(file)
+
     def json(self, *words, code=0):
         return json.loads(self.run(*words, "--json", code=code))
 
@@ -49,16 +54,15 @@ class Hub:
 
 
 def some_history(hub):
-    secret = hub.folder / "secret"
-    secret.write_text("open sesame 4711\n")
+    secret = hub.secret("open sesame 4711")
     hub.run("connection", "add", "main", "--url", "http://user:hidden@127.0.0.1:9", "--database", "shop", "--login", "ann",
-            "--secret-file", str(secret), code=65)
+            "--secret-file", secret, code=65)
     hub.run("connection", "add", "main", "--url", "http://127.0.0.1:9", "--database", "shop", "--login", "ann",
-            "--secret-file", str(secret), "--reason", "größere Änderung, \"quoted\"\nsecond line")
+            "--secret-file", secret, "--reason", "größere Änderung, \"quoted\"\nsecond line")
     hub.run("connection", "pause", "main", "--reason", "stocktaking")
     hub.run("connection", "resume", "main")
     hub.run("connection", "pause", "nobody", code=65)
-    hub.run("connection", "update", "main", "--login", "bob", "--secret-file", str(secret))
+    hub.run("connection", "update", "main", "--login", "bob", "--secret-file", secret)
     hub.run("token", "create", "till", "--role", "user")
 
 
@@ -178,7 +182,8 @@ def webhook_is_verified_by_the_official_library(folder):
         hub = Hub(folder, DRAGOMAN_NOTIFY_WEBHOOK_URL=f"http://127.0.0.1:{server.server_port}/hook",
                   DRAGOMAN_NOTIFY_WEBHOOK_SECRET=f"whsec_{'A' * 32},{mine}")
         hub.run("token", "create", "first", code=65)  # no store yet: only what begins something makes one
-        hub.run("connection", "add", "main", "--url", "http://127.0.0.1:9", "--database", "shop", "--login", "ann")
+        hub.run("connection", "add", "main", "--url", "http://127.0.0.1:9", "--database", "shop", "--login", "ann",
+                "--secret-file", hub.secret("open sesame"))
         tried = hub.json("notification", "test")
         assert tried["ok"], tried
         headers, body = Receiver.seen.get(timeout=60)
@@ -201,7 +206,8 @@ def test_button_tells_what_is_wrong(folder):
         hub = Hub(folder, DRAGOMAN_NOTIFY_EMAIL_HOST="127.0.0.1", DRAGOMAN_NOTIFY_EMAIL_PORT=str(port),
                   DRAGOMAN_NOTIFY_EMAIL_FROM="hub@example.com", DRAGOMAN_NOTIFY_EMAIL_TO="ann@example.com, bob@example.com",
                   DRAGOMAN_NOTIFY_EMAIL_USER="hub", DRAGOMAN_NOTIFY_EMAIL_PASSWORD="hidden")
-        hub.run("connection", "add", "main", "--url", "http://127.0.0.1:9", "--database", "shop", "--login", "ann")
+        hub.run("connection", "add", "main", "--url", "http://127.0.0.1:9", "--database", "shop", "--login", "ann",
+                "--secret-file", hub.secret("open sesame"))
         tried = hub.json("notification", "test", code=1)
         assert not tried["ok"] and "Connection refused" in tried["channels"][0]["result"], tried
         assert "hidden" not in hub.run("config", "show") + hub.run("audit", "export")
