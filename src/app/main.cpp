@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <pwd.h>
 #include <sodium.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,8 +25,8 @@
 #include "app/selftest_target.h"
 #include "base/error.h"
 #include "base/heap.h"
-#include "base/step.h"
 #include "base/log.h"
+#include "base/step.h"
 #include "cli/command_line.h"
 #include "cli/remote.h"
 #include "cli/render.h"
@@ -302,9 +303,10 @@ int start(int argc, const char* const* argv) {
   SystemRandom random;
   const auto environment = process_environment();
   const Config config = load_config(command.config_file, environment, command.settings);
+  // The hub of a selftest ends with it, however that ends.
+  if (command.builtin == "selftest hub") ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (command.builtin == "run" || command.builtin == "selftest hub") {
-    run_hub(config, environment, signals, clock, random,
-            command.builtin == "run" ? connectors : selftest_connectors());
+    run_hub(config, environment, signals, clock, random, command.builtin == "run" ? connectors : selftest_connectors());
     return 0;
   }
   log::configure(log::Level::warning, config.log_file);
