@@ -141,8 +141,11 @@ Orders of a stand-in Cartona flow into this Odoo now, through the connection `{S
   {options.hub} market orders                  one by one;  market order {SHOP} ID: the story of one
   {options.hub} market holds                   what waits for somebody: an order of a product that Odoo does not know.
       Make a product with the code DEMO-NEW in Odoo, or say which one it is: market link {SHOP} 79999 ID-IN-ODOO
-In Odoo: {odoo.url} ({odoo.login} / {odoo.password}), Sales, Orders.
 """)
+    if os.environ.get("ODOO_SANDBOX"):
+        say(f"This Odoo is a stand-in: it answers programs at {odoo.url} ({odoo.login} / {odoo.password}), and has no pages.\n")
+    else:
+        say(f"In Odoo: {odoo.url} ({odoo.login} / {odoo.password}), Sales, Orders.\n")
 
 
 try:

@@ -49,6 +49,8 @@ DayOptions day_options_from(const Json& given) {
       share(options.edits);
     } else if (key == "cancels") {
       share(options.cancels);
+    } else if (key == "approvals") {
+      share(options.approvals);
     } else if (key == "admin_edits") {
       share(options.admin_edits);
     } else if (key == "drivers") {
@@ -142,6 +144,8 @@ void Day::order_comes(const Event& event) {
   } else if (dice.chance(options_.drivers)) {
     plan(event.at + dice.between(30, 120) * kMinute, What::assign, &order, n, "driver");
   }
+  if (options_.approvals > 0 && dice.chance(options_.approvals))
+    plan(event.at + dice.between(2, 20) * kMinute, What::approve, &order, n, "admin");
 }
 
 void Day::play(const Event& event) {
@@ -177,6 +181,15 @@ void Day::play(const Event& event) {
       if (const Json changes = generate_changes(order, dice); !changes.empty())
         world_.change_lines(order, changes, actor);
       count("admin_edit");
+      break;
+    case What::approve:
+      if (order.status == "editing") {
+        plan(event.at + 5 * kMinute, What::approve, event.order, event.n, event.by);
+        return;
+      }
+      if (order.status != "pending") return;
+      world_.set_status(order, "approved", actor);
+      count("approve");
       break;
     case What::assign:
       if (order.status == "pending" || order.status == "editing") {

@@ -20,6 +20,7 @@ struct DayOptions {
   Mix mix{.late = 0.02};
   double edits = 0.06;  ///< shares of the orders to which this happens
   double cancels = 0.05;
+  double approvals = 0;  ///< approved by people within minutes, in Cartona's own pages
   double admin_edits = 0.03;
   double drivers = 0.3;   ///< of those the supplier delivers: driven with Cartona's app by the supplier's driver
   double returns = 0.02;  ///< of those under way
@@ -27,9 +28,9 @@ struct DayOptions {
 /// Reads what `given` names. Throws ControlError.
 DayOptions day_options_from(const Json& given);
 
-/// A trading day: shops order, change their minds and cancel, administrators edit, drivers deliver. What happens is
-/// decided by the seed alone; whether a step is possible, by what the order is when its time comes.
-/// Threads: as World.
+/// A trading day: shops order, change their minds and cancel, administrators edit and approve, drivers deliver. What
+/// happens is decided by the seed alone; whether a step is possible, by what the order is when its time comes. Threads:
+/// as World.
 class Day {
  public:
   Day(World& world, DayOptions options);
@@ -45,7 +46,7 @@ class Day {
   Json state() const;
 
  private:
-  enum class What { order, edit, end_edit, cancel, admin_edit, assign, deliver };
+  enum class What { order, edit, end_edit, cancel, admin_edit, assign, deliver, approve };
   struct Event {
     Moment at;
     std::uint64_t seq;

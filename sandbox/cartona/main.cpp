@@ -50,7 +50,7 @@ int main(int argc, char** argv) {
   sandbox::cartona::Options options;
   std::string ready_file, products = "demo", scenario;
   std::vector<std::string> switches;
-  double speed = 60;
+  double speed = 60, approvals = 0;
   std::size_t orders = 400;
   bool markdown = false;
   app.add_option("--bind", options.bind, "address to listen on")->capture_default_str();
@@ -70,6 +70,9 @@ int main(int argc, char** argv) {
   app.add_option("--scenario", scenario, "day: a trading day plays from the beginning")->check(CLI::IsMember({"day"}));
   app.add_option("--speed", speed, "seconds of the scenario in a second; 0: steps by hand")->capture_default_str();
   app.add_option("--orders", orders, "orders of the scenario for each supplier_code")->capture_default_str();
+  app.add_option("--approvals", approvals, "share of them that people approve within minutes in Cartona's own pages")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
   app.add_option("--state", options.state,
                  "a file that its end leaves accounts, products and orders in, and the next start goes on from");
   app.add_option("--ready-file", ready_file, "written when requests are accepted: KEY=value lines");
@@ -95,7 +98,11 @@ int main(int argc, char** argv) {
     }
     options.start.products = products_from(products);
     if (!scenario.empty()) {
-      options.scenario = {{"scenario", scenario}, {"seed", options.start.seed}, {"speed", speed}, {"orders", orders}};
+      options.scenario = {{"scenario", scenario},
+                          {"seed", options.start.seed},
+                          {"speed", speed},
+                          {"orders", orders},
+                          {"approvals", approvals}};
     }
     sandbox::cartona::Server server(options);
     server.start();

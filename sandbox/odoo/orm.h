@@ -77,6 +77,8 @@ class Orm {
   void check_constraints(Table& table, Id id, bool created);
   void touch(Table& table, Id id, bool created);
   void after_write(Table& table, Id id, const Json& values, bool created);
+  /// The stored totals of an order from its lines.
+  void add_up(Id order);
   Json creation_defaults(const Table& table, const Json& values);
   void erase_row(Table& table, Id id);
   bool drop_inactive(const Table& table) const;

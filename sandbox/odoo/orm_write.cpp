@@ -459,6 +459,9 @@ void Orm::unlink(Table& table, const std::vector<Id>& ids) {
   check_records(table, ids, Access::unlink);
   const Model& model = table.model();
   if (affects_rights(model.name)) ++database_.rights_version;
+  std::vector<Id> orders;  // that lose a line
+  if (model.name == "sale.order.line")
+    for (const Id id : ids) orders.push_back(table.column(model.find("order_id")->column).integer(table.find(id)));
   if (model.name == "sale.order") {
     const Column& state = table.column(model.find("state")->column);
     for (const Id id : ids) {
@@ -546,6 +549,30 @@ void Orm::unlink(Table& table, const std::vector<Id>& ids) {
     }
     erase_row(table, id);
   }
+  std::sort(orders.begin(), orders.end());
+  orders.erase(std::unique(orders.begin(), orders.end()), orders.end());
+  for (const Id order : orders) add_up(order);
+}
+
+void Orm::add_up(Id order) {
+  Table& orders = database_.table("sale.order");
+  const Slot slot = orders.find(order);
+  if (slot == kNoSlot) return;
+  const Table& lines = database_.table("sale.order.line");
+  const auto column = [&](const char* name) -> const Column& { return lines.column(lines.model().find(name)->column); };
+  const auto cents = [](double amount) { return std::round(amount * 100) / 100; };
+  double untaxed = 0;
+  double tax = 0;
+  for (const Slot line : column("order_id").slots_of(order)) {
+    untaxed += column("price_subtotal").real(line);
+    tax += column("price_tax").real(line);
+  }
+  const double before = orders.column(orders.model().find("amount_total")->column).real(slot);
+  set_cell(orders, order, "amount_untaxed", cents(untaxed));
+  set_cell(orders, order, "amount_tax", cents(tax));
+  set_cell(orders, order, "amount_total", cents(untaxed + tax));
+  // The order's write_date moves only because a stored total of it changed.
+  if (cents(untaxed + tax) != before) touch(orders, order, false);
 }
 
 // ---------------------------------------------------------------- what follows from a write
@@ -676,22 +703,7 @@ void Orm::after_write(Table& table, Id id, const Json& values, bool created) {
         copy("user_id", "salesman_id");
         copy("state", "state");
       }
-      if (priced) {
-        double untaxed = 0;
-        double tax = 0;
-        const Column& subtotal = table.column(model.find("price_subtotal")->column);
-        const Column& taxed = table.column(model.find("price_tax")->column);
-        for (const Slot line : table.column(order_field->column).slots_of(order)) {
-          untaxed += subtotal.real(line);
-          tax += taxed.real(line);
-        }
-        const double before = orders.column(orders.model().find("amount_total")->column).real(order_slot);
-        set_cell(orders, order, "amount_untaxed", cents(untaxed));
-        set_cell(orders, order, "amount_tax", cents(tax));
-        set_cell(orders, order, "amount_total", cents(untaxed + tax));
-        // The order's write_date moves only because a stored total of it changed.
-        if (cents(untaxed + tax) != before) touch(orders, order, false);
-      }
+      if (priced) add_up(order);
     }
   }
 }

@@ -1329,6 +1329,13 @@ def a_day_without_a_supplier_gets_nowhere(c):
     assert set(statuses) <= {"pending", "editing", "cancelled_by_retailer"} and statuses["pending"] > 200, statuses
 
 
+def a_day_on_which_orders_are_approved_there(c):
+    state = play_day(c, approve=False, orders=100, approvals=1, cancels=0)
+    statuses = c.control("/state", method="GET")["accounts"][0]["statuses"]
+    assert state["counts"]["approve"] > 90 and statuses["delivered"] > 10 and "pending" not in statuses, (state, statuses)
+    assert c.refused_control("/scenario", {"approvals": 2})
+
+
 def a_day_with_several_accounts_and_its_shares(c):
     c.control("/accounts", {"name": "wide", "token": "wide", "supplier_codes": ["1", "2"]})
     state = play_day(c, approve=False, orders=40, accounts=["wide"], cancels=1, edits=0, mix={"credit": 1})
