@@ -1,6 +1,7 @@
 #include "pipeline/market_content.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sodium.h>
 
 #include <nlohmann/json.hpp>
@@ -237,6 +238,7 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
     Decimal exact, rounded, supplier, market;
     json bare = json::array();  // the lines without how their products are found
     std::set<std::string> seen;
+    std::optional<MarketPlan> ambiguous;
     for (const MarketLine& line : order.lines) {
       if (!seen.insert(line.id).second)
         return held("lines", fmt::format("Two lines have the id {}; a line is told from others by it.", line.id));
@@ -246,6 +248,13 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
         return held("product", fmt::format("`{}` ({}) is marked as none of ours: `dragoman market link {} {} "
                                            "PRODUCT` makes it one.",
                                            line.name, line.product_id, name.connection, line.product_id));
+      // The first rule that finds one would take it, and its stock and price would go out from then on.
+      if (link.candidates.size() > 1 && !ambiguous)
+        ambiguous = held("import_ambiguous",
+                         fmt::format("Several products of Odoo may be `{}` ({}): {}. Say which with `dragoman market "
+                                     "link {} {} PRODUCT`.",
+                                     line.name, line.product_id, fmt::join(link.candidates, ", "), name.connection,
+                                     line.product_id));
       exact += line.price * line.quantity;
       rounded += (line.price * line.quantity).rounded(2);
       supplier += line.supplier_discount * line.quantity;
@@ -273,6 +282,8 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
     json known = values;
     known["partner_id"] = plan.customer_key;
     plan.body = digest_of(dumped({{"values", known}, {"lines", bare}}));
+    // A new state alone sends no lines, and changes no product.
+    if (ambiguous && (!applied.imported || applied.anew || plan.body != applied.body)) return *ambiguous;
     // Not part of the digest: another table is no reason to write an order anew that may be closed by now. Left out
     // where Odoo has no delivery methods.
     if (json carrier = carrier_of(order, settings, name); !carrier.is_null())

@@ -24,6 +24,8 @@ struct MarketLink {
   Decimal factor = 1;                ///< Odoo's units in one of the marketplace's
   bool ignored = false;              ///< a person said that it is none of ours
   bool settled = false;              ///< linked, by whom or what ever, or ignored: what a rule finds changes nothing
+  /// `51 Tea`: products of Odoo that it was found to be when the products were read last, if it is not settled.
+  std::vector<std::string> candidates;
 };
 
 /// What of an order has been applied already.

@@ -167,6 +167,74 @@ TEST_P(MarketLinks, TheMarketplacesProductsAreListedBesideOdoosAndAPersonConfirm
   EXPECT_EQ(products_->get(shop_id_, "700").odoo_name, "Tea");
 }
 
+TEST_P(MarketLinks, AnOrderWaitsWhileSeveralProductsFit) {
+  offer("700", "T-1");
+  book_->goods[51] = {.free = "4", .price = "20", .default_code = "T-1", .name = "Tea"};
+  book_->goods[60] = {.free = "9", .price = "90", .barcode = "T-1", .name = "Another tea"};
+  odoo_->products[60] = {.default_code = "", .barcode = "T-1", .cartona_id = ""};
+  read_catalog();
+  shop_->change("A", [](auto& order) { order.status = "approved"; });
+  pull();
+  EXPECT_EQ(all(), "A|held|no");
+  EXPECT_EQ(order("A").hold_code, "import_ambiguous");
+  EXPECT_EQ(
+      order("A").hold_message,
+      "Several products of Odoo may be `Thing 700` (700): 60 Another tea, 51 Tea. Say which with `dragoman market "
+      "link shop 700 PRODUCT`.");
+  EXPECT_EQ(links(), "700|proposed|0");
+  EXPECT_EQ(shop_->updates, 0) << "nothing is sent for a guess";
+  try_again();
+  EXPECT_EQ(all(), "A|held|no");
+  products_->link(shop_id_, {.product = "700", .odoo_product_id = 51}, "anna");
+  try_again();
+  EXPECT_EQ(all(), "A|imported|sent");
+  EXPECT_EQ(there("A").lines.at("1").product, 51);
+  EXPECT_EQ(shop_->offers.at("700").price, "20");
+}
+
+TEST_P(MarketLinks, AnOrderWaitsNoMoreOnceTheDataIsMended) {
+  offer("700", "T-1");
+  book_->goods[51] = {.default_code = "T-1", .name = "Tea"};
+  book_->goods[60] = {.barcode = "T-1", .name = "Another tea"};
+  read_catalog();
+  shop_->change("A");
+  pull();
+  EXPECT_EQ(order("A").hold_code, "import_ambiguous");
+  book_->goods[60].barcode = "";
+  read_catalog();
+  try_again();
+  EXPECT_EQ(all(), "A|imported|sent");
+  EXPECT_EQ(links(), "700|linked|51");
+}
+
+TEST_P(MarketLinks, WhereTheProductsWereNotReadTheFirstRuleThatFindsOneWins) {
+  odoo_->products[60] = {.default_code = "", .barcode = "T-1", .cartona_id = ""};
+  shop_->change("A");
+  pull();
+  EXPECT_EQ(all(), "A|imported|sent");
+  EXPECT_EQ(there("A").lines.at("1").product, 60);
+}
+
+TEST_P(MarketLinks, ANewStateOfAnOrderThatIsInOdooWaitsForNoProduct) {
+  shop_->change("A", [](auto& order) { order.status = "approved"; });
+  pull();
+  offer("700", "T-1");
+  book_->goods[51] = {.default_code = "T-1", .name = "Tea"};
+  book_->goods[60] = {.barcode = "T-1", .name = "Another tea"};
+  products_->unlink(shop_id_, "700", false, "anna");
+  read_catalog();
+  shop_->change("A", [](auto& order) { order.status = "delivered"; });
+  pull();
+  EXPECT_EQ(all(), "A|imported|sent");
+  EXPECT_TRUE(there("A").delivered);
+  shop_->change("B");
+  pull();
+  EXPECT_EQ(order("B").hold_code, "import_ambiguous");
+  shop_->change("B", [](auto& order) { order.status = "cancelled"; });
+  pull();
+  EXPECT_EQ(order("B").state, "cancelled");
+}
+
 TEST_P(MarketLinks, WhatSomebodyChangedAtTheMarketplaceIsSentAgain) {
   offer("700", "51");
   offer("701", "52");

@@ -361,8 +361,8 @@ std::map<std::string, MarketLink> MarketOrders::links(std::int64_t connection_id
   store_.read([&](Session& session) {
     out.clear();
     session.query(
-        "SELECT external_id, odoo_product_id, factor, state, how FROM market_product WHERE connection_id = $1 AND "
-        "external_id" +
+        "SELECT external_id, odoo_product_id, factor, state, how, proposals FROM market_product WHERE connection_id = "
+        "$1 AND external_id" +
             in_texts(session, 2),
         {connection_id, wanted}, [&](const Row& row) {
           MarketLink link;
@@ -371,6 +371,12 @@ std::map<std::string, MarketLink> MarketOrders::links(std::int64_t connection_id
           link.settled = row.text(3) != "proposed";
           // What a rule found it finds again, or something better by now.
           if (row.text(3) == "linked" && row.text(4).starts_with(kLinkedBy)) link.odoo_product_id = row.int64(1);
+          if (!link.settled && !row.text(5).empty()) {
+            const json proposals = json::parse(row.text(5), nullptr, false);
+            if (proposals.is_array())
+              for (const auto& one : proposals)
+                link.candidates.push_back(fmt::format("{} {}", one.value("odoo_product", 0), one.value("name", "")));
+          }
           out[std::string(row.text(0))] = link;
         });
   });
