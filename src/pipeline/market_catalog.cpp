@@ -239,11 +239,11 @@ Outcome MarketCatalogJobs::run(const Job& job, std::stop_token stop) {
   std::vector<Open> changed;
   for (auto& row : rows) {
     json proposals = json::array();
-    if (!row.linked)
-      for (const auto& one : index.candidates(row.product, row.code, open.settings.product_rules))
-        proposals.push_back({{"odoo_product", one.id}, {"name", one.name}, {"rules", one.rules}});
-    proposed += proposals.size() == 1;
-    ambiguous += proposals.size() > 1;
+    // Also of one that is linked, for when it is so no more.
+    for (const auto& one : index.candidates(row.product, row.code, open.settings.product_rules))
+      proposals.push_back({{"odoo_product", one.id}, {"name", one.name}, {"rules", one.rules}});
+    proposed += !row.linked && proposals.size() == 1;
+    ambiguous += !row.linked && proposals.size() > 1;
     const std::string now = proposals.empty() ? "" : dumped(proposals);
     const std::string name = row.linked ? index.name(row.odoo) : std::string();
     if (now == row.proposals && name == row.name) continue;
@@ -256,8 +256,7 @@ Outcome MarketCatalogJobs::run(const Job& job, std::stop_token stop) {
       [connection, changed](Session& session) {
         for (const auto& row : changed)
           session.execute(
-              "UPDATE market_product SET proposals = CASE WHEN state = 'proposed' THEN $2 ELSE '' END, "
-              "odoo_name = $3 WHERE id = $1 AND odoo_product_id = $4",
+              "UPDATE market_product SET proposals = $2, odoo_name = $3 WHERE id = $1 AND odoo_product_id = $4",
               {row.id, std::string_view(row.proposals), std::string_view(row.name), row.odoo});
         MarketOrders::set_cursor(session, connection, "catalog", std::to_string(to_us(session.now())));
       },

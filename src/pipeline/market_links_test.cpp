@@ -235,6 +235,21 @@ TEST_P(MarketLinks, ANewStateOfAnOrderThatIsInOdooWaitsForNoProduct) {
   EXPECT_EQ(order("B").state, "cancelled");
 }
 
+TEST_P(MarketLinks, WhatWasProposedShowsAgainWhenTheLinkIsGone) {
+  offer("700", "T-1");
+  book_->goods[51] = {.default_code = "T-1", .name = "Tea"};
+  read_catalog();
+  products_->link(shop_id_, {.product = "700", .odoo_product_id = 60}, "anna");
+  EXPECT_EQ(products_->export_csv("shop").find("51 Tea"), std::string::npos) << "it is linked";
+  EXPECT_EQ(products_->unlink(shop_id_, "700", false, "anna").proposals.size(), 1u);
+  EXPECT_NE(products_->export_csv("shop").find("51 Tea"), std::string::npos);
+  // And as it was found when the products were read last, linked or not.
+  products_->link(shop_id_, {.product = "700", .odoo_product_id = 60}, "anna");
+  book_->goods[61] = {.barcode = "T-1", .name = "Another tea"};
+  read_catalog();
+  EXPECT_EQ(products_->unlink(shop_id_, "700", false, "anna").proposals.size(), 2u);
+}
+
 TEST_P(MarketLinks, WhatSomebodyChangedAtTheMarketplaceIsSentAgain) {
   offer("700", "51");
   offer("701", "52");

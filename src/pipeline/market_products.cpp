@@ -82,7 +82,7 @@ void link_row(Session& session, std::int64_t connection_id, const MarketProducts
       "INSERT INTO market_product (connection_id, external_id, odoo_product_id, factor, how, state, seen_us, "
       "changed_us) VALUES ($1, $2, $3, $4, $5, 'linked', $6, $6) ON CONFLICT (connection_id, external_id) DO UPDATE "
       "SET odoo_product_id = EXCLUDED.odoo_product_id, factor = EXCLUDED.factor, how = EXCLUDED.how, state = 'linked', "
-      "proposals = '', odoo_name = '', changed_us = EXCLUDED.changed_us",
+      "odoo_name = '', changed_us = EXCLUDED.changed_us",
       {connection_id, std::string_view(link.product), link.odoo_product_id, std::string_view(factor),
        std::string_view(how), to_us(session.now())});
   MarketStock::mark_product(session, connection_id, link.product, "linked");
@@ -301,9 +301,10 @@ std::string MarketProducts::export_csv(const std::string& connection) {
     const auto some = list(filter);
     for (const auto& row : some) {
       std::string proposal;
-      for (const auto& one : row.proposals)
-        proposal +=
-            fmt::format("{}{} {}", proposal.empty() ? "" : " | ", one.value("odoo_product", 0), one.value("name", ""));
+      if (row.state == "proposed")
+        for (const auto& one : row.proposals)
+          proposal += fmt::format("{}{} {}", proposal.empty() ? "" : " | ", one.value("odoo_product", 0),
+                                  one.value("name", ""));
       csv::append(out, {row.external_id, row.internal_code, row.name, row.unit, row.unit_count, row.state,
                         row.odoo_product_id > 0 ? std::to_string(row.odoo_product_id) : "", row.odoo_name, row.factor,
                         cell_of(row.flags.value("published", json())), cell_of(row.flags.value("in_stock", json())),

@@ -29,7 +29,7 @@ struct MarketProductRow {
   std::optional<Time> read;
   std::string price_sent, stock_sent;  ///< what it took last
   nlohmann::json flags, flags_sent;    ///< objects
-  nlohmann::json proposals;            ///< array of {"odoo_product", "name", "rules"}
+  nlohmann::json proposals;            ///< array of {"odoo_product", "name", "rules"}; of one that is linked for later
   std::optional<Time> sent, waits_since, price_noticed, price_accepted, stock_noticed, stock_accepted;
   std::string error_code, error, note;
   std::optional<Time> error_since;
