@@ -250,6 +250,26 @@ TEST_P(MarketLinks, WhatWasProposedShowsAgainWhenTheLinkIsGone) {
   EXPECT_EQ(products_->unlink(shop_id_, "700", false, "anna").proposals.size(), 2u);
 }
 
+TEST_P(MarketLinks, WhatTheMarketplaceNeverHadIsNotLinkedOnceItsProductsWereRead) {
+  products_->link(shop_id_, {.product = "600", .odoo_product_id = 51}, "anna");
+  offer("700", "T-1");
+  read_catalog();
+  products_->link(shop_id_, {.product = "700", .odoo_product_id = 51}, "anna");
+  try {
+    products_->link(shop_id_, {.product = "7000", .odoo_product_id = 51}, "anna");
+    ADD_FAILURE() << "it was linked";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind, Error::Kind::not_found);
+    EXPECT_EQ(error.message,
+              "No product `7000` has been seen at the marketplace: `dragoman market catalog` reads them.");
+  }
+  EXPECT_EQ(links(), "600|linked|51 700|linked|51");
+  // On an order it was seen, too.
+  shop_->change("A", [](auto& order) { order.lines[0].product = "800"; });
+  pull();
+  EXPECT_EQ(products_->link(shop_id_, {.product = "800", .odoo_product_id = 51}, "anna").state, "linked");
+}
+
 TEST_P(MarketLinks, WhatSomebodyChangedAtTheMarketplaceIsSentAgain) {
   offer("700", "51");
   offer("701", "52");

@@ -113,6 +113,11 @@ void check_link(const MarketProducts::Link& link) {
                     link.factor.str()));
 }
 
+std::string never_seen(const char* no, const std::string& product) {
+  return fmt::format("{} product `{}` has been seen at the marketplace: `dragoman market catalog` reads them.", no,
+                     product);
+}
+
 json merged_flags(json flags, const json& changes) {
   for (const auto& [name, value] : changes.items())
     if (value.is_null())
@@ -201,7 +206,14 @@ MarketProductRow MarketProducts::get(std::int64_t connection_id, const std::stri
 
 MarketProductRow MarketProducts::link(std::int64_t connection_id, const Link& link, const std::string& who) {
   check_link(link);
-  store_.write([&](Session& session) { link_row(session, connection_id, link, who); });
+  store_.write([&](Session& session) {
+    const bool seen = session.first("SELECT 1 FROM market_product WHERE connection_id = $1 AND external_id = $2",
+                                    {connection_id, std::string_view(link.product)}, [](const Row&) {});
+    // Before all were read, nobody knows that there is none such.
+    if (!seen && MarketOrders::cursor(session, connection_id, "catalog"))
+      throw Error(Error::Kind::not_found, never_seen("No", link.product));
+    link_row(session, connection_id, link, who);
+  });
   return get(connection_id, link.product);
 }
 
@@ -374,10 +386,8 @@ MarketProducts::Imported MarketProducts::import_csv(std::int64_t connection_id, 
     change.link.product = cell("product");
     const auto found = known.find(change.link.product);
     if (found == known.end()) {
-      bad(change.link.product.empty()
-              ? std::string("the column `product` is empty.")
-              : fmt::format("no product `{}` has been seen at the marketplace: `dragoman market catalog` reads them.",
-                            change.link.product));
+      bad(change.link.product.empty() ? std::string("the column `product` is empty.")
+                                      : never_seen("no", change.link.product));
       continue;
     }
     const auto& before = found->second;

@@ -63,8 +63,9 @@ class MarketProducts {
     std::int64_t odoo_product_id = 0;  ///< of the variant
     Decimal factor = 1;                ///< Odoo's units in one of the marketplace's
   };
-  /// What a person says; it goes before every rule. The product need not have been seen yet. Whoever calls has asked
-  /// Odoo for the variant. Throws invalid if the factor is not above zero, or an id is none.
+  /// What a person says; it goes before every rule. Before the marketplace's products were read for the first time,
+  /// the product need not have been seen yet. Whoever calls has asked Odoo for the variant. Throws invalid if the
+  /// factor is not above zero, or an id is none; not_found if the marketplace has no such product.
   MarketProductRow link(std::int64_t connection_id, const Link& link, const std::string& who);
   /// Back to the rules. `ignored`: it is none of ours, and an order that has it is held. Throws not_found.
   MarketProductRow unlink(std::int64_t connection_id, const std::string& product, bool ignored, const std::string& who);
