@@ -89,7 +89,33 @@ struct One {
   Marketplace::StatusChange change;
   Time sent{};
   std::optional<std::int64_t> otp;  ///< the number of the code that goes with it
+  struct Step {
+    MarketState state = MarketState::unknown;
+    std::string word;
+  };
+  std::vector<Step> steps;  ///< that the marketplace took on the way
 };
+
+// Odd words may hide a refused code, and each try of one may be the last: only what names where the order stands, and
+// no code, is about a state that was left out.
+bool is_about_the_state(const Error& error, const std::string& stands) {
+  std::string words = error.message;
+  std::transform(words.begin(), words.end(), words.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  for (const char* word : {"otp", "code", "pin"})
+    if (words.find(word) != std::string::npos) return false;
+  return !stands.empty() && words.find(stands) != std::string::npos;
+}
+
+// What was taken before the rest was refused, or nobody answered, is taken all the same.
+void keep_steps(Session& session, const One& one) {
+  for (const auto& step : one.steps)
+    MarketOrders::tell(session, one.row.id, "told",
+                       fmt::format("`{}`, on the way to `{}`", step.word, one.change.status), one.job_id);
+  if (!one.steps.empty())
+    session.execute("UPDATE market_order SET accepted_status = $2, accepted_us = $3 WHERE id = $1",
+                    {one.row.id, name(one.steps.back().state), to_us(one.sent)});
+}
 
 // What a marketplace says of a code may name it.
 Error without(const Secret& otp, Error error) {
@@ -227,6 +253,7 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
     if (run->first_job == 0) run->first_job = one.job_id;
     return jobs::done(
         [one, run, connection, actor = owner.actor_](Session& session) {
+          keep_steps(session, one);
           const std::string status(name(*one.decision.status));
           // What became of it in Odoo meanwhile has a job of its own.
           session.execute(
@@ -265,6 +292,7 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
           if (one.otp)
             said += fmt::format(" Give the shop's code again: `dragoman market otp {} {}`.", connection,
                                 one.row.external_id);
+          keep_steps(session, one);
           session.execute(
               "UPDATE market_order SET sync_status = 'error', sync_code = $4, sync_message = $2, synced_us = "
               "$3, mark_due = 1 WHERE id = $1",
@@ -281,9 +309,11 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
   const auto failed = [&](const One& one, const Outcome& outcome) {
     Outcome out = outcome;
     const bool dies = out.what == Outcome::What::dead || (out.what == Outcome::What::retry && one.last_attempt);
+    if (!one.steps.empty()) out.commit = [one](Session& session) { keep_steps(session, one); };
     if (dies) {
       out.what = Outcome::What::dead;
       out.commit = [one, message = out.message](Session& session) {
+        keep_steps(session, one);
         session.execute(
             "UPDATE market_order SET sync_status = 'error', sync_code = 'failed', sync_message = $2, synced_us = $3, "
             "mark_due = 1 WHERE id = $1",
@@ -296,17 +326,21 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
   const auto is_refusal = [](const Error& error) {
     return error.kind == Error::Kind::invalid && error.code != "suspect";
   };
+  const auto word_of = [&](MarketState state) {
+    const auto own = open.settings.status.words.find(state);
+    return own != open.settings.status.words.end() ? own->second : open.marketplace->status_word(state);
+  };
+  const auto known_state = [](const One& one) {
+    return one.row.to_decide().accepted.value_or(market_state(one.row.market_state).value_or(MarketState::unknown));
+  };
   // Some take no step over another.
-  const auto step_by_step = [&](const One& one) {
-    const MarketState from =
-        one.row.to_decide().accepted.value_or(market_state(one.row.market_state).value_or(MarketState::unknown));
-    for (const MarketState state : steps_between(from, *one.decision.status)) {
-      const auto own = open.settings.status.words.find(state);
-      const std::string word =
-          own != open.settings.status.words.end() ? own->second : open.marketplace->status_word(state);
+  const auto step_by_step = [&](One& one) {
+    for (const MarketState state : steps_between(known_state(one), *one.decision.status)) {
+      const std::string word = word_of(state);
       if (word.empty()) continue;
       open.marketplace->set_status_one({.id = one.change.id, .status = word, .otp = {}, .cancellation_reason = ""},
                                        stop);
+      one.steps.push_back({state, word});
     }
     open.marketplace->set_status_one(one.change, stop);
   };
@@ -323,14 +357,14 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
         try {
           open.marketplace->set_status_one(one.change, stop);
         } catch (const Error& error) {
-          const MarketState from =
-              one.row.to_decide().accepted.value_or(market_state(one.row.market_state).value_or(MarketState::unknown));
+          const MarketState from = known_state(one);
           if (!is_refusal(error) || steps_between(from, *one.decision.status).empty()) throw;
+          if (one.otp && !is_about_the_state(error, word_of(from))) throw;
           try {
             step_by_step(one);
           } catch (const Error& again) {
-            // The first refusal is the one about what was wanted.
-            if (is_refusal(again)) throw error;
+            // Without a step taken, the first refusal is the one about what was wanted.
+            if (is_refusal(again) && one.steps.empty()) throw error;
             throw;
           }
         }
@@ -340,8 +374,12 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
         const Error error = without(one.change.otp, caught);
         if (is_refusal(error))
           outcomes[one.place] = refused(one, error);
+        else if (const Outcome outcome = marketplace_failed(owner.marketplaces_, open, error, stop);
+                 error.code == "suspect" && outcome.code == "suspect")
+          // Refused without words, and the credentials are well: it is about this order.
+          outcomes[one.place] = refused(one, error);
         else
-          failed(one, marketplace_failed(owner.marketplaces_, open, error, stop));
+          failed(one, outcome);
       }
     }
   };

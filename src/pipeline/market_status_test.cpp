@@ -292,6 +292,69 @@ TEST_P(MarketTold, AMarketplaceThatTakesOneStepAtATimeGetsThem) {
   EXPECT_EQ(sync("A"), "synced");
 }
 
+TEST_P(MarketTold, AfterARefusedCodeNothingElseIsSent) {
+  add_shop();
+  place("A", "approved", [](auto& order) { order.otp = "123456"; });
+  place("B", "approved", [](auto& order) { order.otp = "123456"; });
+  in_odoo("A", deliver);
+  in_odoo("B", deliver);
+  shop_->status_singles = 0;
+  give("A", "000000");
+  EXPECT_EQ(sync("A"), "error otp_refused");
+  EXPECT_EQ(shop_->status_singles, 1) << "each try may be the last";
+  EXPECT_EQ(told(), "");
+  // Words that do not say what was refused may be about the code, and so may none.
+  shop_->before_status = [](auto) { throw Error(Error::Kind::invalid, "Verification failed."); };
+  give("B", "000000");
+  EXPECT_EQ(sync("B"), "error otp_refused");
+  EXPECT_EQ(shop_->status_singles, 2);
+  shop_->before_status = [](auto) {
+    Error error(Error::Kind::invalid, "The marketplace answered 400.");
+    error.code = "suspect";
+    throw error;
+  };
+  give("B", "000000");
+  EXPECT_EQ(sync("B"), "error otp_refused");
+  EXPECT_EQ(shop_->status_singles, 3);
+  time_passes();
+  work();
+  EXPECT_EQ(shop_->status_singles, 3) << "it is not tried again by itself";
+  shop_->before_status = {};
+  give("B", "123456");
+  EXPECT_EQ(told(), "B delivered");
+}
+
+TEST_P(MarketTold, ACodeGoesWithTheLastStepWhereTheMarketplaceTakesOneAtATime) {
+  add_shop();
+  shop_->skips = false;
+  place("A", "approved", [](auto& order) { order.otp = "123456"; });
+  in_odoo("A", deliver);
+  give("A", "123456");
+  EXPECT_EQ(told(), "A assigned, A delivered");
+  EXPECT_EQ(sync("A"), "synced");
+}
+
+TEST_P(MarketTold, StepsThatWereTakenBeforeTheRestWasRefusedAreKept) {
+  add_shop();
+  shop_->skips = false;
+  place("A", "approved", [](auto& order) { order.otp = "123456"; });
+  in_odoo("A", deliver);
+  give("A", "000000");
+  EXPECT_EQ(told(), "A assigned");
+  EXPECT_EQ(sync("A"), "error otp_refused");
+  EXPECT_EQ(order("A").sync_message,
+            "The code *** is wrong. Give the shop's code again: `dragoman market otp shop A`.");
+  EXPECT_EQ(order("A").accepted_status, "assigned");
+  std::string story;
+  for (const auto& event : orders_->story(order("A").id))
+    if (event.what == "told") story += event.message;
+  EXPECT_EQ(story, "`assigned`, on the way to `delivered`");
+  shop_->status_singles = 0;
+  give("A", "123456");
+  EXPECT_EQ(told(), "A assigned, A delivered");
+  EXPECT_EQ(shop_->status_singles, 1) << "the step is not repeated";
+}
+
 TEST_P(MarketTold, ACodeIsAskedOfAPersonAndARefusalShown) {
   add_shop();
   place("A", "assigned", [](auto& order) { order.otp = "123456"; });

@@ -253,7 +253,8 @@ class FakeMarketplace final : public pipeline::Marketplace {
     if (order.status == "delivered" || order.status == "cancelled") return "The order is " + order.status + ".";
     const int from = rank(*market_state(order.status)), to = rank(*market_state(change.status));
     if (to < from) return "The order is " + order.status + " already.";
-    if (!skips && change.status != "cancelled" && to > from + 1) return "That leaves out a state.";
+    if (!skips && change.status != "cancelled" && to > from + 1)
+      return fmt::format("The order is {}: that leaves out a state.", order.status);
     if (change.status == "delivered" && !order.otp.empty() && !change.otp.equals(order.otp))
       return fmt::format("The code {} is wrong.", change.otp.reveal());
     return "";
