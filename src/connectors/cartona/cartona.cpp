@@ -56,6 +56,21 @@ std::string checked_url(std::string url) {
   return url;
 }
 
+// Only what stays below the address that the token is meant for.
+bool is_path(const std::string& text) {
+  if (text.empty() || !std::all_of(text.begin(), text.end(), [](char c) {
+        return c > ' ' && c < '\x7f' && std::string_view("?#\\:@%").find(c) == std::string_view::npos;
+      }))
+    return false;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t end = std::min(text.find('/', at), text.size());
+    const std::string_view part = std::string_view(text).substr(at, end - at);
+    if (part.empty() || part == "." || part == "..") return false;
+    at = end + 1;
+  }
+  return true;
+}
+
 std::string encoded(std::string_view text) {
   std::string out;
   for (const unsigned char c : text) {
@@ -140,10 +155,11 @@ CartonaSettings CartonaSettings::parse(const json& settings, const Secret& token
                       "update_products.",
                       name));
     const std::string text = path.is_string() ? path.get<std::string>() : "";
-    const bool fine = !text.empty() && text.front() != '/' && std::all_of(text.begin(), text.end(), [](char c) {
-      return c > ' ' && c < '\x7f' && c != '?' && c != '#';
-    });
-    if (!fine) throw wrong(fmt::format("The path `{}` is {}; it is to be like order/pull-orders.", name, path.dump()));
+    if (!is_path(text))
+      throw wrong(
+          fmt::format("The path `{}` is {}; it is to be like order/pull-orders, behind the setting `url`: without a "
+                      "scheme, a host or `..`.",
+                      name, path.dump()));
     *where = text;
   }
   out.states = pipeline::MarketplaceSettings::parse(settings).states;

@@ -303,14 +303,50 @@ TEST(CartonaConnection, ChecksItsSettings) {
   };
   EXPECT_EQ(check({}).at("batch_size"), 100);
   EXPECT_EQ(check({{"tell", {"ann@example.com"}}, {"tries", 3}}).at("tries"), 3);
-  for (const char* bad :
-       {R"({"batch_size":1001})", R"({"batch_size":0})", R"({"poll_seconds":0})", R"({"states":{"x":"unknown"}})",
-        R"({"product_rules":["guess"]})", R"({"customer_rules":["phone","phone"]})", R"({"line_taxes":"some"})",
-        R"({"paths":{"orders":"/absolute"}})", R"({"paths":{"somewhere":"x"}})", R"({"currency":"egp"})",
-        R"({"timeout_seconds":0})", R"({"carriers":{"RT-01":0}})", R"({"carriers":{"RT-01":"DHL"}})",
-        R"({"carriers":{"RT-01":4294967296}})", R"({"tries":0})", R"({"tries":11})", R"({"tell":["ann"]})",
-        R"({"tell":["ann@example.com, bob@example.com"]})", R"({"tell":["@example.com"]})", R"({"tell":"ann@example.com"})"})
+  for (const char* bad : {R"({"batch_size":1001})",
+                          R"({"batch_size":0})",
+                          R"({"poll_seconds":0})",
+                          R"({"states":{"x":"unknown"}})",
+                          R"({"product_rules":["guess"]})",
+                          R"({"customer_rules":["phone","phone"]})",
+                          R"({"line_taxes":"some"})",
+                          R"({"paths":{"orders":"/absolute"}})",
+                          R"({"paths":{"somewhere":"x"}})",
+                          R"({"currency":"egp"})",
+                          R"({"timeout_seconds":0})",
+                          R"({"carriers":{"RT-01":0}})",
+                          R"({"carriers":{"RT-01":"DHL"}})",
+                          R"({"carriers":{"RT-01":4294967296}})",
+                          R"({"tries":0})",
+                          R"({"tries":11})",
+                          R"({"tell":["ann"]})",
+                          R"({"tell":["ann@example.com, bob@example.com"]})",
+                          R"({"tell":["@example.com"]})",
+                          R"({"tell":"ann@example.com"})"})
     EXPECT_THROW(check(json::parse(bad)), Error) << bad;
+}
+
+TEST(CartonaConnection, TakesOnlyPathsBelowItsAddress) {
+  const auto check = [](const std::string& path) {
+    const json settings{{"url", "https://shop.example.com"}, {"odoo", "main"}, {"paths", {{"orders", path}}}};
+    return pipeline::ConnectorList({connector()}).check_settings("cartona", settings);
+  };
+  for (const char* fine : {"orders", "order/pull-orders", "v2/order/pull_orders.json", "a..b/c"})
+    EXPECT_NO_THROW(check(fine)) << fine;
+  for (const char* bad :
+       {"", "/orders", "//evil.example.com/orders", "https://evil.example.com/orders", "evil:80/orders",
+        "me@evil/orders", "../orders", "order/../../orders", "order/..", "./orders", "order//orders", "order/",
+        "..\\orders", "%2e%2e/orders", "orders?all=1", "orders#x", "my orders"})
+    EXPECT_THROW(check(bad), Error) << bad;
+  try {
+    check("../orders");
+    ADD_FAILURE() << "it was taken";
+  } catch (const Error& error) {
+    EXPECT_EQ(
+        error.message,
+        "The path `orders` is \"../orders\"; it is to be like order/pull-orders, behind the setting `url`: without "
+        "a scheme, a host or `..`.");
+  }
 }
 
 }  // namespace
