@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -10,6 +11,7 @@
 #include "base/log.h"
 #include "base/step.h"
 #include "jobs/queue.h"
+#include "notify/alert.h"
 #include "pipeline/market_catalog.h"
 #include "pipeline/market_customers.h"
 #include "pipeline/market_status.h"
@@ -226,6 +228,47 @@ std::vector<Outcome> MarketJobs::Pull::run(std::span<const Job> jobs, std::stop_
   return outcomes;
 }
 
+namespace {
+
+// Tells people of what was listed and is no order, once of each: it is listed again and again. Those that are news.
+// `partly`: not all was read, so what is not among them may be listed still.
+std::vector<std::string> tell_of_unusable(store::Store& store, const MarketOrders::Owner& owner,
+                                          const std::vector<std::string>& unusable, bool partly) {
+  // So many are kept; a list of more is no list of orders.
+  constexpr std::size_t kMax = 100;
+  std::set<std::string> before, now(unusable.begin(), unusable.end());
+  const auto read = [&](Session& session) {
+    before.clear();
+    const json kept =
+        json::parse(MarketOrders::cursor(session, owner.connection_id, "unusable").value_or("[]"), nullptr, false);
+    if (kept.is_array())
+      for (const auto& one : kept) before.insert(one.get<std::string>());
+  };
+  store.read(read);
+  if (partly) now.insert(before.begin(), before.end());
+  while (now.size() > kMax) now.erase(std::prev(now.end()));
+  if (now == before) return {};
+  std::vector<std::string> news;
+  std::set_difference(now.begin(), now.end(), before.begin(), before.end(), std::back_inserter(news));
+  store.write([&](Session& session) {
+    MarketOrders::set_cursor(session, owner.connection_id, "unusable", dumped(now));
+    if (news.empty()) return;
+    std::string text;
+    for (const auto& one : news) text += one + "\n";
+    notify::raise(session, {.fingerprint = fmt::format("market:{}:unusable", owner.connection),
+                            .severity = notify::Severity::warning,
+                            .title = fmt::format("{} lists orders that can't be taken in", owner.connection),
+                            .text = text + "\nThe marketplace gives no id by which it could be told from others, so it "
+                                           "does not come to Odoo: ask the marketplace.",
+                            .subject = owner.connection,
+                            .link = fmt::format("dragoman sync log {} --kind order_pull", owner.connection),
+                            .count = static_cast<std::int64_t>(news.size())});
+  });
+  return news;
+}
+
+}  // namespace
+
 Outcome MarketJobs::pull(const Job& job, std::stop_token stop) {
   Marketplaces::Open open;
   try {
@@ -293,21 +336,22 @@ Outcome MarketJobs::pull(const Job& job, std::stop_token stop) {
     outcome = marketplace_failed(marketplaces_, open, error, stop);
     end_tries(open.settings, job, *outcome);
   }
-  if (all.created + all.changed > 0 || !unusable.empty() || !failure.empty()) {
+  const auto told = tell_of_unusable(store, owner, unusable, !failure.empty());
+  if (all.created + all.changed > 0 || !told.empty() || !failure.empty()) {
     CaptureStore::Run run;
     run.connection_id = owner.connection_id;
     run.model = kOrderModel;
     run.kind = "order_pull";
-    run.outcome = !failure.empty() ? "failed" : unusable.empty() ? "ok" : "errors";
+    // What came in is in, whatever stood beside it.
+    run.outcome = !failure.empty() ? "failed" : "ok";
     run.started = started;
     run.counts = {{"created", all.created}, {"changed", all.changed}, {"unchanged", all.unchanged}, {"pages", pages}};
-    run.errors = unusable;
+    run.errors = told;
     if (!failure.empty()) run.errors.push_back(failure);
     orders_.capture().log_run(run);
   }
-  if (!unusable.empty())
-    log::warning("a marketplace listed what is no order",
-                 {{"connection", owner.connection}, {"count", unusable.size()}, {"first", unusable.front()}});
+  for (const auto& one : told)
+    log::warning("a marketplace listed what is no order", {{"connection", owner.connection}, {"order", one}});
   if (outcome) return *outcome;
   const std::int64_t id = owner.connection_id;
   const std::string reached = std::to_string(to_us(started));

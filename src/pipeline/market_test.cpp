@@ -738,6 +738,33 @@ TEST_P(Market, WhatIsCancelledByNowIsNotMadeAnew) {
   EXPECT_EQ(all(), "A|cancelled|sent");
 }
 
+TEST_P(Market, PeopleAreToldOnceOfAnOrderWithoutAnId) {
+  add_shop();
+  shop_->change("A");
+  shop_->unusable = {"An order without a usable `hashed_id`: number `4711`, of `Corner shop`."};
+  pull();
+  EXPECT_EQ(all(), "A|imported|sent") << "the rest came in";
+  const auto alerts = [&] {
+    return rows("SELECT fingerprint, CAST(times AS TEXT), text FROM alert WHERE fingerprint LIKE '%unusable'", 3);
+  };
+  EXPECT_TRUE(alerts().starts_with("market:shop:unusable|1|" + shop_->unusable[0])) << alerts();
+  EXPECT_EQ(rows("SELECT outcome, errors FROM sync_log WHERE kind = 'order_pull'", 2),
+            "ok|" + nlohmann::json(shop_->unusable).dump());
+  pull();
+  EXPECT_TRUE(alerts().starts_with("market:shop:unusable|1|")) << "it is listed again and again";
+  EXPECT_EQ(rows("SELECT CAST(COUNT(*) AS TEXT) FROM sync_log WHERE kind = 'order_pull'", 1), "1");
+  // Of a pull that came to no end nobody knows what is listed still.
+  shop_->before_pull = [](const auto&) { throw Error(Error::Kind::unavailable, "Away."); };
+  pull();
+  shop_->before_pull = {};
+  time_passes();
+  work();
+  EXPECT_TRUE(alerts().starts_with("market:shop:unusable|1|")) << alerts();
+  shop_->unusable.push_back("An order without a usable `hashed_id`: number `4712`.");
+  pull();
+  EXPECT_TRUE(alerts().starts_with("market:shop:unusable|2|" + shop_->unusable[1])) << alerts();
+}
+
 TEST_P(Market, TheExampleOfAHoldIsTheOrderThatWaitsLongestWithItsOwnWords) {
   add_shop();
   odoo_->products.clear();

@@ -90,6 +90,7 @@ class FakeMarketplace final : public pipeline::Marketplace {
       page->orders.push_back({listed[i].first, std::string_view(page->text).substr(at, lengths[i - first])});
       at += lengths[i - first];
     }
+    if (asked.page == 1) page->unusable = unusable;
     page->last = page->orders.size() < static_cast<std::size_t>(asked.per_page);
     if (after_page) after_page(asked);
     return page;
@@ -226,6 +227,7 @@ class FakeMarketplace final : public pipeline::Marketplace {
 
   std::map<std::string, Order> all;
   std::set<std::string> deaf, refused_acks;
+  std::vector<std::string> unusable;  ///< what its first page lists that is no order, in words
   std::function<void(const OrdersAsked&)> before_pull, after_page;
   std::function<void()> before_ack, after_ack, on_test, after_status;
   std::function<void(std::span<const StatusChange>)> before_status;

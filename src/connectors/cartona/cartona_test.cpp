@@ -188,11 +188,15 @@ TEST_F(CartonaCalls, TakeNoPageForAListThatIsNone) {
 }
 
 TEST_F(CartonaCalls, NameTheOrdersOfAPageThatAreNone) {
-  answers(200, R"([{"hashed_id":"A"},{"status":"pending"},7,{"hashed_id":null},{"hashed_id":"a b"},{"hashed_id":12}])");
+  answers(200, R"([{"hashed_id":"A"},{"status":"pending"},7,{"hashed_id":null,"receipt_id":4711,
+    "retailer":{"retailer_name":"Corner shop"}},{"hashed_id":"a b","receipt_id":"4712"},{"hashed_id":12}])");
   const auto page = cartona_->orders({}, {});
   ASSERT_EQ(page->orders.size(), 2u);
   EXPECT_EQ(page->orders[1].id, "12");
-  EXPECT_EQ(page->unusable.size(), 4u);
+  ASSERT_EQ(page->unusable.size(), 4u);
+  EXPECT_EQ(page->unusable[1], "An order without a usable `hashed_id`: no number.");
+  EXPECT_EQ(page->unusable[2], "An order without a usable `hashed_id`: number `4711`, of `Corner shop`.");
+  EXPECT_EQ(page->unusable[3], "An order without a usable `hashed_id`: number `4712`.");
 }
 
 TEST_F(CartonaCalls, AcknowledgeManyAtOnceAndOneAlone) {

@@ -198,6 +198,21 @@ void each_element(std::string_view text, Each each) {
   scanner.expect(']');
 }
 
+// What a person could find it by at the marketplace. Not where it stood on the page: that changes from pull to pull,
+// and the same order is to have the same words.
+std::string unusable_order(std::string_view element) {
+  const json in = exact(element);
+  const auto part = [](std::string text) {
+    while (text.size() > kIdBytesMax || !is_utf8(text)) text.pop_back();
+    return text;
+  };
+  const std::string number = part(text(in, {"receipt_id"})),
+                    customer = part(text(at(in, "retailer"), {"retailer_name", "retailer_code", "retailer_id", "id"}));
+  std::string which = number.empty() ? std::string("no number") : fmt::format("number `{}`", number);
+  if (!customer.empty()) which += fmt::format(", of `{}`", customer);
+  return fmt::format("An order without a usable `hashed_id`: {}.", which);
+}
+
 }  // namespace
 
 MarketOrder parse_order(std::string_view body, const std::map<std::string, MarketState>& states) {
@@ -265,9 +280,7 @@ MarketOrder parse_order(std::string_view body, const std::map<std::string, Marke
 }
 
 void cut_orders(pipeline::Marketplace::OrderPage& page) {
-  std::size_t number = 0;
   each_element(page.text, [&](std::string_view element) {
-    ++number;
     std::string id;
     if (!element.empty() && element.front() == '{')
       if (const auto value = dragoman::json::field(element, "hashed_id"))
@@ -277,7 +290,7 @@ void cut_orders(pipeline::Marketplace::OrderPage& page) {
     if (usable_id(id))
       page.orders.push_back({std::move(id), element});
     else
-      page.unusable.push_back(fmt::format("Order {} of the page has no usable `hashed_id`.", number));
+      page.unusable.push_back(unusable_order(element));
   });
 }
 
