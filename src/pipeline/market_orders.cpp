@@ -493,6 +493,7 @@ std::vector<MarketOrderRow> MarketOrders::list(const Filter& filter) {
   text("o.sync_status", filter.sync_status);
   text("o.market_state", filter.market_state);
   text("o.hold_code", filter.hold_code);
+  text("o.odoo_state", filter.odoo_state);
   if (!filter.text.empty()) {
     params.push_back(std::string_view(filter.text));
     sql += fmt::format(" AND (o.number = ${0} OR o.external_id = ${0} OR o.customer = ${0} OR o.odoo_name = ${0})",
@@ -758,9 +759,8 @@ std::vector<MarketOrders::Unfinished> MarketOrders::unfinished(const MarketOrder
   store_.read([&](Session& session) {
     out.clear();
     session.query("SELECT id, state FROM job WHERE order_key = $1 AND state IN (0, 1, 3, 6) ORDER BY id",
-                  {fmt::format("market/{}/{}", row.connection_id, row.id)}, [&](const Row& found) {
-                    out.push_back({found.int64(0), found.int64(1) == 6});
-                  });
+                  {fmt::format("market/{}/{}", row.connection_id, row.id)},
+                  [&](const Row& found) { out.push_back({found.int64(0), found.int64(1) == 6}); });
   });
   return out;
 }

@@ -98,7 +98,8 @@ class MarketOrders {
   std::map<std::string, MarketLink> links(std::int64_t connection_id, std::span<const std::string> products);
 
   struct Filter {
-    std::string connection, state, delivered_by, sync_status, market_state, hold_code, text;  ///< empty: all
+    std::string connection, state, delivered_by, sync_status, market_state, hold_code, odoo_state,
+        text;                 ///< empty: all
     bool flagged = false;     ///< only those with something that a person should see to
     bool wants_code = false;  ///< only those that wait for the code that a shop has
     std::int64_t before = 0;  ///< ids below it; 0: from the newest

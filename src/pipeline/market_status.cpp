@@ -187,10 +187,26 @@ void MarketStatus::note(Session& session, std::span<const MarketShop> shops, std
         "odoo_total = CASE WHEN $4 <> '' THEN $4 ELSE odoo_total END, odoo_facts = $5, derived_us = CASE WHEN "
         "derived_status <> $6 THEN $7 ELSE derived_us END, status_tries = CASE WHEN derived_status <> $6 THEN 0 ELSE "
         "status_tries END, derived_status = $6, odoo_id = CASE WHEN odoo_id = 0 THEN $8 ELSE odoo_id END WHERE id = $1",
-        {one.row.id, facts.name, facts.there == OrderFacts::There::yes ? facts.state : std::string("deleted"),
+        {one.row.id, facts.name, facts.there == OrderFacts::There::yes ? facts.state : std::string(kDeletedInOdoo),
          facts.total, one.json, derived ? name(*derived) : std::string_view(), to_us(session.now()),
          // Also where the answer of the import that made it was lost.
          facts.there == OrderFacts::There::yes ? facts.id : std::int64_t{0}});
+    // Where it is cancelled at the marketplace as well, both say the same.
+    if (facts.there != OrderFacts::There::yes && one.row.market_state != name(MarketState::cancelled)) {
+      const std::string& connection = one.shop->connection.name;
+      notify::raise(
+          session,
+          {.fingerprint = fmt::format("market:{}:deleted", connection),
+           .severity = notify::Severity::warning,
+           .title = fmt::format("Orders of {} were deleted in Odoo", connection),
+           .text = fmt::format("Order {} was deleted in Odoo, and goes on at the marketplace. `dragoman market retry "
+                               "{} --order {} --anew` makes it anew in Odoo, `dragoman market sync {} {} --status "
+                               "cancelled` cancels it at the marketplace.",
+                               one.row.number.empty() ? one.row.external_id : one.row.number, connection,
+                               one.row.external_id, connection, one.row.external_id),
+           .subject = connection,
+           .link = fmt::format("dragoman market orders --connection {} --odoo-state deleted", connection)});
+    }
     // Its import may have ended while this waited for the row.
     one.row = *find(session, one.row.id);
     const auto decision = decide(one);

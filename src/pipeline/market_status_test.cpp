@@ -355,6 +355,25 @@ TEST_P(MarketTold, StepsThatWereTakenBeforeTheRestWasRefusedAreKept) {
   EXPECT_EQ(shop_->status_singles, 1) << "the step is not repeated";
 }
 
+TEST_P(MarketTold, PeopleAreToldOfAnOrderThatWasDeletedInOdoo) {
+  add_shop();
+  place("A", "approved");
+  place("B", "approved");
+  in_odoo("A", [](auto&) {});
+  shop_->change("B", [](auto& order) { order.status = "cancelled"; });
+  pull();
+  book_->remove("fake/shop/A");
+  book_->remove("fake/shop/B");
+  look();
+  look();
+  EXPECT_EQ(rows("SELECT fingerprint, CAST(times AS TEXT) FROM alert WHERE fingerprint LIKE '%deleted'", 2),
+            "market:shop:deleted|1")
+      << "once, and not of one that is cancelled at the marketplace";
+  const auto found = orders_->list({.connection = "shop", .odoo_state = "deleted"});
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(found[1].external_id, "A");
+}
+
 TEST_P(MarketTold, ACodeIsAskedOfAPersonAndARefusalShown) {
   add_shop();
   place("A", "assigned", [](auto& order) { order.otp = "123456"; });
