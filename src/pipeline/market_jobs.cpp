@@ -427,6 +427,11 @@ Error said_deleted(const Ending& ending, Error why) {
   return why;
 }
 
+// Cancelled at the marketplace, and not in Odoo any more: both agree.
+bool is_gone_on_both_sides(const Ending& ending, const Delivered& delivered) {
+  return delivered.error && delivered.error->code == "import_deleted" && ending.market_state == MarketState::cancelled;
+}
+
 void end_held(Session& session, const Ending& ending, Error why, std::int64_t job_id) {
   if (why.code == "import_deleted") {
     why = said_deleted(ending, std::move(why));
@@ -458,6 +463,13 @@ void end_recorded(Session& session, const Ending& ending, std::int64_t job_id) {
   MarketOrders::tell_of_flag(session, row, ending.plan.flag, ending.plan.message);
   acknowledge(session, row, ending.plan.code);
   MarketStatus::imported(session, ending.shop, row.id);
+}
+
+void end_gone(Session& session, Ending ending, std::int64_t job_id) {
+  ending.plan.code = "cancelled";
+  ending.plan.message = "It was deleted in Odoo, and is cancelled at the marketplace by now: both agree.";
+  session.execute("UPDATE market_order SET odoo_state = $2 WHERE id = $1", {ending.row.id, kDeletedInOdoo});
+  end_recorded(session, ending, job_id);
 }
 
 void end_imported(Session& session, const Ending& ending, const Delivered& delivered, std::int64_t job_id) {
@@ -663,7 +675,9 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
   DeliveryHandler handler(orders.store(), owner.find_, owner.actor_,
                           [endings](Session& session, std::int64_t job_id, const Delivered& delivered) {
                             const Ending& ending = *endings.at(job_id);
-                            if (delivered.error)
+                            if (is_gone_on_both_sides(ending, delivered))
+                              end_gone(session, ending, job_id);
+                            else if (delivered.error)
                               end_held(session, ending, *delivered.error, job_id);
                             else
                               end_imported(session, ending, delivered, job_id);
@@ -673,8 +687,11 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
     Outcome& outcome = delivered[n];
     // What Odoo refuses is held, with the reason, and tried again when that may be gone: no dead letter.
     if (outcome.what == Outcome::What::dead && outcome.commit) {
+      const bool gone =
+          outcome.code == "import_deleted" && endings.at(deliveries[n].id)->market_state == MarketState::cancelled;
       outcome.what = Outcome::What::done;
-      outcome.result = dumped({{"outcome", "held"}, {"code", outcome.code}, {"note", outcome.message}});
+      outcome.result =
+          dumped({{"outcome", gone ? "recorded" : "held"}, {"code", outcome.code}, {"note", outcome.message}});
     }
     outcomes[delivery_places[n]] = std::move(outcome);
   }

@@ -374,6 +374,24 @@ TEST_P(MarketTold, PeopleAreToldOfAnOrderThatWasDeletedInOdoo) {
   EXPECT_EQ(found[1].external_id, "A");
 }
 
+TEST_P(MarketTold, ADeletedOrderThatIsCancelledAtTheMarketplaceHoldsUpNobody) {
+  add_shop();
+  place("A", "approved");
+  in_odoo("A", [](auto&) {});
+  book_->remove("fake/shop/A");
+  look();
+  EXPECT_EQ(sync("A"), "not_synced deleted");
+  shop_->change("A", [](auto& order) { order.status = "cancelled"; });
+  pull();
+  EXPECT_EQ(all(), "A|cancelled|sent");
+  EXPECT_EQ(sync("A"), "synced");
+  EXPECT_TRUE(order("A").is_deleted());
+  look();
+  work();
+  EXPECT_EQ(sync("A"), "synced");
+  EXPECT_EQ(odoo_->created, 1);
+}
+
 TEST_P(MarketTold, ACodeIsAskedOfAPersonAndARefusalShown) {
   add_shop();
   place("A", "assigned", [](auto& order) { order.otp = "123456"; });

@@ -729,13 +729,29 @@ TEST_P(Market, WhatIsCancelledByNowIsNotMadeAnew) {
   shop_->change("A", [](auto& order) { order.status = "approved"; });
   pull();
   book_->remove("fake/shop/A");
-  shop_->change("A", [](auto& order) { order.status = "cancelled"; });
-  pull();
-  EXPECT_EQ(order("A").hold_code, "import_deleted");
-  orders_->retry("shop", "", order("A").id, "by anna", true);
+  orders_->retry("shop", "", order("A").id, "by anna");
   work();
+  EXPECT_EQ(order("A").hold_code, "import_deleted");
+  shop_->change("A", [](auto& order) { order.status = "cancelled"; });
+  orders_->retry("shop", "", order("A").id, "by anna", true);
+  pull();
   EXPECT_EQ(odoo_->created, 1);
   EXPECT_EQ(all(), "A|cancelled|sent");
+}
+
+TEST_P(Market, WhatIsGoneOnBothSidesIsCancelledAndAcknowledged) {
+  add_shop();
+  shop_->change("A", [](auto& order) { order.status = "approved"; });
+  pull();
+  // Nobody has seen yet that it was deleted.
+  book_->remove("fake/shop/A");
+  shop_->change("A", [](auto& order) { order.status = "cancelled"; });
+  pull();
+  EXPECT_EQ(all(), "A|cancelled|sent");
+  EXPECT_TRUE(order("A").is_deleted());
+  EXPECT_EQ(order("A").hold_code, "");
+  EXPECT_EQ(orders_->story(order("A").id).back().what, "acknowledged");
+  EXPECT_EQ(rows("SELECT fingerprint FROM alert", 1), "");
 }
 
 TEST_P(Market, PeopleAreToldOnceOfAnOrderWithoutAnId) {

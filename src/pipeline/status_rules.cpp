@@ -88,6 +88,12 @@ StatusDecision decide_status(const StatusCase& order, const StatusRules& rules, 
     out.status = asked.status;
     by = fmt::format("A person asked for `{}`", name(*asked.status));
   } else {
+    if (order.standing == "deleted" && order.says == MarketState::cancelled) {
+      out.what = StatusDecision::What::same;
+      out.status = MarketState::cancelled;
+      out.message = "The order was deleted in Odoo, and the marketplace has it cancelled.";
+      return out;
+    }
     if (order.standing == "deleted")
       return nothing(
           "deleted",
