@@ -368,6 +368,22 @@ TEST_P(MarketLinks, ATableWithAWrongLineIsTakenInNotAtAllAndEveryWrongLineIsName
   EXPECT_NE(import_error("product\n\"700\n").find("Line 2"), std::string::npos);
 }
 
+TEST_P(MarketLinks, ATableSaysNothingThatIsPassedOverInSilence) {
+  offer("700", "T-1");
+  offer("701", "T-2");
+  read_catalog();
+  products_->link(shop_id_, {.product = "700", .odoo_product_id = 51}, "anna");
+  EXPECT_NE(import_error("product,state\n700,proposed\n").find("Line 2: `700` is linked to 51"), std::string::npos);
+  EXPECT_NE(import_error("product,odoo_product\n701,1e1\n").find("`1e1` is no id of a product in Odoo"),
+            std::string::npos);
+  EXPECT_EQ(links(), "700|linked|51 701|proposed|0");
+  EXPECT_EQ(products_->import_csv(shop_id_, "product,odoo_product,state\n700,60,proposed\n", "anna").linked, 1)
+      << "it was linked after the table was written";
+  EXPECT_EQ(products_->import_csv(shop_id_, "product,odoo_product\n701,52.0\n", "anna").linked, 1);
+  EXPECT_EQ(links(), "700|linked|60 701|linked|52");
+  EXPECT_THROW(products_->set_flags(shop_id_, "700", {{"foo", nullptr}}), Error);
+}
+
 TEST_P(MarketLinks, WhatIsNotInOdooOrArchivedThereCanNotBeLinkedTo) {
   book_->goods[51] = {.name = "Tea"};
   book_->goods[52] = {.name = "Coffee", .active = false};

@@ -119,11 +119,13 @@ std::string never_seen(const char* no, const std::string& product) {
 }
 
 json merged_flags(json flags, const json& changes) {
-  for (const auto& [name, value] : changes.items())
+  for (const auto& [name, value] : changes.items()) {
+    check_flag(name);
     if (value.is_null())
       flags.erase(name);
     else
       flags[name] = value;
+  }
   return checked_flags(flags);
 }
 
@@ -400,7 +402,8 @@ MarketProducts::Imported MarketProducts::import_csv(std::int64_t connection_id, 
       change.link.odoo_product_id = before.odoo_product_id;
       change.link.factor = Decimal::parse(before.factor).value_or(1);
       if (!odoo.empty()) {
-        const auto id = Decimal::parse(odoo);
+        // As spreadsheets write numbers, but for those that they shortened.
+        const auto id = odoo.find_first_of("eE") == std::string::npos ? Decimal::parse(odoo) : std::nullopt;
         if (!id || *id != Decimal(id->floor()) || *id <= Decimal(0) || *id > Decimal(std::int64_t{1} << 31))
           throw Error(Error::Kind::invalid, fmt::format("`{}` is no id of a product in Odoo.", odoo));
         change.link.odoo_product_id = id->floor();
@@ -413,6 +416,10 @@ MarketProducts::Imported MarketProducts::import_csv(std::int64_t connection_id, 
       if (!state.empty() && state != "linked" && state != "proposed" && state != "ignored")
         throw Error(Error::Kind::invalid,
                     fmt::format("`{}` is no state; there are linked, proposed and ignored.", state));
+      if (state == "proposed" && before.state == "linked" && change.link.odoo_product_id == before.odoo_product_id)
+        throw Error(Error::Kind::invalid,
+                    fmt::format("`{}` is linked to {}, and a table takes no link away: `dragoman market unlink` does.",
+                                change.link.product, before.odoo_product_id));
       if (change.link.odoo_product_id > 0) check_link(change.link);
       if (change.link.factor <= Decimal(0)) throw Error(Error::Kind::invalid, "the factor is to be above 0.");
       change.ignore = state == "ignored" && before.state != "ignored";

@@ -145,6 +145,13 @@ MarketFigures figures_of(const ProductStock& odoo, const Decimal& factor, const 
   return out;
 }
 
+void check_flag(const std::string& name) {
+  for (const char* flag : {"published", "in_stock", "min_order", "max_order", "code"})
+    if (name == flag) return;
+  throw Error(Error::Kind::invalid,
+              fmt::format("`{}` is no flag; there are published, in_stock, min_order, max_order and code.", name));
+}
+
 json checked_flags(const json& flags) {
   json out = json::object();
   for (const auto& [name, value] : flags.items()) {
@@ -162,8 +169,7 @@ json checked_flags(const json& flags) {
         throw Error(Error::Kind::invalid, "The code has 1 to 100 bytes.");
       out[name] = value;
     } else {
-      throw Error(Error::Kind::invalid,
-                  fmt::format("`{}` is no flag; there are published, in_stock, min_order, max_order and code.", name));
+      check_flag(name);
     }
   }
   if (out.contains("min_order") && out.contains("max_order") &&

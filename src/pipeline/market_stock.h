@@ -63,6 +63,9 @@ struct MarketFigures {
 MarketFigures figures_of(const ProductStock& odoo, const Decimal& factor, const nlohmann::json& flags,
                          const nlohmann::json& flags_sent, const MarketplaceSettings& settings);
 
+/// Throws invalid if no flag has this name.
+void check_flag(const std::string& name);
+
 /// The flags that a mapping row may have, checked. Throws invalid, naming what is wrong.
 nlohmann::json checked_flags(const nlohmann::json& flags);
 
