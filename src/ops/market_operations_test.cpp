@@ -187,6 +187,17 @@ TEST_F(MarketOperations, AProductIsLinkedOnlyToWhatOdooHas) {
                   .starts_with("Nothing was linked"));
 }
 
+TEST_F(MarketOperations, NamesThatAreNoneAreRefused) {
+  provision();
+  ask("market link", {{"connection", "shop"}, {"product", "700"}, {"odoo_product", product("Tea")}});
+  EXPECT_NE(
+      refusal("market product", {{"connection", "shop"}, {"product", "700"}, {"clear", {"foo"}}}, Error::Kind::invalid)
+          .find("`foo` is no flag"),
+      std::string::npos);
+  refusal("market stock-retry", {{"connection", "shop"}, {"product", "nope"}}, Error::Kind::not_found);
+  EXPECT_EQ(ask("market stock-retry", {{"connection", "shop"}, {"product", "700"}})["products"], 0);
+}
+
 TEST_F(MarketOperations, AFilterThatIsNoKnownWordIsRefusedWithTheWordsThatThereAre) {
   EXPECT_EQ(
       refusal("market orders", {{"delivered_by", "supplier"}}, Error::Kind::invalid),

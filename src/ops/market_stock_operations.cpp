@@ -138,10 +138,12 @@ std::vector<Operation> figure_operations() {
       .run =
           [](Context& context, const json& input) {
             const auto connection = active_market_of(context, input.at("connection"));
+            const std::string product = input.value("product", "");
+            // A slip in the id would look as if nothing were refused.
+            if (!product.empty()) context.services.market_products.get(connection.id, product);
             std::int64_t count = 0;
             context.services.store.write([&](store::Session& session) {
-              count = MarketStock::retry(session, connection.id, input.value("product", ""),
-                                         "retry by " + who_asks(context));
+              count = MarketStock::retry(session, connection.id, product, "retry by " + who_asks(context));
             });
             return dump({{"products", count}});
           },
