@@ -338,6 +338,9 @@ std::vector<Operation> market_operations() {
            {.name = "waiting_for",
             .doc = "`code`: only those whose status waits for the code that the shop has: `market otp` takes it",
             .choices = {"code"}},
+           {.name = "odoo_state",
+            .doc = "only those that Odoo has in this state; `deleted`: somebody deleted it there",
+            .choices = {"draft", "sent", "sale", "done", "cancel", "deleted"}},
            hold_field(),
            {.name = "text", .doc = "only with this number, id, customer or name in Odoo, exactly"},
            {.name = "flagged", .type = Type::boolean, .doc = "only what a person should see to", .fallback = "false"},
@@ -356,6 +359,7 @@ std::vector<Operation> market_operations() {
             filter.delivered_by = input.value("delivered_by", "");
             filter.sync_status = input.value("sync_status", "");
             filter.wants_code = input.value("waiting_for", "") == "code";
+            filter.odoo_state = input.value("odoo_state", "");
             filter.hold_code = input.value("hold", "");
             check_hold(context, filter.hold_code);
             if (!filter.hold_code.empty() && filter.state != "held") {

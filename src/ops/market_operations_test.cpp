@@ -198,6 +198,15 @@ TEST_F(MarketOperations, NamesThatAreNoneAreRefused) {
   EXPECT_EQ(ask("market stock-retry", {{"connection", "shop"}, {"product", "700"}})["products"], 0);
 }
 
+TEST_F(MarketOperations, OrdersThatWereDeletedInOdooAreListed) {
+  order("A", "imported", "", "sale", 7);
+  order("B", "imported", "", "deleted", 8);
+  const json found = ask("market orders", {{"odoo_state", "deleted"}})["orders"];
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0]["order"], "B");
+  refusal("market orders", {{"odoo_state", "gone"}}, Error::Kind::invalid);
+}
+
 TEST_F(MarketOperations, AFilterThatIsNoKnownWordIsRefusedWithTheWordsThatThereAre) {
   EXPECT_EQ(
       refusal("market orders", {{"delivered_by", "supplier"}}, Error::Kind::invalid),
