@@ -225,7 +225,8 @@ void MarketStatus::imported(Session& session, const MarketShop& shop, std::int64
   // What Odoo says now is noted next; until then only what waited for this is news.
   if (decision.what == StatusDecision::What::send || !row->sync_code.empty())
     settle(session, shop.connection.name, *row, decision);
-  if (row->sync_status != "not_synced" && row->marked != row->mark())
+  // One that nobody ever spoke of has no mark. A mark that waited for the import gave way to it.
+  if ((row->sync_status != "not_synced" || !row->sync_code.empty()) && row->marked != row->mark())
     session.execute("UPDATE market_order SET mark_due = 1 WHERE id = $1", {row->id});
 }
 

@@ -815,7 +815,8 @@ TEST_P(MarketTold, RandomFaultsEndWithTheMarketplaceToldOnceAndInOrder) {
       continue;
     }
     EXPECT_EQ(order.status, expected[theirs && step < 4 ? 0 : step]);
-    EXPECT_EQ(row.state, "imported");
+    // Cancelled in Odoo, told, and listed so with what the shop had edited before.
+    EXPECT_TRUE(row.state == "imported" || (step == 4 && row.state == "cancelled")) << row.state;
     if (step == 0) continue;
     const bool held_back = theirs && step < 4;
     EXPECT_EQ(row.sync_status, held_back ? "not_synced" : "synced");
