@@ -496,12 +496,8 @@ std::vector<Outcome> MarketStatusJobs::Mark::run(std::span<const Job> jobs, std:
   DeliveryHandler handler(
       store, owner.find_, owner.actor_, [by_job](Session& session, std::int64_t job_id, const Delivered& delivered) {
         const Due& one = by_job.at(job_id);
-        if (delivered.error || delivered.what == Delivered::What::skipped) return;
-        session.execute("UPDATE market_order SET marked = $2 WHERE id = $1", {one.row.id, one.row.mark()});
-        // What it was told meanwhile was folded into this job, which had read what stood there before.
-        const auto now = MarketStatus::find(session, one.row.id);
-        if (now && now->sync_status != "syncing" && now->mark() != one.row.mark())
-          session.execute("UPDATE market_order SET mark_due = 1 WHERE id = $1", {one.row.id});
+        if (!delivered.error && delivered.what != Delivered::What::skipped)
+          session.execute("UPDATE market_order SET marked = $2 WHERE id = $1", {one.row.id, one.row.mark()});
       });
   auto delivered = handler.run(deliveries, stop);
   for (std::size_t n = 0; n < delivered.size(); ++n) {
