@@ -251,13 +251,15 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
     secret_doc += (secret_doc.empty() ? "" : "; ") + connector.kind + ": " + connector.secret_doc;
   }
   const Field secret{.name = "secret", .doc = secret_doc + "; kept encrypted, never shown", .secret = true};
+  Field first_secret = secret;
+  first_secret.required = true;
 
   std::vector<Field> add_inputs{name_field(),
                                 {.name = "kind",
                                  .doc = "the connector",
                                  .fallback = json(kinds.empty() ? "" : kinds.front()).dump(),
                                  .choices = kinds},
-                                secret};
+                                first_secret};
   std::vector<Field> update_inputs{name_field(), secret};
   for (const Field& field : setting_fields(connectors)) {
     add_inputs.push_back(field);
@@ -285,12 +287,6 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
             const std::string kind = input.at("kind");
             const json settings = services.connectors.check_settings(kind, settings_of(input, services.connectors));
             check_odoo(services, kind, settings);
-            if (input.value("secret", std::string()).empty())
-              throw Error(
-                  Error::Kind::invalid,
-                  fmt::format("`connection add` needs `secret`: {} (on the command line: asked for on a terminal, "
-                              "else `--secret-file FILE`, `-` for the standard input).",
-                              services.connectors.get(kind).secret_doc));
             refuse_same_account(services, input.at("name"), kind, settings, secret_of(input));
             const auto added = services.connections.add(input.at("name"), kind, settings, secret_of(input));
             services.sync.refresh(added.name);
