@@ -9,14 +9,19 @@ Concurrency::Concurrency(int max, int first)
 
 void Concurrency::end(Answer answer, Micros took, int jobs, Micros now) {
   const bool full = running_ >= limit();
+  const bool alone = running_ == 1 && limit() == 1;
   --running_;
   if (answer == Answer::nothing) return;
   if (answer == Answer::strained) return shrink(0.5, now);
 
   const double each = static_cast<double>(took.count()) / std::max(1, jobs);
   recent_us_ = answers_ == 0 ? each : recent_us_ + (each - recent_us_) * 0.2;
-  // What is usual follows slowly upwards, so that a remote that got slower for good is not held to its best day.
-  usual_us_ = answers_ == 0 || each < usual_us_ ? each : usual_us_ * 1.002;
+  // What is usual follows slowly upwards, so that a remote that got slower for good is not held to its best day; and at
+  // once where nothing else was under way, for then it is not our load that it takes its time for.
+  if (answers_ == 0 || each < usual_us_)
+    usual_us_ = each;
+  else
+    usual_us_ = alone ? usual_us_ + (each - usual_us_) * 0.2 : usual_us_ * 1.002;
   if (answers_ < 1000) ++answers_;
   pause_ = took;
   if (!full) return;
