@@ -157,6 +157,13 @@ bool Api::within_limit(access::RateLimit& limit, std::string_view key, const Cal
 
 std::optional<access::Token> Api::authenticate(Call& call, Reply& refusal) {
   const auto presented = bearer(call);
+  // Whoever stands between may have looked at the other one.
+  if (call.exchange.request.headers.count("Authorization") > 1) {
+    if (within_limit(per_address_, call.exchange.peer, call, refusal))
+      refusal.response = http::problem_response({400, "invalid", "two_tokens", "There are two `Authorization` headers.",
+                                                 "send one, with one token", call.request_id});
+    return std::nullopt;
+  }
   if (presented) {
     if (auto token = services_.tokens.check(*presented)) {
       if (within_limit(per_token_, std::to_string(token->id), call, refusal)) return token;
@@ -181,7 +188,8 @@ std::optional<Reply> Api::at_once(const ops::Operation& operation, Call& call) {
   const auto presented = bearer(call);
   const auto token = presented ? services_.tokens.check_from_memory(*presented) : std::nullopt;
   // Whoever is to be refused is so by a request thread.
-  if (!token || !access::allows(token->role, operation.permission)) return std::nullopt;
+  if (!token || request.headers.count("Authorization") > 1 || !access::allows(token->role, operation.permission))
+    return std::nullopt;
   ops::Context context{services_, token->name, call.exchange.stop, "token " + token->name};
   Reply reply;
   if (operation.at_once) {

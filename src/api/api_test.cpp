@@ -78,6 +78,10 @@ TEST_F(ApiTest, NeedsATokenThatIsKnown) {
   EXPECT_EQ(code(none), "no_token");
   EXPECT_EQ(code(ask("GET", "/api/v1/status", {}, {{"Authorization", "Bearer dgm_nonsense"}})), "bad_token");
   EXPECT_EQ(code(ask("GET", "/api/v1/status", {}, {{"Authorization", "Basic " + admin_.reveal()}})), "no_token");
+  const auto two = ask("GET", "/api/v1/status", {},
+                       {{"Authorization", "Bearer " + admin_.reveal()}, {"authorization", "Bearer dgm_nonsense"}});
+  EXPECT_EQ(two.status, 400);
+  EXPECT_EQ(code(two), "two_tokens") << "whoever stands between may have looked at the other one";
   EXPECT_EQ(ask("GET", "/api/v1/status", {}, as(viewer_)).status, 200);
 }
 

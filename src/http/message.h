@@ -23,6 +23,7 @@ class Headers {
   void set(std::string_view name, std::string value);
   /// The first value with that name.
   std::optional<std::string_view> find(std::string_view name) const;
+  std::size_t count(std::string_view name) const;
   void clear() { fields_.clear(); }
   auto begin() const { return fields_.begin(); }
   auto end() const { return fields_.end(); }

@@ -147,11 +147,12 @@ Operation group_act(std::string verb, std::string summary,
           .slow = true};
 }
 
-// A name that is mistyped holds nothing back, and whoever paused it believes that it does.
+// A name that is mistyped holds nothing back or finds nothing, and whoever gave it believes that it does.
 void check_flow(Context& context, const std::string& what, const std::string& name) {
   std::set<std::string> known;
   if (what == "flow") {
-    known = {"inbox", pipeline::kOrdersFlow, pipeline::kProductsFlow, pipeline::kStatusFlow, pipeline::kStockFlow, "sync"};
+    known = {"inbox", pipeline::kOrdersFlow, pipeline::kProductsFlow, pipeline::kStatusFlow, pipeline::kStockFlow,
+             "sync"};
     for (const auto& lane : context.services.jobs.lanes()) known.insert(lane.flow);
     context.services.store.read([&](store::Session& session) {
       for (const auto& schedule : context.services.schedules.list(session)) known.insert(schedule.spec.flow);
@@ -159,6 +160,7 @@ void check_flow(Context& context, const std::string& what, const std::string& na
     known.erase("");
   } else if (what == "kind") {
     for (const auto& kind : context.services.jobs.kinds().all()) known.insert(kind.name);
+    for (const auto& lane : context.services.jobs.lanes()) known.insert(lane.kind);
   } else {
     return;
   }
@@ -323,6 +325,8 @@ std::vector<Operation> job_operations() {
                                    .limit = static_cast<int>(input.at("limit").get<std::int64_t>())};
             if (const auto name = input.value("connection", std::string()); !name.empty())
               filter.connection_id = connection_id(context, name);
+            if (!filter.kind.empty()) check_flow(context, "kind", filter.kind);
+            if (!filter.flow.empty()) check_flow(context, "flow", filter.flow);
             json rows = json::array();
             for (const auto& job : context.services.jobs.list(filter)) rows.push_back(shape(job));
             return dump({{"jobs", rows}});

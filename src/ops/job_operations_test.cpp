@@ -58,6 +58,9 @@ TEST_F(JobOperationsTest, ADeadLetterIsFoundExplainedEditedAndRetried) {
   ASSERT_EQ(listed.size(), 1u);
   EXPECT_EQ(listed[0]["id"], id);
   EXPECT_EQ(listed[0]["error"], "the quantity is 0");
+  EXPECT_EQ(ask("job list", {{"kind", "work"}, {"flow", "inbox"}})["jobs"].size(), 1u);
+  EXPECT_THROW(ask("job list", {{"kind", "wrok"}}), Error) << "an empty list would say that all is well";
+  EXPECT_THROW(ask("job list", {{"flow", "inbocks"}}), Error);
 
   auto shown = ask("job show", {{"id", id}});
   EXPECT_NE(shown["explanation"].get<std::string>().find("the quantity is 0"), std::string::npos);
