@@ -78,7 +78,7 @@ const std::vector<cli::Builtin>& builtins() {
        "Kills hubs of its own at every named step, on this machine and the configured store, and shows that nothing "
        "acknowledged is lost or done twice; exit code 1 if it is (docs/reference/selftest.md)",
        {},
-       {{"kills", "how many [50]"}, {"seed", "of the load and the moments; any [random]"}}},
+       {{"kills", "how many, and at least one at each step [50]"}, {"seed", "of the load and the moments; any [random]"}}},
       {.name = "selftest hub", .summary = "The hub of a selftest", .shown = false},
   };
   return all;
