@@ -116,8 +116,16 @@ class Shop:
         options = {"poll_seconds": 1, "hold_retry_seconds": 1, "batch_size": 20, "currency": currency, **settings}
         words = [word for key, value in options.items() for word in ("--" + key.replace("_", "-"), str(value))]
         self.hub.provision(env, "--market")
-        self.hub.ask("connection", "add", self.name, "--kind", "cartona", "--url", cartona.env["CARTONA_URL"], "--odoo", "main",
-                     "--secret-file", str(token), *words)
+        self.account = ["--kind", "cartona", "--url", cartona.env["CARTONA_URL"], "--odoo", "main", *words]
+        self.hub.ask("connection", "add", self.name, "--secret-file", str(token), *self.account)
+
+    def one_more_account(self, folder, number):
+        """The stand-in's account of that number beside the first one, set up as that is. Its name here."""
+        token = pathlib.Path(folder) / f"token-{number}"
+        token.write_text(self.cartona.env[f"CARTONA_TOKEN_{number}"])
+        name = f"{self.name}-{number}"
+        self.hub.ask("connection", "add", name, "--secret-file", str(token), *self.account)
+        return name
 
     # --- in Odoo ---------------------------------------------------------------------------------------------------------
 
@@ -167,14 +175,14 @@ class Shop:
         assert "error" not in said, said["error"]["data"]["message"]
         return said.get("result")
 
-    def sold(self):
-        """What Odoo has of this marketplace, by the marketplace's id. Numbers are decimal text."""
-        by_id = {}
-        for order in self.sold_by_sql() if self.real else self.sold_by_rpc():
+    def sold(self, account=None):
+        """What Odoo has of this marketplace (or of another account), by the marketplace's id. Numbers are decimal text."""
+        by_id, name = {}, account or self.name
+        for order in self.sold_by_sql(name) if self.real else self.sold_by_rpc(name):
             by_id.setdefault(order["x_cartona_id"], []).append(order)
         return by_id
 
-    def sold_by_sql(self):
+    def sold_by_sql(self, name):
         rows = self.odoo.sql(f"""
             SELECT json_build_object('id', o.id, 'name', o.name, 'state', o.state, 'total', o.amount_total::text,
               'x_cartona_id', o.x_cartona_id, 'status', o.x_marketplace_status, 'number', o.x_marketplace_order_number,
@@ -189,17 +197,17 @@ class Shop:
               'pickings', (SELECT json_agg(k.state ORDER BY k.id) FROM stock_picking k WHERE k.sale_id = o.id),
               'moved', (SELECT sum(m.product_uom_qty)::text FROM stock_move m JOIN sale_order_line l ON l.id = m.sale_line_id
                         WHERE l.order_id = o.id AND m.state = 'done'))
-            FROM sale_order o JOIN res_partner p ON p.id = o.partner_id WHERE o.x_marketplace_config = '{self.name}'
+            FROM sale_order o JOIN res_partner p ON p.id = o.partner_id WHERE o.x_marketplace_config = '{name}'
             ORDER BY o.id""")
         return [json.loads(line) for line in rows.splitlines()]
 
-    def sold_by_rpc(self):
+    def sold_by_rpc(self, name):
         names = {"status": "x_marketplace_status", "number": "x_marketplace_order_number", "delivered_by": "x_delivered_by",
                  "ours": "x_is_marketplace_order", "payment": "x_marketplace_payment_method", "credit": "x_marketplace_credit",
                  "wallet": "x_marketplace_wallet", "installment": "x_marketplace_installment", "total": "amount_total",
                  "discount": "x_marketplace_discount_supplier", "market_discount": "x_marketplace_discount_marketplace",
                  "tax": "amount_tax"}
-        found = self.odoo.call("sale.order", "search_read", [["x_marketplace_config", "=", self.name]],
+        found = self.odoo.call("sale.order", "search_read", [["x_marketplace_config", "=", name]],
                                ["name", "state", "x_cartona_id", "partner_id", *names.values()])
         for order in found:
             order.update({name: str(order[field]) if isinstance(order[field], float) else order[field]
@@ -245,8 +253,8 @@ class Shop:
     def taken_in(self, order):
         return self.until(order, lambda r: r["state"] == "imported" and r["acknowledged"])
 
-    def settled(self):
-        """Every order that the marketplace has was dealt with, and it knows."""
+    def settled(self, placed=None):
+        """Every order that the marketplace has (or each of `placed`) was dealt with, and it knows."""
         try:
             rows, before = [], []
             while before is not None:
@@ -256,7 +264,7 @@ class Shop:
         except AssertionError:
             return False  # it died while it was asked
         known = {row["order"] for row in rows if row["state"] in ("imported", "cancelled") and row["acknowledged"]}
-        return set(self.cartona.orders()) <= known
+        return set(self.cartona.orders() if placed is None else placed) <= known
 
     # --- the verdict -----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from decimal import Decimal
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from crash_rig import HttpProxy, wait_until  # noqa: E402
-from market_rig import CONFIRMED, PATIENCE, REAL, SEED, Suite, a_database, a_shop  # noqa: E402
+from market_rig import CONFIRMED, PATIENCE, REAL, SEED, Cartona, Shop, Suite, a_database, a_shop  # noqa: E402
 
 FULL = bool(os.environ.get("DRAGOMAN_FULL"))
 # Where it matters most that the process dies.
@@ -361,6 +361,49 @@ def lost_answers_and_deaths(env, folder):
             return f"{kills} kills, {len(sold)} orders, {ours} on both sides, answers of Odoo: {proxy.counts}"
     finally:
         proxy.close()
+
+
+@test("SeveralAccountsGetInBesideOneThatIsDead")
+def several_accounts(env, folder):
+    """Four accounts of one Odoo, the fourth of which takes calls and never answers: the orders of three get in as if it were not
+    there, its own are told as what they are, and come in by themselves when it answers again."""
+    with Cartona(folder, "--accounts", "4") as cartona:
+        shop = Shop(env, folder, cartona, timeout_seconds=2)
+        try:
+            names = {1: shop.name, **{number: shop.one_more_account(folder, number) for number in (2, 3, 4)}}
+            cartona.control("/accounts", {"name": "cartona-4", "dead": "hang"}, "PATCH")
+            chance, placed = random.Random(SEED), {}
+            for number in names:
+                rows = [{"status": "approved", "retailer": {"retailer_name": "Demo shop", "retailer_code": f"{shop.tag}-{n % 3}"},
+                         "order_details": [{"supplier_product_id": code, "internal_product_id": code, "amount": chance.randrange(1, 9),
+                                            "selling_price": chance.randrange(100, 9999) / 100} for code in chance.sample(shop.codes, 2)]}
+                        for n in range(12)]
+                placed[number] = cartona.control("/orders", {"account": f"cartona-{number}", "orders": rows})["hashed_ids"]
+            live = [one for number in (1, 2, 3) for one in placed[number]]
+            wait_until(lambda: shop.settled(live), PATIENCE, lambda: f"{shop.hub.ask('market', 'status')} {shop.hub.tail()}")
+            standing = {one["connection"]: one for one in shop.hub.ask("market", "status")["connections"]}
+
+            def told():
+                one = {one["connection"]: one for one in shop.hub.ask("market", "status")["connections"]}[names[4]]
+                return one if one["away_since"] and one["away_reason"] and one["next_call"] else None
+            wait_until(told, PATIENCE, lambda: f"{shop.hub.ask('market', 'status')}")
+            assert not any(standing[names[number]]["away_since"] for number in (1, 2, 3)), standing
+            assert not shop.sold(names[4]), "what was never answered is not in Odoo"
+
+            cartona.control("/accounts", {"name": "cartona-4", "dead": "no"}, "PATCH")
+            wait_until(lambda: shop.settled([*live, *placed[4]]), PATIENCE, lambda: f"{shop.hub.ask('market', 'status')} {shop.hub.tail()}")
+            rows = cartona.orders()
+            for number, name in names.items():
+                sold = shop.sold(name)
+                assert sorted(sold) == sorted(placed[number]), (name, sorted(sold), placed[number])
+                for one, here in sold.items():
+                    assert len(here) == 1 and here[0]["state"] in CONFIRMED, here
+                    assert Decimal(here[0]["total"]) == Decimal(str(rows[one]["order"]["total_price"])), (here, rows[one])
+                    assert rows[one]["acked"], rows[one]
+            shop.hub.stop()
+            return f"{len(rows)} orders of {len(names)} accounts, each once"
+        finally:
+            shop.end()
 
 
 @test("TwoNodesOfPostgresTakeEachOrderOfAnAccountOnce", "StandIn19")
