@@ -90,7 +90,7 @@ class Work:
         return self
 
     def __exit__(self, *_):
-        for process in self.processes:
+        for process in list(self.processes):
             self.stop(process)
         shutil.rmtree(self.folder, ignore_errors=True)
 
