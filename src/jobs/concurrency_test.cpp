@@ -59,7 +59,7 @@ TEST(Concurrency, GivesWayWhenAnswersTakeMuchLonger) {
     one.end(Answer::fine, milliseconds(20), 1, now += milliseconds(20));
   }
   EXPECT_EQ(one.limit(), 16);
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < 20; ++i) {
     fill(one);
     one.end(Answer::fine, milliseconds(200), 1, now += milliseconds(200));
   }
@@ -81,20 +81,6 @@ TEST(Concurrency, GrowsAgainWhereTheRemoteIsSlowerWhateverTheLoad) {
   }
   EXPECT_EQ(least, 1);
   EXPECT_EQ(one.limit(), 16);
-}
-
-TEST(Concurrency, StaysLowWhereTheRemoteIsSlowUnderLoadOnly) {
-  // Two workers and a queue before them: what takes longer with more under way is the load's own doing.
-  Concurrency one(64, 64);
-  Micros now{};
-  int most_at_the_end = 0;
-  for (int i = 0; i < 4000; ++i) {
-    fill(one);
-    const Micros took = milliseconds(100) * std::max(1, one.running() / 2);
-    one.end(Answer::fine, took, 1, now += milliseconds(50));
-    if (i >= 2000) most_at_the_end = std::max(most_at_the_end, one.limit());
-  }
-  EXPECT_LE(most_at_the_end, 16);
 }
 
 TEST(Concurrency, WhatSaysNothingAboutTheRemoteChangesNothing) {

@@ -226,7 +226,7 @@ std::string remove_connection(Context& context, const json& input) {
     schedules = services.schedules.connection_is_gone(session, connection.id, session.now());
   });
   removal = removal_of(services, connection);  // what came in meanwhile goes as well
-  services.connections.remove(connection.name);
+  services.connections.remove(connection.name, context.stop);
   services.sync.refresh(connection.name);
   services.jobs.connection_is_gone(connection.id, {.who = context.caller, .why = "its connection was removed"});
   removal["removed"] = connection.name;
@@ -416,7 +416,8 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
       .description = "All records, their history and their place in the change feed are deleted here, and its jobs "
                      "are cancelled; its schedules are in error until they are given another or removed. Nothing "
                      "changes at the remote system. There is no way back, except from a backup. `dry_run` shows how "
-                     "much it is, and changes nothing.",
+                     "much it is, and changes nothing. If it is cut off, the connection stays paused with what is "
+                     "left: remove it again.",
       .method = "DELETE",
       .path = "/connections/{name}",
       .permission = Role::manager,

@@ -61,6 +61,16 @@ void check_name(const std::string& name) {
             name));
 }
 
+// A transaction of it takes some hundredths of a second.
+constexpr std::int64_t kRowsOfAPiece = 5000;
+
+void go_on(const Connection& connection, const std::stop_token& stop) {
+  if (!stop.stop_requested()) return;
+  throw Error(Error::Kind::cancelled,
+              fmt::format("Removing `{}` was cut off; some of what it held is gone. It is paused: remove it again.",
+                          connection.name));
+}
+
 }  // namespace
 
 Connection Connections::add(const std::string& name, const std::string& kind, const nlohmann::json& settings,
@@ -276,14 +286,96 @@ Connections::Holdings Connections::holdings(const Connection& connection) {
   return holdings;
 }
 
-void Connections::remove(const std::string& name) {
-  const Connection connection = get(name);
+std::int64_t Connections::delete_captured(const Connection& connection, const std::stop_token& stop) {
+  constexpr std::string_view kModels = "(SELECT id FROM model WHERE connection_id = $1)";
+  std::int64_t last = 0;
   store_.write([&](Session& session) {
+    // Should somebody resume it half removed, all is read again.
+    session.execute(
+        "UPDATE model SET state = 'pulling', pull = '{}', cursor_us = 0, swept_us = 0 WHERE connection_id = $1",
+        {connection.id});
+    session.first("SELECT last FROM feed", {}, [&](const Row& row) { last = row.int64(0); });
+  });
+
+  // The newest versions first: of a record that has none any more everything is read anew.
+  for (bool more = true; more;) {
+    go_on(connection, stop);
+    store_.write([&](Session& session) {
+      more = session.execute(
+                 fmt::format("DELETE FROM snapshot WHERE (model_id, external_id) IN (SELECT model_id, external_id FROM "
+                             "snapshot WHERE model_id IN {} LIMIT {})",
+                             kModels, kRowsOfAPiece),
+                 {connection.id}) == kRowsOfAPiece;
+    });
+  }
+
+  const std::string next =
+      fmt::format("SELECT number FROM change WHERE number > $2 AND model_id IN {} ORDER BY number LIMIT 1", kModels);
+  const std::string theirs = fmt::format("number >= $2 AND number < $3 AND model_id IN {}", kModels);
+  for (std::int64_t done = 0; done < last;) {
+    go_on(connection, stop);
+    std::int64_t from = 0;
+    store_.read([&](Session& session) {
+      from = 0;
+      session.first(next, {connection.id, done}, [&](const Row& row) { from = row.int64(0); });
+    });
+    if (from == 0) break;
+    const std::int64_t upto = from + kRowsOfAPiece;
+    store_.write([&](Session& session) {
+      for (const char* table : {"blob_ref", "blob_pending"})
+        session.execute(fmt::format("DELETE FROM {} WHERE change_number >= $2 AND change_number < $3 AND "
+                                    "change_number IN (SELECT number FROM change WHERE {})",
+                                    table, theirs),
+                        {connection.id, from, upto});
+      session.execute(fmt::format("DELETE FROM change WHERE {}", theirs), {connection.id, from, upto});
+    });
+    done = upto - 1;
+  }
+  delete_orphaned_blobs(connection, stop);
+  return last;
+}
+
+// Content that no version refers to any more.
+void Connections::delete_orphaned_blobs(const Connection& connection, const std::stop_token& stop) {
+  std::vector<std::string> orphans;
+  store_.read([&](Session& session) {
+    orphans.clear();
+    session.query("SELECT digest FROM blob WHERE digest NOT IN (SELECT digest FROM blob_ref)", {},
+                  [&](const Row& row) { orphans.emplace_back(row.bytes(0)); });
+  });
+  constexpr std::size_t kBlobsOfAPiece = 200;
+  for (std::size_t begin = 0; begin < orphans.size(); begin += kBlobsOfAPiece) {
+    go_on(connection, stop);
+    const std::size_t end = std::min(orphans.size(), begin + kBlobsOfAPiece);
+    store_.write([&](Session& session) {
+      // The same content may have come with another record meanwhile; nor may it come between our look and our commit.
+      if (session.engine() == store::Engine::postgres) session.execute("LOCK TABLE blob_ref IN SHARE MODE", {});
+      std::vector<Param> digests;
+      std::string list;
+      for (std::size_t i = begin; i < end; ++i) {
+        digests.emplace_back(Bytes{orphans[i]});
+        list += fmt::format("{}${}", list.empty() ? "" : ", ", digests.size());
+      }
+      session.execute(fmt::format("DELETE FROM blob WHERE digest IN ({0}) AND digest NOT IN (SELECT digest FROM "
+                                  "blob_ref WHERE digest IN ({0}))",
+                                  list),
+                      digests);
+    });
+  }
+}
+
+void Connections::remove(const std::string& name, const std::stop_token& stop) {
+  const Connection connection = get(name);
+  const std::int64_t last = delete_captured(connection, stop);
+  store_.write([&](Session& session) {
+    // What was being captured when it was paused.
+    const std::string late =
+        "(SELECT number FROM change WHERE number > $2 AND model_id IN (SELECT id FROM model WHERE connection_id = $1))";
+    for (const char* sql : {"DELETE FROM blob_ref WHERE change_number IN ",
+                            "DELETE FROM blob_pending WHERE change_number IN ", "DELETE FROM change WHERE number IN "})
+      session.execute(sql + late, {connection.id, last});
     for (const char* sql :
-         {"DELETE FROM blob_ref WHERE change_number IN (SELECT number FROM change WHERE model_id IN (SELECT id FROM "
-          "model WHERE connection_id = $1))",
-          "DELETE FROM change WHERE model_id IN (SELECT id FROM model WHERE connection_id = $1)",
-          "DELETE FROM snapshot WHERE model_id IN (SELECT id FROM model WHERE connection_id = $1)",
+         {"DELETE FROM snapshot WHERE model_id IN (SELECT id FROM model WHERE connection_id = $1)",
           "DELETE FROM schema_version WHERE model_id IN (SELECT id FROM model WHERE connection_id = $1)",
           "DELETE FROM model WHERE connection_id = $1", "DELETE FROM sync_log WHERE connection_id = $1",
           "DELETE FROM integration_mapping WHERE connection_id = $1", "DELETE FROM delivery WHERE connection_id = $1",
@@ -295,7 +387,6 @@ void Connections::remove(const std::string& name) {
           "DELETE FROM market_customer WHERE connection_id = $1", "DELETE FROM market_cursor WHERE connection_id = $1",
           "DELETE FROM trace WHERE connection_id = $1", "DELETE FROM connection WHERE id = $1"})
       session.execute(sql, {connection.id});
-    session.execute("DELETE FROM blob WHERE digest NOT IN (SELECT digest FROM blob_ref)");
   });
 }
 

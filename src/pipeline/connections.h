@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -76,10 +77,15 @@ class Connections {
     std::vector<std::string> marketplaces;   ///< connections whose orders go to it: kept, but left without an Odoo
   };
   Holdings holdings(const Connection& connection);
-  /// Forgets the connection with everything captured through it.
-  void remove(const std::string& name);
+  /// Forgets the connection with everything captured through it. What may be millions of rows goes in pieces, so that
+  /// nobody else's writing waits for all of it. If it is cut off (`stop`: cancelled), the connection is still there,
+  /// with less: removed again it goes on, and followed again it is read in full.
+  void remove(const std::string& name, const std::stop_token& stop = {});
 
  private:
+  std::int64_t delete_captured(const Connection& connection, const std::stop_token& stop);
+  void delete_orphaned_blobs(const Connection& connection, const std::stop_token& stop);
+
   store::Store& store_;
   access::KeyRing& keys_;
   Clock& clock_;
