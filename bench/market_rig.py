@@ -146,7 +146,7 @@ class Hub:
         secret.write_text(odoo["ODOO_API_KEY"])
         self.hub.ask("connection", "add", "main", "--kind", "odoo", "--url", odoo["ODOO_URL"], "--database", odoo["ODOO_DB"], "--login",
                      odoo["ODOO_USERNAME"], "--secret-file", str(secret), *main)
-        options = {"poll_seconds": 86400, "currency": currency, **settings}
+        options = {"poll_seconds": 86400, "currency": currency, "unit_factor": "one", **settings}
         words = [word for key, value in options.items() for word in ("--" + key.replace("_", "-"), str(value))]
         for number in range(1, accounts + 1):
             token = folder / f"token-{number}"

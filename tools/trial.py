@@ -124,10 +124,10 @@ def main():
     hub.must("provision", "apply", "main", "--market", "--admin-login", odoo.login, secret=("--admin-password-file", odoo.password))
     url = ("--url", cartona["CARTONA_URL"])
     if SHOP in there:
-        hub.must("connection", "update", SHOP, *url)
+        hub.must("connection", "update", SHOP, *url, "--unit-factor", "one")
     else:
         currency = odoo.call("res.company", "search_read", [], ["currency_id"], limit=1, order="id")[0]["currency_id"][1]
-        hub.must("connection", "add", SHOP, "--kind", "cartona", *url, "--odoo", "main", "--currency", currency, "--poll-seconds", "2",
+        hub.must("connection", "add", SHOP, "--kind", "cartona", *url, "--odoo", "main", "--currency", currency, "--unit-factor", "one", "--poll-seconds", "2",
                  "--hold-retry-seconds", "10", secret=("--secret-file", cartona["CARTONA_TOKEN"]))
         # One that waits for somebody, to see how that looks.
         control(cartona["CARTONA_CONTROL"], "POST", "/orders", {"orders": [{

@@ -785,10 +785,16 @@ LOOK_AHEAD_MAX = 2000
 
 
 def plain_rule(item, model, rule):
-    # The field and the values of a rule that asks for values of one plain field and for nothing else, or None.
+    # The field and the values of a rule that asks for values of one plain field, or None. Terms behind it that name the
+    # values of another plain field narrow what is found.
     domain = translate(item['names'], model, rule[1])
-    if len(domain) != 1 or not isinstance(domain[0], tuple) or domain[0][1] not in ('=', 'in'):
+    if not domain or not isinstance(domain[0], tuple) or domain[0][1] not in ('=', 'in'):
         return None
+    for term in domain[1:]:
+        field = SUDO[model]._fields.get(term[0]) if isinstance(term, tuple) else None
+        if field is None or field.type != 'char' or not field.store or field.translate or term[1] != 'in' \
+                or not isinstance(term[2], list):
+            return None
     name, operator, value = domain[0]
     field = SUDO[model]._fields.get(name)
     if field is None or not field.store or field.company_dependent or field.type not in ('char', 'integer'):
@@ -862,7 +868,11 @@ def hits_of(pair, rule, domain, item, seen, most):
     ids = set()
     for value in asks[1]:
         ids.update(hits.get(value, []))
-    return search_in(pair[0], company).browse(sorted(ids)[:most])
+    found = search_in(pair[0], company).browse(sorted(ids))
+    for term in domain[1:]:
+        # Of what was searched for together all columns are known by now.
+        found = found.browse([record.id for record in found if (record[term[0]] or False) in term[2]])
+    return found[:most]
 
 
 def refused_of(row):
@@ -1100,6 +1110,9 @@ def only_changes(order, item, values):
                 content.append(name)
         elif name == 'date_order' and order.state not in ('draft', 'sent'):
             # Odoo's own since it was confirmed.
+            pass
+        elif name == 'company_id':
+            # An order stays with the company that it was made in: its transfers and invoices are of that.
             pass
         elif not same(order, name, values[name]):
             out[name] = values[name]

@@ -839,7 +839,8 @@ class Importer {
         if (commands.empty()) continue;
         out[name] = commands;
         counts(name);
-      } else if (name == "date_order" && orders.state(id) != "draft" && orders.state(id) != "sent") {
+      } else if (name == "company_id" ||
+                 (name == "date_order" && orders.state(id) != "draft" && orders.state(id) != "sent")) {
         continue;
       } else if (!same(own, id, name, value)) {
         out[name] = value;

@@ -12,6 +12,7 @@
 #include "ops/market_shapes.h"
 #include "ops/shapes.h"
 #include "pipeline/connections.h"
+#include "pipeline/market_content.h"
 #include "pipeline/market_day.h"
 #include "pipeline/market_jobs.h"
 #include "pipeline/market_orders.h"
@@ -127,6 +128,21 @@ Field hold_field() {
   return {.name = "hold", .doc = "only what is held for this reason, as `market holds` names it"};
 }
 
+// What a person says, or what the connection's setting says of boxes; who links one has to say the other.
+Decimal factor_given(Context& context, const pipeline::Connection& connection, const std::string& product,
+                     const std::string& given) {
+  if (!given.empty()) return Decimal::of(given);
+  pipeline::MarketProductRow row;
+  try {
+    row = context.services.market_products.get(connection.id, product);
+  } catch (const Error&) {
+    return 1;  // never seen: whether it may be linked says `link`
+  }
+  const auto count = Decimal::parse(row.unit_count).value_or(1);
+  if (const auto said = pipeline::MarketplaceSettings::parse(connection.settings).factor_of(count)) return *said;
+  throw Error(Error::Kind::invalid, pipeline::factor_unknown(row.name, product, row.unit, count, connection.name));
+}
+
 // What holds orders, but for Odoo's own errors, whose names are its own.
 const std::vector<std::string>& hold_words() {
   static const std::vector<std::string> words{"import_notmatched",
@@ -148,6 +164,7 @@ const std::vector<std::string>& hold_words() {
                                               "lines",
                                               "customer",
                                               "product",
+                                              "factor",
                                               "total",
                                               "decimal",
                                               "conflict",
@@ -252,18 +269,20 @@ std::vector<Operation> product_operations() {
       .method = "POST",
       .path = "/connections/{connection}/market/products/{product}/link",
       .permission = Role::user,
-      .inputs = {market_field(),
-                 market_product_field(),
-                 {.name = "odoo_product",
-                  .type = Type::integer,
-                  .doc = "id of the variant in Odoo",
-                  .required = true,
-                  .min = 1,
-                  .max = 2'147'483'647,
-                  .positional = true},
-                 {.name = "factor",
-                  .doc = "Odoo's units in one of the marketplace's: quantities are multiplied by it, prices divided",
-                  .fallback = R"("1")"}},
+      .inputs =
+          {market_field(),
+           market_product_field(),
+           {.name = "odoo_product",
+            .type = Type::integer,
+            .doc = "id of the variant in Odoo",
+            .required = true,
+            .min = 1,
+            .max = 2'147'483'647,
+            .positional = true},
+           {.name = "factor",
+            .doc = "Odoo's units in one of the marketplace's: quantities are multiplied by it, prices divided; 1 if it "
+                   "is left out, but for a product that is sold in boxes: then it is what the setting "
+                   "`unit_factor` says"}},
       .output = {.fields = linked},
       .run =
           [](Context& context, const json& input) {
@@ -271,7 +290,7 @@ std::vector<Operation> product_operations() {
             pipeline::MarketProducts::Link link;
             link.product = input.at("product");
             link.odoo_product_id = input.at("odoo_product");
-            link.factor = Decimal::of(input.at("factor").get<std::string>());
+            link.factor = factor_given(context, connection, link.product, input.value("factor", std::string()));
             for (const auto& [id, wrong] : unusable_products(context, connection, {link.odoo_product_id}))
               throw Error(Error::Kind::invalid, wrong);
             const auto row = context.services.market_products.link(connection.id, link, context.caller);

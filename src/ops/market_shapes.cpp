@@ -74,7 +74,7 @@ std::map<std::int64_t, std::string> unusable_products(Context& context, const pi
 
 std::int64_t retry_products(Context& context, const std::string& connection, const std::string& why) {
   std::int64_t count = 0;
-  for (const char* code : {"import_notmatched", "import_ambiguous", "import_total", "product"})
+  for (const char* code : {"import_notmatched", "import_ambiguous", "import_total", "product", "factor"})
     count += context.services.market.retry(connection, code, 0, why);
   return count;
 }

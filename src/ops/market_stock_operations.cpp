@@ -302,19 +302,23 @@ std::vector<Operation> link_operations() {
       .inputs = {market_field(),
                  {.name = "product", .doc = "the marketplace's id of it", .positional = true},
                  {.name = "all", .type = Type::boolean, .doc = "all with a single proposal", .fallback = "false"}},
-      .output = {.fields = {{.name = "linked", .type = Type::integer, .doc = "how many were linked", .required = true},
-                            {.name = "ambiguous",
-                             .type = Type::integer,
-                             .doc = "with `all`: left, as several products fit",
-                             .required = true},
-                            {.name = "without",
-                             .type = Type::integer,
-                             .doc = "with `all`: left, as none fits",
-                             .required = true},
-                            {.name = "retried",
-                             .type = Type::integer,
-                             .doc = "orders that were held and are tried again",
-                             .required = true}}},
+      .output =
+          {.fields =
+               {{.name = "linked", .type = Type::integer, .doc = "how many were linked", .required = true},
+                {.name = "ambiguous",
+                 .type = Type::integer,
+                 .doc = "with `all`: left, as several products fit",
+                 .required = true},
+                {.name = "without", .type = Type::integer, .doc = "with `all`: left, as none fits", .required = true},
+                {.name = "factor_unknown",
+                 .type = Type::integer,
+                 .doc = "with `all`: left, as they are sold in boxes and nobody has said how many of Odoo's units "
+                        "one is: `market link --factor`, or the setting `unit_factor`",
+                 .required = true},
+                {.name = "retried",
+                 .type = Type::integer,
+                 .doc = "orders that were held and are tried again",
+                 .required = true}}},
       .run =
           [](Context& context, const json& input) {
             const auto connection = market_of(context, input.at("connection"));
@@ -322,7 +326,8 @@ std::vector<Operation> link_operations() {
             const bool all = input.at("all");
             if (product.empty() == !all)
               throw Error(Error::Kind::invalid, "Name a product, or give `all`, and not both.");
-            const auto confirmed = context.services.market_products.confirm(connection.id, product, context.caller);
+            const auto confirmed = context.services.market_products.confirm(
+                connection.id, product, context.caller, pipeline::MarketplaceSettings::parse(connection.settings));
             const auto retried =
                 confirmed.linked.empty()
                     ? 0
@@ -330,6 +335,7 @@ std::vector<Operation> link_operations() {
             return dump({{"linked", confirmed.linked.size()},
                          {"ambiguous", confirmed.ambiguous},
                          {"without", confirmed.without},
+                         {"factor_unknown", confirmed.factor_unknown},
                          {"retried", retried}});
           },
       .slow = true,
@@ -384,7 +390,8 @@ std::vector<Operation> link_operations() {
             const auto connection = market_of(context, input.at("connection"));
             const auto done = context.services.market_products.import_csv(
                 connection.id, input.at("file").get_ref<const std::string&>(), context.caller,
-                [&](const std::set<std::int64_t>& ids) { return unusable_products(context, connection, ids); });
+                [&](const std::set<std::int64_t>& ids) { return unusable_products(context, connection, ids); },
+                pipeline::MarketplaceSettings::parse(connection.settings));
             const auto retried =
                 done.linked == 0
                     ? 0

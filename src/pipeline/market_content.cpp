@@ -87,7 +87,11 @@ json customer_of(const MarketOrder& order, const MarketplaceSettings& settings, 
         spellings.insert(plain_phone(phone));
       }
       spellings.erase("");
-      if (!spellings.empty()) rules.push_back({"phone", json::array({json::array({"phone", "in", spellings})})});
+      if (spellings.empty()) continue;
+      json domain = json::array({json::array({"phone", "in", spellings})});
+      // Who is marked as another shop is not this one, though both have one phone.
+      if (!who.code.empty()) domain.push_back({"cartona_id", "in", json::array({false, who.code})});
+      rules.push_back({"phone", std::move(domain)});
     }
   }
   json values = {{"name", who.name.empty() ? who.code : who.name}};
@@ -164,6 +168,16 @@ json steps_of(const MarketOrder& order, const MarketplaceSettings& settings) {
 
 }  // namespace
 
+std::string factor_unknown(const std::string& product_name, const std::string& product, const std::string& unit,
+                           const Decimal& unit_count, const std::string& connection) {
+  return fmt::format(
+      "`{0}` ({1}) is sold by the {2} of {3}, and nobody has said how many of Odoo's units that is: `dragoman market "
+      "link "
+      "{4} {1} PRODUCT --factor {3}`, or `--factor 1` where PRODUCT is the {2}. For all of them: the setting "
+      "`unit_factor`.",
+      product_name, product, unit.empty() ? "box" : unit, unit_count.str(), connection);
+}
+
 std::string customer_key(const MarketCustomer& customer) {
   if (!customer.code.empty()) return customer.code;
   for (const auto& phone : customer.phones)
@@ -192,7 +206,7 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
                                      : "The marketplace says that the goods were returned, and the order never was in "
                                        "Odoo.",
                     "returned");
-  if (order.state == MarketState::cancelled && !applied.imported)
+  if (order.state == MarketState::cancelled && !applied.imported && !applied.in_doubt)
     return recorded("cancelled", "It was cancelled before it came to Odoo.");
   if (order.state == MarketState::cancelled && applied.anew)
     return recorded("cancelled", "It is cancelled at the marketplace by now, so it is not made anew in Odoo.");
@@ -201,7 +215,8 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
                                          "and not applied.",
                                          order.status, pipeline::name(*applied.state)));
   // What is wrong in an order that is to be cancelled is nobody's trouble any more.
-  const bool cancels = order.state == MarketState::cancelled;
+  // One that may be there goes as a whole: made it is cancelled like one that was there, and known for what it is.
+  const bool cancels = order.state == MarketState::cancelled && applied.imported;
   if (!cancels && !order.problems.empty()) {
     std::string all;
     for (const auto& problem : order.problems) all += (all.empty() ? "" : " ") + problem;
@@ -223,10 +238,6 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
     if (who.empty()) return held("customer", "The order names no customer: there is no code, no phone and no name.");
     plan.customer_key = name.prefix() + "customer/" + who;
     values["partner_id"] = customer_of(order, settings, plan.customer_key);
-    if (settings.company > 0) values["company_id"] = settings.company;
-    if (settings.warehouse > 0) values["warehouse_id"] = settings.warehouse;
-    if (settings.pricelist > 0) values["pricelist_id"] = settings.pricelist;
-    if (settings.salesperson > 0) values["user_id"] = settings.salesperson;
     values["client_order_ref"] = order.number;
     if (!order.note.empty()) values["note"] = order.note;
     if (order.ordered) values["marketplace_ordered_at"] = format_odoo(*order.ordered);
@@ -238,7 +249,7 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
     Decimal exact, rounded, supplier, market;
     json bare = json::array();  // the lines without how their products are found
     std::set<std::string> seen;
-    std::optional<MarketPlan> ambiguous;
+    std::optional<MarketPlan> unsure;
     for (const MarketLine& line : order.lines) {
       if (!seen.insert(line.id).second)
         return held("lines", fmt::format("Two lines have the id {}; a line is told from others by it.", line.id));
@@ -249,24 +260,28 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
                                            "PRODUCT` makes it one.",
                                            line.name, line.product_id, name.connection, line.product_id));
       // The first rule that finds one would take it, and its stock and price would go out from then on.
-      if (link.candidates.size() > 1 && !ambiguous)
-        ambiguous = held("import_ambiguous",
-                         fmt::format("Several products of Odoo may be `{}` ({}): {}. Say which with `dragoman market "
-                                     "link {} {} PRODUCT`.",
-                                     line.name, line.product_id, fmt::join(link.candidates, ", "), name.connection,
-                                     line.product_id));
+      if (link.candidates.size() > 1 && !unsure)
+        unsure = held("import_ambiguous",
+                      fmt::format("Several products of Odoo may be `{}` ({}): {}. Say which with `dragoman market "
+                                  "link {} {} PRODUCT`.",
+                                  line.name, line.product_id, fmt::join(link.candidates, ", "), name.connection,
+                                  line.product_id));
+      const auto said = link.settled ? link.factor : settings.factor_of(line.unit_count);
+      if (!said && !unsure)
+        unsure =
+            held("factor", factor_unknown(line.name, line.product_id, line.unit, line.unit_count, name.connection));
+      const Decimal factor = said.value_or(Decimal(1));
       exact += line.price * line.quantity;
       rounded += (line.price * line.quantity).rounded(2);
       supplier += line.supplier_discount * line.quantity;
       market += line.market_discount * line.quantity;
       std::string key;
       json fields = {{"product_id", product_of(line, settings, name, link, key)},
-                     {"product_uom_qty", numeric(line.quantity * link.factor)},
-                     {"price_unit", numeric(line.price.divided(link.factor, 6))},
+                     {"product_uom_qty", numeric(line.quantity * factor)},
+                     {"price_unit", numeric(line.price.divided(factor, 6))},
                      {"discount", 0}};
       plan.products[key] = line.product_id;
-      bare.push_back({line.id, line.product_id, link.odoo_product_id, (line.quantity * link.factor).str(),
-                      line.price.divided(link.factor, 6).str(), settings.product_taxes});
+      bare.push_back({line.id, line.product_id, line.quantity.str(), line.price.str()});
       if (fields["product_id"]["match"].empty())
         return held("product", fmt::format("There is no rule by which `{}` ({}) could be found: link it with `dragoman "
                                            "market link {} {} PRODUCT`.",
@@ -282,8 +297,16 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
     json known = values;
     known["partner_id"] = plan.customer_key;
     plan.body = digest_of(dumped({{"values", known}, {"lines", bare}}));
+    // How orders are made, and which product is which of ours, is of those to come: another setting or link changes
+    // none that is there.
+    if (settings.company > 0) values["company_id"] = settings.company;
+    if (!applied.imported || applied.anew) {
+      if (settings.warehouse > 0) values["warehouse_id"] = settings.warehouse;
+      if (settings.pricelist > 0) values["pricelist_id"] = settings.pricelist;
+      if (settings.salesperson > 0) values["user_id"] = settings.salesperson;
+    }
     // A new state alone sends no lines, and changes no product.
-    if (ambiguous && (!applied.imported || applied.anew || plan.body != applied.body)) return *ambiguous;
+    if (unsure && (!applied.imported || applied.anew || plan.body != applied.body)) return *unsure;
     // Not part of the digest: another table is no reason to write an order anew that may be closed by now. Left out
     // where Odoo has no delivery methods.
     if (json carrier = carrier_of(order, settings, name); !carrier.is_null())

@@ -31,6 +31,7 @@ struct MarketLink {
 /// What of an order has been applied already.
 struct MarketApplied {
   bool imported = false;
+  bool in_doubt = false;             ///< not imported, but it was sent, and what became of that is not known
   std::optional<MarketState> state;  ///< the last one that was applied
   std::string body;                  ///< `body` of the plan that was applied last
   bool edited = false;               ///< the shop was changing it since
@@ -47,7 +48,7 @@ struct MarketPlan {
   };
   What what = What::hold;
   std::string content;        ///< of deliver: as pipeline::Outgoing
-  std::string body;           ///< of deliver: digest of its values and lines
+  std::string body;           ///< of deliver: digest of what the marketplace says of it but its state
   std::string code, message;  ///< of hold, wait and record: why, in words for a person
   std::string flag;           ///< a word for what a person should see to, with `message`; empty: nothing
   std::string customer_key;   ///< key of the customer at the target
@@ -59,6 +60,10 @@ struct MarketPlan {
 /// `links`: of the products on its lines, by the marketplace's id.
 MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& settings, const MarketName& name,
                       const std::map<std::string, MarketLink>& links, const MarketApplied& applied);
+
+/// Why a product that is sold in boxes waits for a person, and what that person can do.
+std::string factor_unknown(const std::string& product_name, const std::string& product, const std::string& unit,
+                           const Decimal& unit_count, const std::string& connection);
 
 /// The part of a customer's key behind the prefix: its code, else its first phone, else a digest of name and address.
 /// Empty: there is nothing to tell it from others.

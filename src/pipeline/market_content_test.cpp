@@ -93,7 +93,8 @@ TEST_F(MarketContent, FindsTheCustomerByItsCodeThenByPhoneAndNeverByName) {
   EXPECT_EQ(who["own"], true);
   EXPECT_EQ(who["match"], json::parse(R"([["cartona_id",[["cartona_id","=","R-17"]]],
     ["retailer_code",[["ref","=","R-17"]]],
-    ["phone",[["phone","in",["+20 100-000 0000","+201000000000","0200"]]]]])"));
+    ["phone",[["phone","in",["+20 100-000 0000","+201000000000","0200"]],["cartona_id","in",[false,"R-17"]]]]])"))
+      << "who is marked as another shop is not this one";
   EXPECT_EQ(who["values"]["phone"], "+20 100-000 0000");
   EXPECT_EQ(who["values"]["comment"], "blue door\nAnother phone: 0200");
   order_.customer = {.code = "", .name = "A", .phones = {"0100 200 300"}, .email = "", .address = "", .notes = ""};
@@ -169,6 +170,54 @@ TEST_F(MarketContent, IsTheStateAloneWhereNothingElseChanged) {
   EXPECT_TRUE(content().contains("children"));
 }
 
+TEST_F(MarketContent, AnotherSettingOrLinkChangesNoOrderThatIsThere) {
+  applied_.imported = true;
+  applied_.state = MarketState::pending;
+  applied_.body = plan().body;
+  settings_ = MarketplaceSettings::parse({{"odoo", "main"},
+                                          {"company", 5},
+                                          {"warehouse", 6},
+                                          {"pricelist", 7},
+                                          {"salesperson", 8},
+                                          {"line_taxes", "product"}});
+  links_["700"] = {.odoo_product_id = 9, .factor = 12, .ignored = false, .settled = true, .candidates = {}};
+  json in = content();
+  EXPECT_EQ(in["values"], json({{"marketplace_status", "approved"}}));
+  EXPECT_FALSE(in.contains("children"));
+  // What the marketplace changed goes as it is said by now; how the order was made stays.
+  order_.lines[0].quantity = 3;
+  order_.total = 595;
+  in = content();
+  EXPECT_EQ(in["children"]["order_line"][0]["values"]["product_uom_qty"], 36);
+  for (const char* once : {"warehouse_id", "pricelist_id", "user_id"})
+    EXPECT_FALSE(in["values"].contains(once)) << once;
+}
+
+TEST_F(MarketContent, WhatIsCancelledThoughItMayBeInOdooIsCancelledThere) {
+  order_.state = MarketState::cancelled;
+  EXPECT_EQ(plan().what, What::record);
+  applied_.in_doubt = true;
+  const json in = content();
+  EXPECT_EQ(in["steps"], json({"cancel"}));
+  EXPECT_EQ(in["children"]["order_line"].size(), 2u) << "should it not be there, it is made, and cancelled";
+}
+
+TEST_F(MarketContent, BoxesWaitUntilSomebodySaysWhatOneIsInOdoo) {
+  order_.lines[0].unit = "box";
+  order_.lines[0].unit_count = 24;
+  EXPECT_EQ(plan().code, "factor");
+  EXPECT_NE(plan().message.find("dragoman market link shop1 700 PRODUCT --factor 24"), std::string::npos)
+      << plan().message;
+  const auto quantity = [&] { return content()["children"]["order_line"][0]["values"]["product_uom_qty"]; };
+  settings_.unit_factor = MarketplaceSettings::UnitFactor::one;
+  EXPECT_EQ(quantity(), 2);
+  settings_.unit_factor = MarketplaceSettings::UnitFactor::unit_count;
+  EXPECT_EQ(quantity(), 48);
+  settings_.unit_factor = MarketplaceSettings::UnitFactor::ask;
+  links_["700"] = {.odoo_product_id = 9, .factor = 6, .ignored = false, .settled = true, .candidates = {}};
+  EXPECT_EQ(quantity(), 12) << "what a person says goes before the setting";
+}
+
 TEST_F(MarketContent, GoesNoStepBackExceptAfterTheShopEditedIt) {
   applied_.imported = true;
   applied_.state = MarketState::delivered;
@@ -199,7 +248,7 @@ TEST_F(MarketContent, WhatIsMadeAnewGoesAsAWholeWhateverWasApplied) {
 }
 
 TEST_F(MarketContent, BringsUnitsTogetherByTheFactorOfALink) {
-  links_["700"] = {.odoo_product_id = 9, .factor = Decimal::of("12"), .ignored = false};
+  links_["700"] = {.odoo_product_id = 9, .factor = Decimal::of("12"), .ignored = false, .settled = true};
   const json line = content()["children"]["order_line"][1]["values"];
   EXPECT_EQ(line["product_uom_qty"], 48);
   EXPECT_EQ(line["price_unit"].dump(), "8.333333");

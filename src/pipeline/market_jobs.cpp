@@ -267,6 +267,22 @@ std::vector<std::string> tell_of_unusable(store::Store& store, const MarketOrder
   return news;
 }
 
+// Where a range of times means when orders were made, what becomes of older ones is never listed. Now and then a pull
+// begins where the oldest order does that is still open.
+constexpr const char* kFarCursor = "orders_far";
+constexpr Micros kFarEvery = std::chrono::hours(1);
+constexpr Micros kFarMax = std::chrono::hours(24 * 90);
+// Of the marketplace's times, which may lack a zone, and ours.
+constexpr Micros kClocksApart = std::chrono::hours(24);
+
+bool is_far_due(Session& session, std::int64_t connection_id, Time now) {
+  const auto kept = MarketOrders::cursor(session, connection_id, kFarCursor);
+  const auto at = kept ? Decimal::parse(*kept) : std::nullopt;
+  if (!at) return true;
+  const Time last = from_us(at->floor());
+  return now - last >= kFarEvery || now < last;
+}
+
 }  // namespace
 
 Outcome MarketJobs::pull(const Job& job, std::stop_token stop) {
@@ -283,6 +299,7 @@ Outcome MarketJobs::pull(const Job& job, std::stop_token stop) {
   orders_.adopt(owner);
   auto& store = orders_.store();
   Time started{};
+  bool far = false;
   Marketplace::OrdersAsked asked{.page = 1, .per_page = open.settings.batch, .from = std::nullopt};
   store.read([&](Session& session) {
     started = session.now();
@@ -292,6 +309,9 @@ Outcome MarketJobs::pull(const Job& job, std::stop_token stop) {
     if (const auto kept = MarketOrders::cursor(session, owner.connection_id, "orders"))
       if (const auto at = Decimal::parse(*kept)) reached = std::min(reached, from_us(at->floor()));
     asked.from = reached - open.settings.lookback;
+    if (!(far = is_far_due(session, owner.connection_id, started))) return;
+    if (const auto oldest = MarketOrders::oldest_open(session, owner.connection_id))
+      asked.from = std::max(std::min(*asked.from, *oldest - kClocksApart), started - kFarMax);
   });
 
   MarketOrders::Stored all;
@@ -355,13 +375,17 @@ Outcome MarketJobs::pull(const Job& job, std::stop_token stop) {
   if (outcome) return *outcome;
   const std::int64_t id = owner.connection_id;
   const std::string reached = std::to_string(to_us(started));
-  return jobs::done([id, reached](Session& session) { MarketOrders::set_cursor(session, id, "orders", reached); },
-                    dumped({{"created", all.created},
-                            {"changed", all.changed},
-                            {"unchanged", all.unchanged},
-                            {"acknowledged_again", all.acknowledge_again},
-                            {"pages", pages},
-                            {"walks", walks}}));
+  return jobs::done(
+      [id, reached, far](Session& session) {
+        MarketOrders::set_cursor(session, id, "orders", reached);
+        if (far) MarketOrders::set_cursor(session, id, kFarCursor, reached);
+      },
+      dumped({{"created", all.created},
+              {"changed", all.changed},
+              {"unchanged", all.unchanged},
+              {"acknowledged_again", all.acknowledge_again},
+              {"pages", pages},
+              {"walks", walks}}));
 }
 
 namespace {
@@ -500,11 +524,16 @@ void end_imported(Session& session, const Ending& ending, const Delivered& deliv
     if (product == ending.plan.products.end()) continue;
     const auto known = ending.links->find(product->second);
     if (known != ending.links->end() && known->second.settled) continue;
+    Decimal factor = 1;
+    for (const MarketLine& line : ending.lines)
+      if (line.product_id == product->second) factor = ending.shop.settings.factor_of(line.unit_count).value_or(factor);
     // What a person has said about it stays.
     session.execute(
-        "UPDATE market_product SET odoo_product_id = $3, how = $4, state = 'linked', changed_us = $5 WHERE "
+        "UPDATE market_product SET odoo_product_id = $3, how = $4, state = 'linked', changed_us = $5, factor = $6 "
+        "WHERE "
         "connection_id = $1 AND external_id = $2 AND state = 'proposed'",
-        {row.connection_id, product->second, Decimal::parse(link.id).value_or(Decimal()).floor(), link.how, now});
+        {row.connection_id, product->second, Decimal::parse(link.id).value_or(Decimal()).floor(), link.how, now,
+         factor.str()});
   }
   MarketOrders::tell(session, row.id, "imported",
                      fmt::format("{} as odoo:sale.order:{}, version {}: {}{}", name(delivered.what), delivered.id,
@@ -619,6 +648,8 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
       MarketApplied applied;
       applied.anew = row.is_made_anew();
       applied.imported = row.odoo_id > 0;
+      applied.in_doubt = !applied.imported && order.state == MarketState::cancelled &&
+                         orders.may_be_in_odoo(row, open->name().order_key(row.external_id));
       applied.state = market_state(row.applied_state);
       applied.body = row.applied_body;
       applied.edited = row.edited;

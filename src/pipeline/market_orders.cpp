@@ -454,6 +454,15 @@ void MarketOrders::enqueue_import(Session& session, std::int64_t odoo_connection
                           .cause = cause});
 }
 
+std::optional<Time> MarketOrders::oldest_open(Session& session, std::int64_t connection_id) {
+  std::optional<Time> oldest;
+  session.first(
+      "SELECT min(ordered_us) FROM market_order WHERE connection_id = $1 AND state IN ('new', 'held', 'imported') AND "
+      "market_state NOT IN ('delivered', 'cancelled', 'returned') AND closed_us IS NULL",
+      {connection_id}, [&](const Row& row) { oldest = row.maybe_time(0); });
+  return oldest;
+}
+
 std::optional<std::string> MarketOrders::cursor(Session& session, std::int64_t connection_id, const std::string& name) {
   std::optional<std::string> value;
   session.first("SELECT value FROM market_cursor WHERE connection_id = $1 AND name = $2", {connection_id, name},

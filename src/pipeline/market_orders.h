@@ -181,6 +181,9 @@ class MarketOrders {
   static void enqueue_import(store::Session& session, std::int64_t odoo_connection_id, std::int64_t connection_id,
                              std::int64_t id, const std::string& cause,
                              jobs::Priority priority = jobs::Priority::normal);
+  /// When the oldest order was made that may still change at the marketplace: it is neither delivered, cancelled nor
+  /// returned there, and no person has closed it. Of those whose time is known.
+  static std::optional<Time> oldest_open(store::Session& session, std::int64_t connection_id);
   /// The revision after `before`, by the clock of the database.
   static std::int64_t next_revision(store::Session& session, std::int64_t before);
 

@@ -10,6 +10,7 @@
 
 #include "base/csv.h"
 #include "base/error.h"
+#include "pipeline/market_content.h"
 #include "pipeline/market_orders.h"
 #include "pipeline/market_stock.h"
 
@@ -241,13 +242,16 @@ MarketProductRow MarketProducts::set_flags(std::int64_t connection_id, const std
 }
 
 MarketProducts::Confirmed MarketProducts::confirm(std::int64_t connection_id, const std::string& product,
-                                                  const std::string& who) {
+                                                  const std::string& who, const MarketplaceSettings& settings) {
   Confirmed out;
   std::vector<Link> links;
+  const auto factor_of = [&](const MarketProductRow& row) {
+    return settings.factor_of(Decimal::parse(row.unit_count).value_or(1));
+  };
   const auto take = [&](const MarketProductRow& row) {
     links.push_back({.product = row.external_id,
                      .odoo_product_id = row.proposals[0].at("odoo_product").get<std::int64_t>(),
-                     .factor = Decimal::parse(row.factor).value_or(1)});
+                     .factor = factor_of(row).value_or(1)});
   };
   if (!product.empty()) {
     const auto row = get(connection_id, product);
@@ -260,6 +264,9 @@ MarketProducts::Confirmed MarketProducts::confirm(std::int64_t connection_id, co
                             product)
               : fmt::format("Several products of Odoo may be `{}`: {}. Say which with `dragoman market link`.", product,
                             row.proposals.dump()));
+    if (!factor_of(row))
+      throw Error(Error::Kind::conflict, factor_unknown(row.name, product, row.unit,
+                                                        Decimal::parse(row.unit_count).value_or(1), row.connection));
     take(row);
   } else {
     store_.read([&](Session& session) {
@@ -268,10 +275,12 @@ MarketProducts::Confirmed MarketProducts::confirm(std::int64_t connection_id, co
       session.query(std::string(kColumns) + "WHERE p.connection_id = $1 AND p.state = 'proposed' ORDER BY p.id",
                     {connection_id}, [&](const Row& row) {
                       const auto one = row_of(row);
-                      if (one.proposals.size() == 1)
-                        take(one);
-                      else
+                      if (one.proposals.size() != 1)
                         ++(one.proposals.empty() ? out.without : out.ambiguous);
+                      else if (!factor_of(one))
+                        ++out.factor_unknown;
+                      else
+                        take(one);
                     });
     });
   }
@@ -320,7 +329,8 @@ std::string MarketProducts::export_csv(const std::string& connection) {
           proposal += fmt::format("{}{} {}", proposal.empty() ? "" : " | ", one.value("odoo_product", 0),
                                   one.value("name", ""));
       csv::append(out, {row.external_id, row.internal_code, row.name, row.unit, row.unit_count, row.state,
-                        row.odoo_product_id > 0 ? std::to_string(row.odoo_product_id) : "", row.odoo_name, row.factor,
+                        row.odoo_product_id > 0 ? std::to_string(row.odoo_product_id) : "", row.odoo_name,
+                        row.state == "proposed" && row.unit_count != "1" ? std::string() : row.factor,
                         cell_of(row.flags.value("published", json())), cell_of(row.flags.value("in_stock", json())),
                         cell_of(row.flags.value("min_order", json())), cell_of(row.flags.value("max_order", json())),
                         proposal});
@@ -331,7 +341,8 @@ std::string MarketProducts::export_csv(const std::string& connection) {
 }
 
 MarketProducts::Imported MarketProducts::import_csv(std::int64_t connection_id, const std::string& text,
-                                                    const std::string& who, const Unusable& unusable) {
+                                                    const std::string& who, const Unusable& unusable,
+                                                    const MarketplaceSettings& settings) {
   const auto refuse = [](std::string message) {
     Error error(Error::Kind::invalid, std::move(message));
     error.code = "csv";
@@ -412,6 +423,14 @@ MarketProducts::Imported MarketProducts::import_csv(std::int64_t connection_id, 
         const auto number = Decimal::parse(factor);
         if (!number) throw Error(Error::Kind::invalid, fmt::format("the factor `{}` is no number.", factor));
         change.link.factor = *number;
+      } else if (before.state != "linked" && change.link.odoo_product_id > 0 && state != "ignored") {
+        const auto said = settings.factor_of(Decimal::parse(before.unit_count).value_or(1));
+        if (!said)
+          throw Error(
+              Error::Kind::invalid,
+              fmt::format("`{}` is sold by the {} of {}: the column `factor` says how many of Odoo's units that is.",
+                          change.link.product, before.unit.empty() ? "box" : before.unit, before.unit_count));
+        change.link.factor = *said;
       }
       if (!state.empty() && state != "linked" && state != "proposed" && state != "ignored")
         throw Error(Error::Kind::invalid,

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/decimal.h"
+#include "pipeline/market_settings.h"
 #include "pipeline/order_book.h"
 #include "store/store.h"
 
@@ -78,10 +79,12 @@ class MarketProducts {
   struct Confirmed {
     std::vector<MarketProductRow> linked;
     std::int64_t ambiguous = 0, without = 0;  ///< of all: left, since several fit, or none
+    std::int64_t factor_unknown = 0;          ///< of all: left, since they are boxes and nobody has said of how many
   };
   /// Links what is proposed, as a person says. `product` empty: all that have a single proposal. Throws not_found, and
-  /// conflict if the product has none or several.
-  Confirmed confirm(std::int64_t connection_id, const std::string& product, const std::string& who);
+  /// conflict if the product has none or several, or is a box of nobody has said how many of Odoo's units.
+  Confirmed confirm(std::int64_t connection_id, const std::string& product, const std::string& who,
+                    const MarketplaceSettings& settings = {});
 
   /// The links of a connection as a table for a spreadsheet.
   std::string export_csv(const std::string& connection);
@@ -93,7 +96,7 @@ class MarketProducts {
   /// asked once about the variants that links would be made to, as unusable_products; what it throws is thrown.
   using Unusable = std::function<std::map<std::int64_t, std::string>(const std::set<std::int64_t>&)>;
   Imported import_csv(std::int64_t connection_id, const std::string& text, const std::string& who,
-                      const Unusable& unusable = {});
+                      const Unusable& unusable = {}, const MarketplaceSettings& settings = {});
 
  private:
   store::Store& store_;

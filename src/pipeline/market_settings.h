@@ -24,7 +24,9 @@ struct MarketplaceSettings {
   int batch = 100;
   std::vector<std::string>
       product_rules;  ///< in order: `mapping`, `cartona_id`, `internal_id`, `barcode`, `default_code`
-  std::vector<std::string> customer_rules;    ///< in order: `retailer_code`, `phone`
+  std::vector<std::string> customer_rules;  ///< in order: `retailer_code`, `phone`
+  /// Of what is sold by more than one (its `unit_count`), where nobody has said what that is in Odoo.
+  enum class UnitFactor { ask, one, unit_count } unit_factor = UnitFactor::ask;
   bool product_taxes = false;                 ///< lines get the product's taxes; else none
   bool keep_pickings = false;                 ///< of orders that the marketplace delivers
   bool partial = false;                       ///< what is not in stock becomes a backorder when an order is delivered
@@ -35,9 +37,12 @@ struct MarketplaceSettings {
   bool send_stock = true, send_prices = true;
   Micros catalog = std::chrono::hours(24);   ///< its products are read so often; 0: never
   Micros full_look = std::chrono::hours(1);  ///< all products are looked at so often; 0: never
-  StatusRules status;               ///< by what the marketplace is told of an order
-  std::string cancellation_reason;  ///< in the marketplace's word; empty: none is told
-  int tries = 10;                   ///< of a call whose failure says nothing of an outage, until it is a dead letter
+  StatusRules status;                        ///< by what the marketplace is told of an order
+  std::string cancellation_reason;           ///< in the marketplace's word; empty: none is told
+  int tries = 10;  ///< of a call whose failure says nothing of an outage, until it is a dead letter
+
+  /// How many of Odoo's units are in one of the marketplace's where no person has said it; nullopt: one has to.
+  std::optional<Decimal> factor_of(const Decimal& unit_count) const;
 
   /// Throws invalid, naming what is wrong.
   static MarketplaceSettings parse(const nlohmann::json& settings);

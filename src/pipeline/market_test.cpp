@@ -280,6 +280,23 @@ TEST_P(Market, ALostAnswerMakesNoSecondOrder) {
   EXPECT_EQ(order("A").odoo_id, there("A").id);
 }
 
+TEST_P(Market, WhatIsCancelledWhileItsImportIsInDoubtIsCancelledInOdoo) {
+  add_shop();
+  shop_->change("A", [](auto& order) { order.status = "approved"; });
+  odoo_->after_call = [] { throw Error(Error::Kind::in_doubt, "The answer was lost."); };
+  pull();
+  ASSERT_EQ(all(), "A|new|no");
+  odoo_->after_call = nullptr;
+  shop_->change("A", [](auto& order) { order.status = "cancelled"; });
+  pull();
+  time_passes();
+  work();
+  EXPECT_EQ(all(), "A|cancelled|sent");
+  EXPECT_EQ(odoo_->created, 1);
+  EXPECT_EQ(there("A").state, "cancel") << "it was there, confirmed, and nobody would have known";
+  EXPECT_EQ(order("A").odoo_id, there("A").id);
+}
+
 TEST_P(Market, ALostAcknowledgementIsSentAgain) {
   add_shop();
   shop_->change("A");
@@ -402,6 +419,39 @@ TEST_P(Market, TheNextPullReachesBackToTheLastThatCameToItsEnd) {
   ASSERT_EQ(from.size(), 2u);
   ASSERT_TRUE(from[0] && from[1]);
   EXPECT_LT(*from[1], *from[0] - std::chrono::hours(99));
+}
+
+TEST_P(Market, OnceAnHourAPullReachesBackToTheOldestOrderThatIsOpen) {
+  add_shop({{"lookback_hours", 1}});
+  shop_->change("A");
+  shop_->change("B");
+  pull();
+  const auto made = [&](const char* id, int hours) {
+    store_->write([&](store::Session& session) {
+      session.execute("UPDATE market_order SET ordered_us = $2 WHERE external_id = $1",
+                      {id, to_us(session.now() - std::chrono::hours(hours))});
+    });
+  };
+  made("A", 400);
+  made("B", 500);
+  store_->write([](store::Session& session) {
+    session.execute("UPDATE market_order SET market_state = 'delivered' WHERE external_id = 'B'");
+  });
+  std::vector<std::int64_t> hours;
+  shop_->before_pull = [&](const auto& asked) {
+    Time now{};
+    store_->read([&](store::Session& session) { now = session.now(); });
+    hours.push_back(std::chrono::duration_cast<std::chrono::hours>(now - *asked.from).count());
+  };
+  pull();
+  store_->write([&](store::Session& session) {
+    MarketOrders::set_cursor(session, shop_id_, "orders_far",
+                             std::to_string(to_us(session.now() - std::chrono::hours(2))));
+  });
+  pull();
+  pull();
+  EXPECT_EQ(hours, (std::vector<std::int64_t>{1, 424, 1}))
+      << "a day more than the order is old, and not for one that is over";
 }
 
 TEST_P(Market, OrdersWaitForAnOdooThatIsNotThereYet) {

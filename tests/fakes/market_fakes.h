@@ -388,7 +388,7 @@ class FakeOdoo final : public pipeline::Target, public pipeline::Relinker {
   bool fits(std::int64_t id, const nlohmann::json& values, const nlohmann::json& domain) const {
     for (const auto& term : domain) {
       const std::string field = term[0], op = term[1];
-      const auto mine = field == "id" ? nlohmann::json(id) : values.value(field, nlohmann::json());
+      const auto mine = field == "id" ? nlohmann::json(id) : values.value(field, nlohmann::json(false));
       if (op == "in" ? std::find(term[2].begin(), term[2].end(), mine) == term[2].end() : mine != term[2]) return false;
     }
     return true;
