@@ -620,7 +620,16 @@ def convert(keys, model, values, names):
         elif field is not None and isinstance(value, str) and field.type in ('float', 'monetary'):
             value = read_number(value, name)
         out[name] = value
+    if model == 'sale.order.line':
+        price_by_hand(fields, out)
     return out
+
+
+def price_by_hand(fields, line):
+    # Odoo 19 keeps a price through a change of the quantity only where it is another than what Odoo reckoned itself, and
+    # takes one that is given alone for that. So it gets one that no price is.
+    if 'technical_price_unit' in fields and 'price_unit' in line and 'technical_price_unit' not in line:
+        line['technical_price_unit'] = 1.0 if (line['price_unit'] or 0.0) < 0.0 else -1.0
 
 
 def takes_commands(model):
@@ -1066,12 +1075,12 @@ def same(record, name, value):
 
 def line_changes(line, values):
     # Nothing, or what has to be given again with what differs: a price that is left out would be made anew for another
-    # quantity.
+    # quantity. How Odoo came to a price is no difference.
     differs = False
     out = {}
     for name in values:
         equal = same(line, name, values[name])
-        differs = differs or not equal
+        differs = differs or not (equal or name == 'technical_price_unit')
         if name != 'product_id' or not equal:
             out[name] = values[name]
     return out if differs else {}
