@@ -1261,8 +1261,54 @@ def deliver_order(order, partial):
     return did
 
 
+def returned_of(line):
+    # What came back of it, in the unit of the line: that it was delivered stays true.
+    out = 0.0
+    for move in line.move_ids:
+        if move.state == 'done' and move.location_id.usage == 'customer' and move.to_refund \
+                and move.product_id == line.product_id:
+            unit = line.product_uom_id if 'product_uom_id' in line._fields else line.product_uom
+            done = move.quantity if 'quantity' in move._fields else move.quantity_done
+            out += move.product_uom._compute_quantity(done, unit)
+    return out
+
+
+def flag_undelivered(item, order, partial):
+    # The marketplace says that it is delivered; what people cancelled of it in Odoo is not, and nothing will come of it.
+    if partial and open_pickings(order):
+        return
+    short = []
+    for line in order.order_line:
+        if 'qty_delivered_method' not in line._fields or line.qty_delivered_method != 'stock_move':
+            continue
+        delivered = line.qty_delivered
+        if delivered < line.product_uom_qty - 0.000001:
+            delivered += returned_of(line)
+        if delivered < line.product_uom_qty - 0.000001:
+            unit = line.product_uom_id if 'product_uom_id' in line._fields else line.product_uom
+            short.append('%s: %s of %s %s' % (line.product_id.display_name, '%g' % delivered, '%g' % line.product_uom_qty,
+                                              unit.name))
+    if short:
+        more = '; and %s more lines' % (len(short) - 5) if len(short) > 5 else ''
+        item['flag'] = {'name': 'dragoman.Undelivered', 'message': 'The marketplace says that %s is delivered, and in Odoo it'
+                        ' is %s: %s%s.' % (order.name, 'cancelled' if order.state == 'cancel' else 'not, or not all of it',
+                                           '; '.join(short[:5]), more)}
+
+
+def flag_invoiced(item, order):
+    # Odoo cancels drafts with the order, and leaves what is posted.
+    names = []
+    for invoice in order.invoice_ids:
+        if invoice.state == 'posted' and invoice.move_type == 'out_invoice' and invoice.payment_state != 'reversed':
+            names.append(invoice.name)
+    if names:
+        item['flag'] = {'name': 'dragoman.Invoiced', 'message': '%s is cancelled, and has been invoiced: %s stays as it is.'
+                        % (order.name, ' and '.join(names))}
+
+
 def cancel_order(item, order):
     if order.state == 'cancel':
+        flag_invoiced(item, order)
         return False
     if delivered_from(order):
         item['flag'] = {'name': 'dragoman.Delivered', 'message': '%s was to be cancelled, and has been delivered from:'
@@ -1271,6 +1317,7 @@ def cancel_order(item, order):
     if is_locked(order) and 'locked' in order._fields:
         order.action_unlock()
     order.with_context(disable_cancel_warning=True).action_cancel()
+    flag_invoiced(item, order)
     return True
 
 
@@ -1278,10 +1325,12 @@ def step_one(item, order, step):
     # True if it did anything.
     if step == 'cancel':
         return cancel_order(item, order)
+    if step == 'deliver':
+        did = order.state in ('sale', 'done') and deliver_order(order, item['partial'])
+        flag_undelivered(item, order, item['partial'])
+        return did
     if order.state not in ('sale', 'done'):
         return False
-    if step == 'deliver':
-        return deliver_order(order, item['partial'])
     did = False
     for picking in open_pickings(order):
         if step == 'no_delivery':
