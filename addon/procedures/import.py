@@ -1207,10 +1207,38 @@ def moves_of(picking):
     return out
 
 
+def lowered_by_hand(move):
+    # What somebody has typed in as done, if it is less than is asked though there is more; else nothing.
+    if 'picked' in move._fields:
+        typed = move.quantity if move.picked else 0.0
+    else:
+        typed = move.quantity_done
+    if typed < 0.000001 or move.product_uom_qty - typed < 0.000001:
+        return 0.0
+    if move._should_bypass_reservation() or reserved_of(move) - typed > 0.000001:
+        return typed
+    free = SUDO['stock.quant']._get_available_quantity(move.product_id, move.location_id)
+    return typed if free > 0.000001 else 0.0
+
+
+def check_by_hand(picking):
+    # What somebody is at is neither taken for a lack nor delivered in full behind their back.
+    typed = []
+    for move in moves_of(picking):
+        quantity = lowered_by_hand(move)
+        if quantity:
+            typed.append('%s: %s of %s %s' % (move.product_id.display_name, '%g' % quantity, '%g' % move.product_uom_qty,
+                                              move.product_uom.name))
+    if typed:
+        raise problem('Stock', 'Somebody has set %s to less than was ordered, though there is more in stock, and it is left'
+                      ' to them: %s.' % (picking.name, '; '.join(typed)))
+
+
 def deliver_picking(picking, partial):
     # Delivers what is reserved, or says what is missing. False: nothing of it is reserved.
     if picking.state == 'draft':
         picking.action_confirm()
+    check_by_hand(picking)
     for move in moves_of(picking):
         if move.state not in ('assigned', 'draft'):
             move._action_assign()
