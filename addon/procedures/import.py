@@ -620,7 +620,16 @@ def convert(keys, model, values, names):
         elif field is not None and isinstance(value, str) and field.type in ('float', 'monetary'):
             value = read_number(value, name)
         out[name] = value
+    if model == 'sale.order.line':
+        price_by_hand(fields, out)
     return out
+
+
+def price_by_hand(fields, line):
+    # Odoo 19 keeps a price through a change of the quantity only where it is another than what Odoo reckoned itself, and
+    # takes one that is given alone for that. So it gets one that no price is.
+    if 'technical_price_unit' in fields and 'price_unit' in line and 'technical_price_unit' not in line:
+        line['technical_price_unit'] = 1.0 if (line['price_unit'] or 0.0) < 0.0 else -1.0
 
 
 def takes_commands(model):
@@ -1076,12 +1085,12 @@ def same(record, name, value):
 
 def line_changes(line, values):
     # Nothing, or what has to be given again with what differs: a price that is left out would be made anew for another
-    # quantity.
+    # quantity. How Odoo came to a price is no difference.
     differs = False
     out = {}
     for name in values:
         equal = same(line, name, values[name])
-        differs = differs or not equal
+        differs = differs or not (equal or name == 'technical_price_unit')
         if name != 'product_id' or not equal:
             out[name] = values[name]
     return out if differs else {}
@@ -1211,10 +1220,38 @@ def moves_of(picking):
     return out
 
 
+def lowered_by_hand(move):
+    # What somebody has typed in as done, if it is less than is asked though there is more; else nothing.
+    if 'picked' in move._fields:
+        typed = move.quantity if move.picked else 0.0
+    else:
+        typed = move.quantity_done
+    if typed < 0.000001 or move.product_uom_qty - typed < 0.000001:
+        return 0.0
+    if move._should_bypass_reservation() or reserved_of(move) - typed > 0.000001:
+        return typed
+    free = SUDO['stock.quant']._get_available_quantity(move.product_id, move.location_id)
+    return typed if free > 0.000001 else 0.0
+
+
+def check_by_hand(picking):
+    # What somebody is at is neither taken for a lack nor delivered in full behind their back.
+    typed = []
+    for move in moves_of(picking):
+        quantity = lowered_by_hand(move)
+        if quantity:
+            typed.append('%s: %s of %s %s' % (move.product_id.display_name, '%g' % quantity, '%g' % move.product_uom_qty,
+                                              move.product_uom.name))
+    if typed:
+        raise problem('Stock', 'Somebody has set %s to less than was ordered, though there is more in stock, and it is left'
+                      ' to them: %s.' % (picking.name, '; '.join(typed)))
+
+
 def deliver_picking(picking, partial):
     # Delivers what is reserved, or says what is missing. False: nothing of it is reserved.
     if picking.state == 'draft':
         picking.action_confirm()
+    check_by_hand(picking)
     for move in moves_of(picking):
         if move.state not in ('assigned', 'draft'):
             move._action_assign()
@@ -1265,8 +1302,54 @@ def deliver_order(order, partial):
     return did
 
 
+def returned_of(line):
+    # What came back of it, in the unit of the line: that it was delivered stays true.
+    out = 0.0
+    for move in line.move_ids:
+        if move.state == 'done' and move.location_id.usage == 'customer' and move.to_refund \
+                and move.product_id == line.product_id:
+            unit = line.product_uom_id if 'product_uom_id' in line._fields else line.product_uom
+            done = move.quantity if 'quantity' in move._fields else move.quantity_done
+            out += move.product_uom._compute_quantity(done, unit)
+    return out
+
+
+def flag_undelivered(item, order, partial):
+    # The marketplace says that it is delivered; what people cancelled of it in Odoo is not, and nothing will come of it.
+    if partial and open_pickings(order):
+        return
+    short = []
+    for line in order.order_line:
+        if 'qty_delivered_method' not in line._fields or line.qty_delivered_method != 'stock_move':
+            continue
+        delivered = line.qty_delivered
+        if delivered < line.product_uom_qty - 0.000001:
+            delivered += returned_of(line)
+        if delivered < line.product_uom_qty - 0.000001:
+            unit = line.product_uom_id if 'product_uom_id' in line._fields else line.product_uom
+            short.append('%s: %s of %s %s' % (line.product_id.display_name, '%g' % delivered, '%g' % line.product_uom_qty,
+                                              unit.name))
+    if short:
+        more = '; and %s more lines' % (len(short) - 5) if len(short) > 5 else ''
+        item['flag'] = {'name': 'dragoman.Undelivered', 'message': 'The marketplace says that %s is delivered, and in Odoo it'
+                        ' is %s: %s%s.' % (order.name, 'cancelled' if order.state == 'cancel' else 'not, or not all of it',
+                                           '; '.join(short[:5]), more)}
+
+
+def flag_invoiced(item, order):
+    # Odoo cancels drafts with the order, and leaves what is posted.
+    names = []
+    for invoice in order.invoice_ids:
+        if invoice.state == 'posted' and invoice.move_type == 'out_invoice' and invoice.payment_state != 'reversed':
+            names.append(invoice.name)
+    if names:
+        item['flag'] = {'name': 'dragoman.Invoiced', 'message': '%s is cancelled, and has been invoiced: %s stays as it is.'
+                        % (order.name, ' and '.join(names))}
+
+
 def cancel_order(item, order):
     if order.state == 'cancel':
+        flag_invoiced(item, order)
         return False
     if delivered_from(order):
         item['flag'] = {'name': 'dragoman.Delivered', 'message': '%s was to be cancelled, and has been delivered from:'
@@ -1275,6 +1358,7 @@ def cancel_order(item, order):
     if is_locked(order) and 'locked' in order._fields:
         order.action_unlock()
     order.with_context(disable_cancel_warning=True).action_cancel()
+    flag_invoiced(item, order)
     return True
 
 
@@ -1282,10 +1366,12 @@ def step_one(item, order, step):
     # True if it did anything.
     if step == 'cancel':
         return cancel_order(item, order)
+    if step == 'deliver':
+        did = order.state in ('sale', 'done') and deliver_order(order, item['partial'])
+        flag_undelivered(item, order, item['partial'])
+        return did
     if order.state not in ('sale', 'done'):
         return False
-    if step == 'deliver':
-        return deliver_order(order, item['partial'])
     did = False
     for picking in open_pickings(order):
         if step == 'no_delivery':

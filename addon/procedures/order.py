@@ -105,6 +105,9 @@ def convert(names, model, values, links):
         elif isinstance(value, str) and kind in ('float', 'monetary'):
             value = float(value)
         out[name] = value
+    if model == 'sale.order.line' and 'technical_price_unit' in fields and 'price_unit' in out:
+        # Given by hand, so that it stays when somebody changes the quantity; see `import`.
+        out['technical_price_unit'] = 1.0 if (out['price_unit'] or 0.0) < 0.0 else -1.0
     return out
 
 

@@ -544,6 +544,8 @@ def main():
         for case in cases:
             if server.series not in case.get("series", [14, 19]):
                 continue
+            if server.is_standin and case.get("real"):
+                continue
             if options.case and not any(wanted in case["id"] for wanted in options.case):
                 continue
             name = f"Contract.{case['id']}/{server.name}"

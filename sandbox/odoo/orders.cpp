@@ -372,14 +372,18 @@ bool Orders::drop_deliveries(Id order) {
   for (const Id picking : pickings(order)) {
     const std::string before = text(pickings_, picking, "state");
     if (before == "done" || before == "cancel") continue;
-    for (const Id move : moves(picking)) {
-      const std::string state = text(moves_, move, "state");
-      if (state != "done" && state != "cancel") cancel_move(move);
-    }
-    settle_picking(picking);
+    cancel_picking(picking);
     did = true;
   }
   return did;
+}
+
+void Orders::cancel_picking(Id picking) {
+  for (const Id move : moves(picking)) {
+    const std::string state = text(moves_, move, "state");
+    if (state != "done" && state != "cancel") cancel_move(move);
+  }
+  settle_picking(picking);
 }
 
 void Orders::cancel(Id order) {
@@ -394,6 +398,27 @@ bool Orders::delivered_from(Id order) {
   for (const Id line : lines(order))
     if (real(lines_, line, "qty_delivered") > 0) return true;
   return false;
+}
+
+std::string Orders::undelivered(Id order, bool partial) {
+  if (partial)
+    for (const Id picking : pickings(order)) {
+      const std::string state = text(pickings_, picking, "state");
+      if (state != "done" && state != "cancel") return "";
+    }
+  const Table& products = database_.table("product.product");
+  const Table& units = database_.table("uom.uom");
+  std::string out;
+  for (const Id line : lines(order)) {
+    const Id product = link(lines_, line, "product_id");
+    const double wanted = real(lines_, line, "product_uom_qty"), delivered = real(lines_, line, "qty_delivered");
+    if (product == 0 || !goods(product) || delivered > wanted - kNothing) continue;
+    const Id unit = link(lines_, line, orm_.series() >= 19 ? "product_uom_id" : "product_uom");
+    if (!out.empty()) out += "; ";
+    out += orm_.display_name(products, products.find(product)) + ": " + plain(delivered) + " of " + plain(wanted) +
+           " " + text(units, unit, "name");
+  }
+  return out;
 }
 
 bool Orders::locked(Id order) {

@@ -30,6 +30,9 @@ class Orders {
   void adjust(Id order);
 
   bool delivered_from(Id order);
+  /// Empty, or what of its goods is not delivered, and will not be: `A: 6 of 10 Units`.
+  std::string undelivered(Id order, bool partial);
+  void cancel_picking(Id picking);
   bool locked(Id order);
   /// Empty, or why its content is not changed any more: `is cancelled`.
   std::string why_closed(Id order);

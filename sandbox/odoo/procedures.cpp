@@ -902,6 +902,12 @@ class Importer {
         if (step == "deliver") did = orders.deliver(id, item.partial) || did;
         if (step == "no_delivery") did = orders.drop_deliveries(id) || did;
       }
+      if (step != "deliver") continue;
+      if (const std::string short_of = orders.undelivered(id, item.partial); !short_of.empty())
+        item.flag = {
+            {"name", "dragoman.Undelivered"},
+            {"message", "The marketplace says that " + orders.name(id) + " is delivered, and in Odoo it is " +
+                            (state == "cancel" ? "cancelled" : "not, or not all of it") + ": " + short_of + "."}};
     }
     if (did && item.outcome == "unchanged") item.outcome = "updated";
     check_amounts(item, id);
@@ -1226,6 +1232,16 @@ void cancel(Call& call, Sink& out) {
   out.boolean(true);
 }
 
+void cancel_pickings(Call& call, Sink& out) {
+  call.orm.check_records(call.table, call.ids, Access::write);
+  Env env = call.orm.env();
+  env.su = true;
+  Orm orm(call.orm.database(), env, call.orm.transaction());
+  Orders orders(orm);
+  for (const Id id : call.ids) orders.cancel_picking(id);
+  out.boolean(true);
+}
+
 }  // namespace
 
 void add_procedures(Methods& methods) {
@@ -1235,6 +1251,9 @@ void add_procedures(Methods& methods) {
               {.name = "action_confirm", .owner = "SaleOrder", .on_records = true, .writes = true, .run = confirm});
   methods.add("sale.order",
               {.name = "action_cancel", .owner = "SaleOrder", .on_records = true, .writes = true, .run = cancel});
+  methods.add(
+      "stock.picking",
+      {.name = "action_cancel", .owner = "Picking", .on_records = true, .writes = true, .run = cancel_pickings});
 }
 
 void add_manual_field(Orm& orm, Id row) {

@@ -441,7 +441,8 @@ std::vector<Operation> market_operations() {
       .summary = "Takes the flag off an order that a person has seen to",
       .description =
           "For what the hub leaves to people: goods that came back, an order that was cancelled at the marketplace "
-          "after it was delivered. `market orders --flagged` lists them. The order's story keeps it.",
+          "after it was delivered or invoiced, one that is delivered there and was cancelled in Odoo. `market orders "
+          "--flagged` lists them. The order's story keeps it.",
       .method = "POST",
       .path = "/connections/{connection}/orders/{order}/resolve",
       .permission = Role::user,

@@ -95,8 +95,8 @@ TEST_F(MarketOperations, AnOrderIsClosedWithAReasonByWhoMayAndTheAuditLogHasIt) 
 
 TEST_F(MarketOperations, WhateverTheProcedureHoldsOrdersByCanBeAskedFor) {
   const std::string text = connectors::odoo::procedure("import").text;
-  // Those that hold no order: a flag, and what ends inside the procedure.
-  const std::set<std::string> others{"Delivered", "Culprits", "Atomic"};
+  // Those that hold no order: flags, and what ends inside the procedure.
+  const std::set<std::string> others{"Delivered", "Undelivered", "Invoiced", "Culprits", "Atomic"};
   const std::regex raised(R"((?:problem\('|dragoman\.)([A-Z][A-Za-z]+))");
   std::set<std::string> codes;
   for (std::sregex_iterator at(text.begin(), text.end(), raised), end; at != end; ++at) {

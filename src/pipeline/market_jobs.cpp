@@ -498,8 +498,8 @@ void end_gone(Session& session, Ending ending, std::int64_t job_id) {
 
 void end_imported(Session& session, const Ending& ending, const Delivered& delivered, std::int64_t job_id) {
   const auto& row = ending.row;
-  const bool cancelled = ending.market_state == MarketState::cancelled && !delivered.flag;
   const std::string flag = delivered.flag ? delivered.flag->code : "";
+  const bool cancelled = ending.market_state == MarketState::cancelled && flag != "import_delivered";
   const std::string message = delivered.flag ? delivered.flag->message : "";
   const std::string digest = ending.plan.body;
   const std::int64_t now = to_us(session.now());

@@ -236,6 +236,18 @@ TEST_P(Market, ACancelledOrderIsCancelledAndADeliveredOneIsFlagged) {
   EXPECT_EQ(all(), "A|cancelled|sent B|imported|sent");
 }
 
+TEST_P(Market, AnOrderThatIsCancelledThoughItWasInvoicedIsCancelledAndFlagged) {
+  add_shop();
+  shop_->change("A", [](auto& order) { order.status = "approved"; });
+  pull();
+  there("A").invoiced = true;
+  shop_->change("A", [](auto& order) { order.status = "cancelled"; });
+  pull();
+  EXPECT_EQ(there("A").state, "cancel");
+  EXPECT_EQ(order("A").flag, "import_invoiced");
+  EXPECT_EQ(all(), "A|cancelled|sent");
+}
+
 TEST_P(Market, PeopleAreToldOfWhatIsTheirsAndSayThatTheySawToIt) {
   add_shop();
   shop_->change("A", [](auto& order) { order.status = "approved"; });

@@ -41,8 +41,8 @@ struct Delivered {
   std::string id;                                 ///< at the target; empty if refused
   std::map<std::string, std::string> children{};  ///< key as it was sent -> id
   std::map<std::string, Linked> links{};          ///< by key: what was looked up or made for it; also of `unchanged`
-  /// It was done but for this one thing, which a person should know of: code `import_delivered`, an order that was to
-  /// be cancelled and had been delivered from.
+  /// It was done but for this one thing, which a person should know of: code `import_delivered`, `import_undelivered`
+  /// or `import_invoiced`; docs/reference/marketplace.md says what each means.
   std::optional<Error> flag{};
   /// Of `refused`. conflict: somebody wrote the same at the same moment, again is right. Any other kind: again would
   /// end in the same way.

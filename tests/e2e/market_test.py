@@ -227,6 +227,16 @@ def the_marketplaces_state(env, folder):
         shop.taken_in(short)
         assert shop.one(short)["pickings"] == ["done"] and Decimal(shop.one(short)["moved"]) == 15, shop.one(short)
 
+        # Somebody cancels the transfer, and the driver delivers all the same: a person is told, once.
+        dropped = cartona.order([(code, 2, 3)], status="approved")
+        shop.taken_in(dropped)
+        transfer = shop.odoo.call("stock.picking", "search", [["sale_id", "=", shop.one(dropped)["id"]]])[0]
+        shop.press("stock.picking", "action_cancel", transfer)
+        for act in ("assign", "deliver"):
+            cartona.act(dropped, act, by="driver")
+        row = shop.until(dropped, lambda r: r["flag"] and r["acknowledged"])
+        assert row["flag"] == "import_undelivered" and "0 of 2" in row["flag_reason"] and row["state"] == "imported", row
+
         cancelled = cartona.order([(code, 1, 3)], status="approved")
         shop.taken_in(cancelled)
         cartona.act(cancelled, "cancel", by="shop")

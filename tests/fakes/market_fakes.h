@@ -289,7 +289,7 @@ class FakeOdoo final : public pipeline::Target, public pipeline::Relinker {
     std::int64_t id = 0, version = 0, partner = 0;
     std::string state = "draft", status;
     std::map<std::string, Line> lines;
-    bool delivered = false, shipped = false;
+    bool delivered = false, shipped = false, invoiced = false;
     int confirmed = 0;
     std::string sync_status, sync_message;
     Decimal total() const {
@@ -479,6 +479,11 @@ class FakeOdoo final : public pipeline::Target, public pipeline::Relinker {
             answer.flag = flag;
           } else {
             order.state = "cancel";
+            if (order.invoiced) {
+              Error flag(Error::Kind::conflict, "Its invoice stays.");
+              flag.code = "import_invoiced";
+              answer.flag = flag;
+            }
           }
         }
       }

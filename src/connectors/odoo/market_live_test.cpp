@@ -564,8 +564,12 @@ TEST_P(LiveMarket, WhatPeopleDidInOdooStands) {
   rpc::CallOptions options;
   options.context = R"({"disable_cancel_warning":true})";
   outside_->call("sale.order", "action_cancel", fmt::format("[[{}]]", facts("cancelled").id), "", options);
-  EXPECT_EQ(code(deliver({order("cancelled", 2, content("A", {{"1", "P"}}, {"confirm", "deliver"}))}).at(0)),
-            "unchanged");
+  const auto undelivered = deliver({order("cancelled", 2, content("A", {{"1", "P"}}, {"confirm", "deliver"}))}).at(0);
+  EXPECT_EQ(code(undelivered), "unchanged");
+  ASSERT_TRUE(undelivered.flag);
+  EXPECT_EQ(undelivered.flag->code, "import_undelivered");
+  EXPECT_NE(undelivered.flag->message.find("in Odoo it is cancelled: "), std::string::npos)
+      << undelivered.flag->message;
   EXPECT_EQ(code(deliver({order("cancelled", 3, content("A", {{"1", "P", 9}}, {"confirm"}))}).at(0)), "import_closed");
   EXPECT_EQ(facts("cancelled").state, "cancel");
   outside_->unlink("sale.order", {facts("deleted").id}, {});
