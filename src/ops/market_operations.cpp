@@ -724,7 +724,7 @@ std::vector<Operation> market_operations() {
                 {.name = "runs", .type = Type::integer, .doc = "entries of the sync log", .required = true},
                 {.name = "runs_failed",
                  .type = Type::integer,
-                 .doc = "of them, with errors: `sync log --connection NAME --outcome failed`",
+                 .doc = "of them, with errors: `sync log NAME --outcome failed`, and `--outcome errors`",
                  .required = true}}},
       .run =
           [](Context& context, const json& input) {
