@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/step.h"
+#include "base/text.h"
 #include "jobs/queue.h"
 #include "notify/alert.h"
 #include "pipeline/market_catalog.h"
@@ -198,7 +199,7 @@ Outcome marketplace_failed(Marketplaces& marketplaces, const Marketplaces::Open&
         meant = Error(Error::Kind::auth,
                       fmt::format("{} The test of the connection fails likewise, so it is taken for a refusal of the "
                                   "token.",
-                                  error.message),
+                                  sentence(error.message)),
                       error.detail);
       else
         meant = test;
@@ -417,7 +418,7 @@ Error said_deleted(const Ending& ending, Error why) {
   const std::string anew =
       fmt::format("`dragoman market retry {} --order {} --anew` makes", row.connection, row.external_id);
   if (why.message.find(fmt::format("`{}`", ending.shop.name.order_key(row.external_id))) == std::string::npos)
-    why.message += fmt::format(" {} anew what is missing.", anew);
+    why.message = fmt::format("{} {} anew what is missing.", sentence(why.message), anew);
   else
     why.message = fmt::format(
         "The order was deleted in Odoo{}. {} it anew there; `dragoman market close {} {}` leaves it "

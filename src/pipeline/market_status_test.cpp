@@ -329,9 +329,10 @@ TEST_P(MarketTold, AfterARefusedCodeNothingElseIsSent) {
   EXPECT_EQ(shop_->status_singles, 1) << "each try may be the last";
   EXPECT_EQ(told(), "");
   // Words that do not say what was refused may be about the code, and so may none.
-  shop_->before_status = [](auto) { throw Error(Error::Kind::invalid, "Verification failed."); };
+  shop_->before_status = [](auto) { throw Error(Error::Kind::invalid, "Verification failed"); };
   give("B", "000000");
   EXPECT_EQ(sync("B"), "error otp_refused");
+  EXPECT_EQ(order("B").sync_message, "Verification failed. Give the shop's code again: `dragoman market otp shop B`.");
   EXPECT_EQ(shop_->status_singles, 2);
   shop_->before_status = [](auto) {
     Error error(Error::Kind::invalid, "The marketplace answered 400.");

@@ -375,6 +375,8 @@ TEST_P(Market, A400WithoutAReasonIsARefusedTokenOnlyIfTheTestFailsToo) {
   time_passes();
   work();
   EXPECT_EQ(connections_->get("shop").state, "error");
+  EXPECT_EQ(connections_->get("shop").reason.substr(0, 58),
+            "400 Bad Request. The test of the connection fails likewise");
 }
 
 TEST_P(Market, AMarketplaceThatIsAwayCostsNoOrderATry) {
