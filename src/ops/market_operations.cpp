@@ -13,6 +13,7 @@
 #include "ops/shapes.h"
 #include "pipeline/connections.h"
 #include "pipeline/market_day.h"
+#include "pipeline/market_factor.h"
 #include "pipeline/market_jobs.h"
 #include "pipeline/market_orders.h"
 #include "pipeline/market_products.h"
@@ -262,7 +263,8 @@ std::vector<Operation> product_operations() {
                   .max = 2'147'483'647,
                   .positional = true},
                  {.name = "factor",
-                  .doc = "Odoo's units in one of the marketplace's: quantities are multiplied by it, prices divided",
+                  .doc = "Odoo's units in one of the marketplace's, 0.0001 to 1000000: quantities times it, prices "
+                         "divided by it",
                   .fallback = R"("1")"}},
       .output = {.fields = linked},
       .run =
@@ -271,7 +273,7 @@ std::vector<Operation> product_operations() {
             pipeline::MarketProducts::Link link;
             link.product = input.at("product");
             link.odoo_product_id = input.at("odoo_product");
-            link.factor = Decimal::of(input.at("factor").get<std::string>());
+            link.factor = pipeline::market_factor(input.at("factor").get_ref<const std::string&>());
             for (const auto& [id, wrong] : unusable_products(context, connection, {link.odoo_product_id}))
               throw Error(Error::Kind::invalid, wrong);
             const auto row = context.services.market_products.link(connection.id, link, context.caller);
