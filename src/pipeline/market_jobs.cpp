@@ -428,6 +428,22 @@ Error said_deleted(const Ending& ending, Error why) {
   return why;
 }
 
+// Odoo names what it does not find by the key; a person knows the product by its name, and links it by its id.
+Error said_not_found(const Ending& ending, Error why) {
+  for (const auto& [key, id] : ending.plan.products) {
+    if (why.message.find(fmt::format("`{}`", key)) == std::string::npos) continue;
+    const auto line =
+        std::find_if(ending.lines.begin(), ending.lines.end(),
+                     [&, product = std::string_view(id)](const auto& one) { return one.product_id == product; });
+    why.message = fmt::format(
+        "`{}` ({}) is no product of Odoo's that is found, or it is archived there: `dragoman market link {} {} ID` "
+        "says which it is. Odoo says: {}",
+        line == ending.lines.end() ? "" : line->name, id, ending.row.connection, id, why.message);
+    break;
+  }
+  return why;
+}
+
 // Cancelled at the marketplace, and not in Odoo any more: both agree.
 bool is_gone_on_both_sides(const Ending& ending, const Delivered& delivered) {
   return delivered.error && delivered.error->code == "import_deleted" && ending.market_state == MarketState::cancelled;
@@ -439,6 +455,7 @@ void end_held(Session& session, const Ending& ending, Error why, std::int64_t jo
     if (why.message.starts_with("The order was deleted"))
       session.execute("UPDATE market_order SET odoo_state = $2 WHERE id = $1", {ending.row.id, kDeletedInOdoo});
   }
+  if (why.code == "import_notmatched") why = said_not_found(ending, std::move(why));
   MarketOrders::hold(session, ending.row, why, ending.hold_retry, job_id);
   note_products(session, ending);
   note_customer(session, ending, nullptr, job_id);
