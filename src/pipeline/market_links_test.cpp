@@ -82,6 +82,31 @@ TEST(MarketProbe, SaysWhatTheSettingsNameAndRefusesAnotherCurrency) {
   EXPECT_EQ(said({{"warehouse", 77}, {"pricelist", 78}}), "warehouse- pricelist- ");
 }
 
+TEST(MarketProbe, SaysWhichWarehousesCountTogetherWhereNoneIsSet) {
+  MarketChoices choices;
+  choices.companies = {{.id = 1, .name = "North", .currency = "EGP"}, {.id = 2, .name = "South", .currency = "EGP"}};
+  choices.warehouses = {{.id = 5, .name = "Main", .company_id = 1},
+                        {.id = 6, .name = "Other", .company_id = 2},
+                        {.id = 7, .name = "Shop", .company_id = 1}};
+  const auto of_warehouses = [&](const json& settings) {
+    Probe probe;
+    probe_choices(probe, settings, choices);
+    std::string out;
+    for (const auto& step : probe.steps)
+      if (step.name == "warehouse") out += step.result + (step.ok ? "" : " (wrong)");
+    return out;
+  };
+  const std::string together =
+      "none is set: the stock of all 2 of the company's is published together (5 Main, 7 Shop), and orders go to the "
+      "one "
+      "that Odoo chooses; with the setting `warehouse` both are of one";
+  EXPECT_EQ(of_warehouses({{"company", 1}}), together);
+  EXPECT_EQ(of_warehouses(json::object()), together);
+  EXPECT_EQ(of_warehouses({{"company", 2}}), "") << "it has one alone";
+  EXPECT_EQ(of_warehouses({{"company", 1}, {"send_stock", false}}), "") << "nothing of it is published";
+  EXPECT_EQ(of_warehouses({{"company", 1}, {"warehouse", 7}}), "Shop");
+}
+
 class MarketLinks : public tests::MarketFixture {
  protected:
   void SetUp() override {

@@ -151,7 +151,8 @@ MarketplaceSettings MarketplaceSettings::parse(const json& settings) {
 std::vector<Connector::Setting> marketplace_settings() {
   return {{"odoo", "text", true, nullptr, "name of the connection to the Odoo that its orders go to"},
           {"company", "number", false, 0, "id of the company in Odoo; 0: Odoo's own choice"},
-          {"warehouse", "number", false, 0, "id of the warehouse; 0: the company's"},
+          {"warehouse", "number", false, 0,
+           "id of the warehouse; 0: Odoo chooses that of orders, and the stock of all the company's is published"},
           {"pricelist", "number", false, 0, "id of the price list; 0: the customer's"},
           {"salesperson", "number", false, 0, "id of the user that orders belong to; 0: nobody"},
           {"currency", "text", false, "EGP", "what amounts are in; an order that Odoo would make in another is held"},
