@@ -162,7 +162,7 @@ std::vector<Operation> market_status_operations() {
           {.fields = {{.name = "would", .doc = "`send`, `same` (it says so already) or `nothing`", .required = true},
                       {.name = "status", .doc = "what would be told"},
                       {.name = "word", .doc = "in the marketplace's own word"},
-                      {.name = "to", .doc = "the address that it would go to"},
+                      {.name = "to", .doc = "the address of the API that it would go to, without the path"},
                       {.name = "call",
                        .doc = "`single`, whose answer is about this order, or `many`, which may take others along"},
                       {.name = "cancellation_reason"},
