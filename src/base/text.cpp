@@ -88,6 +88,16 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   return last[b.size()];
 }
 
+std::string sentence(std::string text) {
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\n' || text.back() == '\r' || text.back() == '\t'))
+    text.pop_back();
+  // Marketplaces speak Arabic, too, and what was cut ends with an ellipsis.
+  for (const std::string_view end : {".", "!", "?", ":", "…", "؟"})
+    if (text.ends_with(end)) return text;
+  if (!text.empty()) text += '.';
+  return text;
+}
+
 std::string joined_reason(std::string held, std::string_view who, std::string_view why) {
   constexpr std::size_t kEnough = 1000;  // of all together: what repeats itself must not grow for ever
   std::string more(who);

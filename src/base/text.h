@@ -17,6 +17,9 @@ std::string json_string(std::string_view text);
 /// still holds, so the second joins it; none, or one that stands there already, changes nothing.
 std::string joined_reason(std::string held, std::string_view who, std::string_view why);
 
+/// Somebody else's words with a full stop, if they end without one, so that ours can follow.
+std::string sentence(std::string text);
+
 /// The one of `candidates` that a person who typed `word` most likely meant, or empty if none is near.
 template <typename Strings>
 std::string nearest(std::string_view word, const Strings& candidates);

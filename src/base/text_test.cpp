@@ -27,6 +27,12 @@ TEST(Text, NearestFindsTheTypoAndLeavesTheStranger) {
   EXPECT_EQ(nearest("password", names), "");
 }
 
+TEST(Text, ASentenceEndsOnce) {
+  EXPECT_EQ(sentence("retailer_otp is wrong, invalid"), "retailer_otp is wrong, invalid.");
+  EXPECT_EQ(sentence("no such order \n"), "no such order.");
+  for (const char* whole : {"Not this one.", "What?", "غير صحيح؟", "and so on…", ""}) EXPECT_EQ(sentence(whole), whole);
+}
+
 TEST(JoinedReason, TheFirstStaysAndTheSecondJoinsIt) {
   EXPECT_EQ(joined_reason("stocktaking", "bob", "new prices"), "stocktaking; bob: new prices");
   EXPECT_EQ(joined_reason("", "bob", "new prices"), "bob: new prices");

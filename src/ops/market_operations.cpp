@@ -14,6 +14,7 @@
 #include "pipeline/connections.h"
 #include "pipeline/market_content.h"
 #include "pipeline/market_day.h"
+#include "pipeline/market_factor.h"
 #include "pipeline/market_jobs.h"
 #include "pipeline/market_orders.h"
 #include "pipeline/market_products.h"
@@ -131,7 +132,7 @@ Field hold_field() {
 // What a person says, or what the connection's setting says of boxes; who links one has to say the other.
 Decimal factor_given(Context& context, const pipeline::Connection& connection, const std::string& product,
                      const std::string& given) {
-  if (!given.empty()) return Decimal::of(given);
+  if (!given.empty()) return pipeline::market_factor(given);
   pipeline::MarketProductRow row;
   try {
     row = context.services.market_products.get(connection.id, product);
@@ -280,7 +281,7 @@ std::vector<Operation> product_operations() {
             .max = 2'147'483'647,
             .positional = true},
            {.name = "factor",
-            .doc = "Odoo's units in one of the marketplace's: quantities are multiplied by it, prices divided; 1 if it "
+            .doc = "Odoo's units in one of the marketplace's, 0.0001 to 1000000: quantities times it, prices divided by it; 1 if it "
                    "is left out, but for a product that is sold in boxes: then it is what the setting "
                    "`unit_factor` says"}},
       .output = {.fields = linked},
@@ -744,7 +745,7 @@ std::vector<Operation> market_operations() {
                 {.name = "runs", .type = Type::integer, .doc = "entries of the sync log", .required = true},
                 {.name = "runs_failed",
                  .type = Type::integer,
-                 .doc = "of them, with errors: `sync log --connection NAME --outcome failed`",
+                 .doc = "of them, with errors: `sync log NAME --outcome failed`, and `--outcome errors`",
                  .required = true}}},
       .run =
           [](Context& context, const json& input) {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "pipeline/market_orders.h"
 #include "pipeline/market_probe.h"
 #include "pipeline/market_products.h"
@@ -18,7 +19,7 @@ void require_active(const pipeline::Connection& connection, const std::string& s
   throw Error(Error::Kind::conflict,
               fmt::format("{} is {}{} `dragoman connection resume {}` goes on.", subject,
                           connection.state == "error" ? "in error" : connection.state,
-                          connection.reason.empty() ? "." : ": " + connection.reason + ".", connection.name));
+                          connection.reason.empty() ? "." : ": " + sentence(connection.reason), connection.name));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "ops/catalog.h"
 #include "ops/market_shapes.h"
 #include "ops/shapes.h"
@@ -88,7 +89,7 @@ void check_active(const pipeline::Connection& connection) {
     throw Error(Error::Kind::conflict,
                 fmt::format("The connection `{0}` is {1}{2} `dragoman connection resume {0}` goes on.", connection.name,
                             connection.state == "error" ? "in error" : connection.state,
-                            connection.reason.empty() ? "." : ": " + connection.reason + "."));
+                            connection.reason.empty() ? "." : ": " + sentence(connection.reason)));
 }
 
 StatusDecision decide(const Asked& asked, const pipeline::StatusCase& order) {
@@ -161,7 +162,7 @@ std::vector<Operation> market_status_operations() {
           {.fields = {{.name = "would", .doc = "`send`, `same` (it says so already) or `nothing`", .required = true},
                       {.name = "status", .doc = "what would be told"},
                       {.name = "word", .doc = "in the marketplace's own word"},
-                      {.name = "to", .doc = "the address that it would go to"},
+                      {.name = "to", .doc = "the address of the API that it would go to, without the path"},
                       {.name = "call",
                        .doc = "`single`, whose answer is about this order, or `many`, which may take others along"},
                       {.name = "cancellation_reason"},

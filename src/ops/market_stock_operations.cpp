@@ -155,7 +155,8 @@ std::vector<Operation> figure_operations() {
       .summary = "Sets what a marketplace is told of a product beside stock and price",
       .description =
           "It goes there with the next update, and only what differs from what was taken before. What is not "
-          "given stays; what `clear` names is left to the marketplace again.",
+          "given stays; what `clear` names is not told any more, and stays there as it is. Only `in_stock` goes back: "
+          "where the marketplace was told that the product can't be ordered, it is told once that it can.",
       .method = "PATCH",
       .path = "/connections/{connection}/market/products/{product}",
       .permission = Role::user,

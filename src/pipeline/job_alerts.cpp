@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "jobs/breaker.h"
 
 namespace dragoman::pipeline {
@@ -45,8 +46,9 @@ void check_told(const nlohmann::json& settings) {
   const auto found = settings.find("tell");
   if (found == settings.end() || found->is_null()) return;
   const auto wrong = [](const std::string& what) {
-    return Error(Error::Kind::invalid,
-                 fmt::format("The setting `tell` is a list of e-mail addresses, such as [\"ann@example.com\"]; {}.", what));
+    return Error(
+        Error::Kind::invalid,
+        fmt::format("The setting `tell` is a list of e-mail addresses, such as [\"ann@example.com\"]; {}.", what));
   };
   if (!found->is_array()) throw wrong("this is " + found->dump());
   for (const auto& one : *found) {
@@ -54,8 +56,9 @@ void check_told(const nlohmann::json& settings) {
     const auto& text = one.get_ref<const std::string&>();
     const auto at = text.find('@');
     if (at == 0 || at == std::string::npos || at + 1 == text.size() || text.find('@', at + 1) != std::string::npos ||
-        std::any_of(text.begin(), text.end(),
-                    [](unsigned char c) { return c <= ' ' || c >= 0x7f || c == ',' || c == '<' || c == '>' || c == '"'; }))
+        std::any_of(text.begin(), text.end(), [](unsigned char c) {
+          return c <= ' ' || c >= 0x7f || c == ',' || c == '<' || c == '>' || c == '"';
+        }))
       throw wrong(fmt::format("`{}` is none", text));
   }
 }
@@ -136,16 +139,16 @@ int tell_of_outages(store::Store& store, Micros patience) {
         alert.text = fmt::format(
             "{} What else the connection does goes on; these jobs do by themselves as soon as "
             "that is done.",
-            one.message);
+            sentence(one.message));
         alert.link = "dragoman flow list";
       } else if (one.held) {
         alert.title = fmt::format("The connection {} stopped: it can't log in", one.connection);
         alert.text = fmt::format("{} Its jobs wait until that is put right (`dragoman connection update {}`).",
-                                 one.message, one.connection);
+                                 sentence(one.message), one.connection);
       } else {
         alert.title = fmt::format("The connection {} does not answer", one.connection);
         alert.text = fmt::format("Since {} UTC: {} Its jobs wait, and go on by themselves when it answers again.",
-                                 format_odoo(one.since), one.message);
+                                 format_odoo(one.since), sentence(one.message));
       }
       notify::raise(session, alert);
       ++told;

@@ -307,7 +307,7 @@ MarketCustomers::Done MarketCustomers::relink(const Asked& asked, std::stop_toke
     throw Error(Error::Kind::conflict,
                 fmt::format("The connection `{0}`, to Odoo, is {1}{2} `dragoman connection resume {0}` goes on.",
                             place.odoo.name, place.odoo.state == "error" ? "in error" : place.odoo.state,
-                            place.odoo.reason.empty() ? "." : ": " + place.odoo.reason + "."));
+                            place.odoo.reason.empty() ? "." : ": " + sentence(place.odoo.reason)));
   done.before = intend(asked, customer, place);
   step("market.relink_intended");
   auto& store = orders_.store();

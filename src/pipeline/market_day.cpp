@@ -48,8 +48,11 @@ std::vector<MarketDay> market_days(store::Store& store, Time since) {
         day.median = Micros(times[times.size() / 2]);
         day.p95 = Micros(times[std::min(times.size() - 1, times.size() * 95 / 100)]);
       }
-      session.first("SELECT COUNT(*) FROM market_order WHERE connection_id = $1 AND synced_us >= $2",
-                    {id, to_us(since)}, [&](const Row& row) { day.told = row.int64(0); });
+      // `synced_us` would count refusals, too. One that took a status and refused the next did not take the newest.
+      session.first(
+          "SELECT COUNT(*) FROM market_order WHERE connection_id = $1 AND accepted_us >= $2 AND accepted_status <> '' "
+          "AND sync_code NOT IN ('refused', 'otp_refused', 'failed')",
+          {id, to_us(since)}, [&](const Row& row) { day.told = row.int64(0); });
       session.first(
           "SELECT COUNT(*), SUM(CASE WHEN outcome IN ('failed', 'errors') THEN 1 ELSE 0 END) FROM sync_log WHERE "
           "connection_id = $1 AND started_us >= $2",

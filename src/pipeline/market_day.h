@@ -18,7 +18,7 @@ struct MarketDay {
   std::int64_t imported = 0;               ///< of them: in Odoo by now, or found to need nothing there
   std::int64_t by_market = 0;              ///< of them: the marketplace delivers them
   std::optional<Micros> median, p95;       ///< from first seen to in Odoo, of those that are there
-  std::int64_t told = 0;                   ///< orders whose status the marketplace took last within the time
+  std::int64_t told = 0;                   ///< orders whose newest status the marketplace took, within the time
   std::int64_t runs = 0, runs_failed = 0;  ///< pulls, and what was sent, as the sync log has them
 };
 

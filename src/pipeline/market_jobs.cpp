@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/step.h"
+#include "base/text.h"
 #include "jobs/queue.h"
 #include "notify/alert.h"
 #include "pipeline/market_catalog.h"
@@ -198,7 +199,7 @@ Outcome marketplace_failed(Marketplaces& marketplaces, const Marketplaces::Open&
         meant = Error(Error::Kind::auth,
                       fmt::format("{} The test of the connection fails likewise, so it is taken for a refusal of the "
                                   "token.",
-                                  error.message),
+                                  sentence(error.message)),
                       error.detail);
       else
         meant = test;
@@ -441,13 +442,29 @@ Error said_deleted(const Ending& ending, Error why) {
   const std::string anew =
       fmt::format("`dragoman market retry {} --order {} --anew` makes", row.connection, row.external_id);
   if (why.message.find(fmt::format("`{}`", ending.shop.name.order_key(row.external_id))) == std::string::npos)
-    why.message += fmt::format(" {} anew what is missing.", anew);
+    why.message = fmt::format("{} {} anew what is missing.", sentence(why.message), anew);
   else
     why.message = fmt::format(
         "The order was deleted in Odoo{}. {} it anew there; `dragoman market close {} {}` leaves it "
         "at that.",
         row.odoo_id > 0 ? fmt::format(" (it was sale.order:{})", row.odoo_id) : "", anew, row.connection,
         row.external_id);
+  return why;
+}
+
+// Odoo names what it does not find by the key; a person knows the product by its name, and links it by its id.
+Error said_not_found(const Ending& ending, Error why) {
+  for (const auto& [key, id] : ending.plan.products) {
+    if (why.message.find(fmt::format("`{}`", key)) == std::string::npos) continue;
+    const auto line =
+        std::find_if(ending.lines.begin(), ending.lines.end(),
+                     [&, product = std::string_view(id)](const auto& one) { return one.product_id == product; });
+    why.message = fmt::format(
+        "`{}` ({}) is no product of Odoo's that is found, or it is archived there: `dragoman market link {} {} ID` "
+        "says which it is. Odoo says: {}",
+        line == ending.lines.end() ? "" : line->name, id, ending.row.connection, id, why.message);
+    break;
+  }
   return why;
 }
 
@@ -462,6 +479,7 @@ void end_held(Session& session, const Ending& ending, Error why, std::int64_t jo
     if (why.message.starts_with("The order was deleted"))
       session.execute("UPDATE market_order SET odoo_state = $2 WHERE id = $1", {ending.row.id, kDeletedInOdoo});
   }
+  if (why.code == "import_notmatched") why = said_not_found(ending, std::move(why));
   MarketOrders::hold(session, ending.row, why, ending.hold_retry, job_id);
   note_products(session, ending);
   note_customer(session, ending, nullptr, job_id);

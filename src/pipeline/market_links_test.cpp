@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <utility>
@@ -5,6 +6,7 @@
 #include "base/error.h"
 #include "fakes/market_fixture.h"
 #include "pipeline/market_catalog.h"
+#include "pipeline/market_factor.h"
 #include "pipeline/market_probe.h"
 #include "pipeline/market_products.h"
 #include "pipeline/market_stock.h"
@@ -78,6 +80,31 @@ TEST(MarketProbe, SaysWhatTheSettingsNameAndRefusesAnotherCurrency) {
   EXPECT_EQ(said({{"company", 3}}), "company- ");
   EXPECT_EQ(said({{"company", 1}, {"warehouse", 6}}), "company+ warehouse- currency+ ");
   EXPECT_EQ(said({{"warehouse", 77}, {"pricelist", 78}}), "warehouse- pricelist- ");
+}
+
+TEST(MarketProbe, SaysWhichWarehousesCountTogetherWhereNoneIsSet) {
+  MarketChoices choices;
+  choices.companies = {{.id = 1, .name = "North", .currency = "EGP"}, {.id = 2, .name = "South", .currency = "EGP"}};
+  choices.warehouses = {{.id = 5, .name = "Main", .company_id = 1},
+                        {.id = 6, .name = "Other", .company_id = 2},
+                        {.id = 7, .name = "Shop", .company_id = 1}};
+  const auto of_warehouses = [&](const json& settings) {
+    Probe probe;
+    probe_choices(probe, settings, choices);
+    std::string out;
+    for (const auto& step : probe.steps)
+      if (step.name == "warehouse") out += step.result + (step.ok ? "" : " (wrong)");
+    return out;
+  };
+  const std::string together =
+      "none is set: the stock of all 2 of the company's is published together (5 Main, 7 Shop), and orders go to the "
+      "one "
+      "that Odoo chooses; with the setting `warehouse` both are of one";
+  EXPECT_EQ(of_warehouses({{"company", 1}}), together);
+  EXPECT_EQ(of_warehouses(json::object()), together);
+  EXPECT_EQ(of_warehouses({{"company", 2}}), "") << "it has one alone";
+  EXPECT_EQ(of_warehouses({{"company", 1}, {"send_stock", false}}), "") << "nothing of it is published";
+  EXPECT_EQ(of_warehouses({{"company", 1}, {"warehouse", 7}}), "Shop");
 }
 
 class MarketLinks : public tests::MarketFixture {
@@ -382,6 +409,45 @@ TEST_P(MarketLinks, ATableSaysNothingThatIsPassedOverInSilence) {
   EXPECT_EQ(products_->import_csv(shop_id_, "product,odoo_product\n701,52.0\n", "anna").linked, 1);
   EXPECT_EQ(links(), "700|linked|60 701|linked|52");
   EXPECT_THROW(products_->set_flags(shop_id_, "700", {{"foo", nullptr}}), Error);
+}
+
+TEST(MarketFactor, IsWithinWhatLeavesDigitsAndHasNoExponent) {
+  for (const char* good : {"1", "12", "0.5", "0.0001", "1000000", " 2.50 "})
+    EXPECT_EQ(market_factor(good), Decimal::of(good)) << good;
+  for (const char* bad : {"1e-9", "1E2", "0.00009", "1000000.1", "0", "-1", "", "twelve", "1,5"}) {
+    try {
+      market_factor(bad);
+      ADD_FAILURE() << bad << " was accepted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind, Error::Kind::invalid);
+      EXPECT_NE(error.message.find(
+                    fmt::format("from 0.0001 to 1000000, written without an exponent, and this is `{}`.", bad)),
+                std::string::npos)
+          << error.message;
+    }
+  }
+}
+
+TEST_P(MarketLinks, AFactorIsWithinItsLimitsWhereverItIsGiven) {
+  offer("700", "T-1");
+  offer("701", "T-2");
+  read_catalog();
+  for (const char* bad : {"0.00001", "1000001"})
+    EXPECT_THROW(
+        products_->link(shop_id_, {.product = "700", .odoo_product_id = 51, .factor = Decimal::of(bad)}, "anna"),
+        Error);
+  EXPECT_NE(import_error("product,odoo_product,factor\n700,51,1e-9\n").find("Line 2: The factor says"),
+            std::string::npos);
+  EXPECT_EQ(links(), "700|proposed|0 701|proposed|0");
+  // What was linked before there were limits stands in the way of nothing else.
+  products_->link(shop_id_, {.product = "700", .odoo_product_id = 51}, "anna");
+  store_->write([](store::Session& session) {
+    session.execute("UPDATE market_product SET factor = '0.000001' WHERE external_id = '700'");
+  });
+  const auto done =
+      products_->import_csv(shop_id_, "product,odoo_product,factor,published\n700,51,0.000001,yes\n701,52,,\n", "anna");
+  EXPECT_EQ(done.flagged, 1);
+  EXPECT_EQ(done.linked, 1);
 }
 
 TEST_P(MarketLinks, WhatIsNotInOdooOrArchivedThereCanNotBeLinkedTo) {

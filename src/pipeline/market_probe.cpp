@@ -72,6 +72,16 @@ void probe_choices(Probe& probe, const nlohmann::json& text, const MarketChoices
     return found;
   };
   one("warehouse", settings.warehouse, choices.warehouses);
+  if (settings.warehouse == 0 && settings.send_stock && company) {
+    std::vector<Named> together;
+    for (const Named& each : choices.warehouses)
+      if (each.company_id == company->id) together.push_back(each);
+    if (together.size() > 1)
+      say("warehouse", true,
+          fmt::format("none is set: the stock of all {} of the company's is published together ({}), and orders go to "
+                      "the one that Odoo chooses; with the setting `warehouse` both are of one",
+                      together.size(), listed(together)));
+  }
   const Named* pricelist = one("pricelist", settings.pricelist, choices.pricelists);
   one("salesperson", settings.salesperson, choices.salespeople);
   if (settings.pricelist != 0 && !pricelist) return;

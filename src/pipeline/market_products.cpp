@@ -11,6 +11,7 @@
 #include "base/csv.h"
 #include "base/error.h"
 #include "pipeline/market_content.h"
+#include "pipeline/market_factor.h"
 #include "pipeline/market_orders.h"
 #include "pipeline/market_stock.h"
 
@@ -106,12 +107,7 @@ void check_link(const MarketProducts::Link& link) {
     throw Error(Error::Kind::invalid, "The marketplace's id of a product has 1 to 100 bytes.");
   if (link.odoo_product_id < 1)
     throw Error(Error::Kind::invalid, "The product of Odoo is the id of a variant, a number above 0.");
-  if (link.factor <= Decimal(0))
-    throw Error(
-        Error::Kind::invalid,
-        fmt::format("The factor says how many of Odoo's units are in one of the marketplace's: it is above 0, and "
-                    "this is {}.",
-                    link.factor.str()));
+  check_market_factor(link.factor);
 }
 
 std::string never_seen(const char* no, const std::string& product) {
@@ -419,10 +415,9 @@ MarketProducts::Imported MarketProducts::import_csv(std::int64_t connection_id, 
           throw Error(Error::Kind::invalid, fmt::format("`{}` is no id of a product in Odoo.", odoo));
         change.link.odoo_product_id = id->floor();
       }
+      // One that stands there from before there were limits is no mistake of this table's.
       if (!factor.empty()) {
-        const auto number = Decimal::parse(factor);
-        if (!number) throw Error(Error::Kind::invalid, fmt::format("the factor `{}` is no number.", factor));
-        change.link.factor = *number;
+        if (factor != before.factor) change.link.factor = market_factor(factor);
       } else if (before.state != "linked" && change.link.odoo_product_id > 0 && state != "ignored") {
         const auto said = settings.factor_of(Decimal::parse(before.unit_count).value_or(1));
         if (!said)
@@ -439,12 +434,11 @@ MarketProducts::Imported MarketProducts::import_csv(std::int64_t connection_id, 
         throw Error(Error::Kind::invalid,
                     fmt::format("`{}` is linked to {}, and a table takes no link away: `dragoman market unlink` does.",
                                 change.link.product, before.odoo_product_id));
-      if (change.link.odoo_product_id > 0) check_link(change.link);
-      if (change.link.factor <= Decimal(0)) throw Error(Error::Kind::invalid, "the factor is to be above 0.");
       change.ignore = state == "ignored" && before.state != "ignored";
       change.relink = state != "ignored" && change.link.odoo_product_id > 0 &&
                       (before.state != "linked" || before.odoo_product_id != change.link.odoo_product_id ||
                        before.factor != change.link.factor.str());
+      if (change.relink) check_link(change.link);
       if (state == "linked" && change.link.odoo_product_id < 1)
         throw Error(Error::Kind::invalid, "it is said to be linked, and `odoo_product` is empty.");
       json flags = json::object();

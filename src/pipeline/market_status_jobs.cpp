@@ -9,6 +9,7 @@
 #include "audit/audit.h"
 #include "base/error.h"
 #include "base/step.h"
+#include "base/text.h"
 #include "json/mask.h"
 #include "notify/alert.h"
 
@@ -290,8 +291,8 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
           std::string said = message;
           // A code that did not do is asked for again.
           if (one.otp)
-            said += fmt::format(" Give the shop's code again: `dragoman market otp {} {}`.", connection,
-                                one.row.external_id);
+            said = fmt::format("{} Give the shop's code again: `dragoman market otp {} {}`.", sentence(message),
+                               connection, one.row.external_id);
           keep_steps(session, one);
           session.execute(
               "UPDATE market_order SET sync_status = 'error', sync_code = $4, sync_message = $2, synced_us = "

@@ -10,6 +10,7 @@
 #include "audit/audit.h"
 #include "base/step.h"
 #include "fakes/market_fixture.h"
+#include "pipeline/market_day.h"
 
 namespace dragoman::pipeline {
 namespace {
@@ -268,6 +269,30 @@ TEST_P(MarketTold, ABulkThatIsRefusedIsSentOneByOne) {
   EXPECT_EQ(sync("B"), "synced");
 }
 
+TEST_P(MarketTold, ADayCountsWhatWasTakenAndNoRefusals) {
+  add_shop();
+  for (const char* id : {"A", "B", "C"}) place(id);
+  const auto told_in_a_day = [&] {
+    Time now{};
+    store_->read([&](store::Session& session) { now = session.now(); });
+    return market_days(*store_, now - std::chrono::hours(24)).at(0).told;
+  };
+  EXPECT_EQ(told_in_a_day(), 0);
+  in_odoo("A", confirm);
+  EXPECT_EQ(told_in_a_day(), 1);
+  shop_->before_status = [](auto) { throw Error(Error::Kind::invalid, "Not this one."); };
+  in_odoo("B", confirm);
+  EXPECT_EQ(sync("B"), "error refused");
+  EXPECT_EQ(told_in_a_day(), 1);
+  // Its newest one was not taken, though the one before was.
+  in_odoo("A", ship);
+  EXPECT_EQ(sync("A"), "error refused");
+  EXPECT_EQ(told_in_a_day(), 0);
+  shop_->before_status = {};
+  in_odoo("A", deliver);
+  EXPECT_EQ(told_in_a_day(), 1);
+}
+
 TEST_P(MarketTold, TheNewestStatusGoesWhateverWasQueued) {
   add_shop();
   place("A");
@@ -304,9 +329,10 @@ TEST_P(MarketTold, AfterARefusedCodeNothingElseIsSent) {
   EXPECT_EQ(shop_->status_singles, 1) << "each try may be the last";
   EXPECT_EQ(told(), "");
   // Words that do not say what was refused may be about the code, and so may none.
-  shop_->before_status = [](auto) { throw Error(Error::Kind::invalid, "Verification failed."); };
+  shop_->before_status = [](auto) { throw Error(Error::Kind::invalid, "Verification failed"); };
   give("B", "000000");
   EXPECT_EQ(sync("B"), "error otp_refused");
+  EXPECT_EQ(order("B").sync_message, "Verification failed. Give the shop's code again: `dragoman market otp shop B`.");
   EXPECT_EQ(shop_->status_singles, 2);
   shop_->before_status = [](auto) {
     Error error(Error::Kind::invalid, "The marketplace answered 400.");

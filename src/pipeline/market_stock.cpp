@@ -105,7 +105,8 @@ MarketFigures figures_of(const ProductStock& odoo, const Decimal& factor, const 
     }
     return out;
   }
-  // Taken off when it was archived, so it comes back when it is not any more.
+  // Taken off when it was archived, or by a flag that was cleared since: nobody else would put it back, so it comes
+  // back when nothing says so any more.
   if (!out.flags.contains("in_stock") && flags_sent.is_object() && flags_sent.value("in_stock", json()) == false)
     out.flags["in_stock"] = true;
   const auto problem = [&](const char* code, std::string message) {

@@ -82,7 +82,7 @@ TEST(MarketFigures, WhatIsNotForSaleIsTakenOffAndComesBack) {
   figures = figures_of({.id = 51, .there = false}, 1, json::object(), json::object(), {});
   EXPECT_EQ(figures.stock->str(), "0");
   figures = figures_of(odoo_has("5", "65"), 1, json::object(), {{"in_stock", false}}, {});
-  EXPECT_EQ(figures.flags.at("in_stock"), true);
+  EXPECT_EQ(figures.flags.at("in_stock"), true) << "likewise where a person's flag was cleared";
   figures = figures_of(odoo_has("5", "65"), 1, json::object(), json::object(), {});
   EXPECT_FALSE(figures.flags.contains("in_stock")) << "what nobody said anything about is left as it is there";
   figures = figures_of(odoo_has("5", "65"), 1, {{"in_stock", false}}, {{"in_stock", false}}, {});

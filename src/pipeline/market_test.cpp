@@ -86,6 +86,11 @@ TEST_P(Market, AnOrderWithoutItsProductIsHeldWithAReasonAndNotAcknowledged) {
   pull();
   EXPECT_EQ(all(), "A|held|no");
   EXPECT_EQ(order("A").hold_code, "import_notmatched");
+  // A person reads which product it is, and what to do; Odoo's own words stay.
+  EXPECT_EQ(order("A").hold_message,
+            "`Thing 700` (700) is no product of Odoo's that is found, or it is archived there: `dragoman market link "
+            "shop 700 ID` "
+            "says which it is. Odoo says: No product.product is found for `fake/shop/product/700`, tried: nothing.");
   EXPECT_TRUE(odoo_->orders.empty());
   EXPECT_TRUE(odoo_->partners.empty());
   EXPECT_EQ(shop_->all["A"].acknowledged, 0);
@@ -404,6 +409,8 @@ TEST_P(Market, A400WithoutAReasonIsARefusedTokenOnlyIfTheTestFailsToo) {
   time_passes();
   work();
   EXPECT_EQ(connections_->get("shop").state, "error");
+  EXPECT_EQ(connections_->get("shop").reason.substr(0, 58),
+            "400 Bad Request. The test of the connection fails likewise");
 }
 
 TEST_P(Market, AMarketplaceThatIsAwayCostsNoOrderATry) {

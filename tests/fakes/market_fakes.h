@@ -426,7 +426,8 @@ class FakeOdoo final : public pipeline::Target, public pipeline::Relinker {
         throw Refused{"ambiguous", fmt::format("{}: {} and {}", rule[0].get<std::string>(), hits[0], hits[1])};
       if (hits.size() == 1) return link(hits[0], rule[0]);
     }
-    if (!ref.contains("values")) throw Refused{"notmatched", "Nothing is found for " + key};
+    if (!ref.contains("values"))
+      throw Refused{"notmatched", fmt::format("No {} is found for `{}`, tried: nothing.", model, key)};
     new_partner_ = ref["values"];
     return link(static_cast<std::int64_t>(partners.size()) + 1000, "created");
   }

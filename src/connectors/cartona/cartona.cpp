@@ -226,7 +226,8 @@ http::Response Cartona::call(http::Request request, std::stop_token stop) {
     error.code = code;
     throw error;
   };
-  if (status == 401 || status == 403) fail(Error::Kind::auth, "cartona_token", said + " The token is refused.");
+  if (status == 401 || status == 403)
+    fail(Error::Kind::auth, "cartona_token", sentence(said) + " The token is refused.");
   if (status == 429 || status == 503) {
     Error error(status == 429 ? Error::Kind::busy : Error::Kind::unavailable, said, detail);
     error.code = "cartona_busy";
@@ -238,7 +239,7 @@ http::Response Cartona::call(http::Request request, std::stop_token stop) {
   if (status >= 500) fail(reads ? Error::Kind::unavailable : Error::Kind::in_doubt, pipeline::kServerFailed, said);
   if (status >= 300 && status < 400)
     fail(Error::Kind::protocol, "cartona_redirect",
-         said + " It sends to another address; the setting `url` is not right.");
+         sentence(said) + " It sends to another address; the setting `url` is not right.");
   if (status == 400 && (words.empty() || about_credentials(words))) fail(Error::Kind::invalid, "suspect", said);
   if (status == 404 && reads) fail(Error::Kind::not_found, "cartona_path", said);
   if (status < 400) fail(Error::Kind::protocol, "cartona_answer", said);
@@ -372,10 +373,11 @@ pipeline::Probe probe(const pipeline::Connection& connection, const Secret& secr
       probe.steps.push_back({name, work(), true});
     } catch (const Error& error) {
       const bool refused = error.kind == Error::Kind::auth || error.code == "suspect";
-      probe.steps.push_back(
-          {name,
-           error.message + (refused && error.kind != Error::Kind::auth ? " That is how a wrong token looks, too." : ""),
-           false});
+      probe.steps.push_back({name,
+                             refused && error.kind != Error::Kind::auth
+                                 ? sentence(error.message) + " That is how a wrong token looks, too."
+                                 : error.message,
+                             false});
     }
   };
   step("token", [&]() -> std::string {
