@@ -880,7 +880,11 @@ def hits_of(pair, rule, domain, item, seen, most):
     found = search_in(pair[0], company).browse(sorted(ids))
     for term in domain[1:]:
         # Of what was searched for together all columns are known by now.
-        found = found.browse([record.id for record in found if (record[term[0]] or False) in term[2]])
+        ids = []
+        for record in found:
+            if (record[term[0]] or False) in term[2]:
+                ids.append(record.id)
+        found = found.browse(ids)
     return found[:most]
 
 
