@@ -171,11 +171,11 @@ json steps_of(const MarketOrder& order, const MarketplaceSettings& settings) {
 std::string factor_unknown(const std::string& product_name, const std::string& product, const std::string& unit,
                            const Decimal& unit_count, const std::string& connection) {
   return fmt::format(
-      "`{0}` ({1}) is sold by the {2} of {3}, and nobody has said how many of Odoo's units that is: `dragoman market "
-      "link "
-      "{4} {1} PRODUCT --factor {3}`, or `--factor 1` where PRODUCT is the {2}. For all of them: the setting "
+      "{0} is sold by the {2} of {3}, and nobody has said how many of Odoo's units that is: `dragoman market "
+      "link {4} {1} PRODUCT --factor {3}`, or `--factor 1` where PRODUCT is the {2}. For all of them: the setting "
       "`unit_factor`.",
-      product_name, product, unit.empty() ? "box" : unit, unit_count.str(), connection);
+      product_name.empty() ? fmt::format("`{}`", product) : fmt::format("`{}` ({})", product_name, product), product,
+      unit.empty() ? "box" : unit, unit_count.str(), connection);
 }
 
 std::string customer_key(const MarketCustomer& customer) {
