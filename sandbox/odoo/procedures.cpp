@@ -1213,33 +1213,28 @@ void run(Call& call, Sink& out) {
   write_json(out, answer);
 }
 
-void confirm(Call& call, Sink& out) {
-  call.orm.check_records(call.table, call.ids, Access::write);
-  Env env = call.orm.env();
-  env.su = true;
-  Orm orm(call.orm.database(), env, call.orm.transaction());
-  Orders(orm).confirm(call.ids);
-  out.boolean(true);
-}
-
-void cancel(Call& call, Sink& out) {
+// A button of whoever may write the records; what it does beside is done with all rights.
+template <void (*Press)(Orders&, const std::vector<Id>&)>
+void button(Call& call, Sink& out) {
   call.orm.check_records(call.table, call.ids, Access::write);
   Env env = call.orm.env();
   env.su = true;
   Orm orm(call.orm.database(), env, call.orm.transaction());
   Orders orders(orm);
-  for (const Id id : call.ids) orders.cancel(id);
+  Press(orders, call.ids);
   out.boolean(true);
 }
 
-void cancel_pickings(Call& call, Sink& out) {
-  call.orm.check_records(call.table, call.ids, Access::write);
-  Env env = call.orm.env();
-  env.su = true;
-  Orm orm(call.orm.database(), env, call.orm.transaction());
-  Orders orders(orm);
-  for (const Id id : call.ids) orders.cancel_picking(id);
-  out.boolean(true);
+void confirm(Orders& orders, const std::vector<Id>& ids) {
+  orders.confirm(ids);
+}
+
+void cancel(Orders& orders, const std::vector<Id>& ids) {
+  for (const Id id : ids) orders.cancel(id);
+}
+
+void cancel_pickings(Orders& orders, const std::vector<Id>& ids) {
+  for (const Id id : ids) orders.cancel_picking(id);
 }
 
 }  // namespace
@@ -1247,13 +1242,17 @@ void cancel_pickings(Call& call, Sink& out) {
 void add_procedures(Methods& methods) {
   methods.add("ir.actions.server",
               {.name = "run", .owner = "IrActionsServer", .on_records = true, .writes = true, .run = run});
-  methods.add("sale.order",
-              {.name = "action_confirm", .owner = "SaleOrder", .on_records = true, .writes = true, .run = confirm});
-  methods.add("sale.order",
-              {.name = "action_cancel", .owner = "SaleOrder", .on_records = true, .writes = true, .run = cancel});
   methods.add(
-      "stock.picking",
-      {.name = "action_cancel", .owner = "Picking", .on_records = true, .writes = true, .run = cancel_pickings});
+      "sale.order",
+      {.name = "action_confirm", .owner = "SaleOrder", .on_records = true, .writes = true, .run = button<confirm>});
+  methods.add(
+      "sale.order",
+      {.name = "action_cancel", .owner = "SaleOrder", .on_records = true, .writes = true, .run = button<cancel>});
+  methods.add("stock.picking", {.name = "action_cancel",
+                                .owner = "Picking",
+                                .on_records = true,
+                                .writes = true,
+                                .run = button<cancel_pickings>});
 }
 
 void add_manual_field(Orm& orm, Id row) {
