@@ -276,12 +276,15 @@ constexpr Micros kFarMax = std::chrono::hours(24 * 90);
 // Of the marketplace's times, which may lack a zone, and ours.
 constexpr Micros kClocksApart = std::chrono::hours(24);
 
-bool is_far_due(Session& session, std::int64_t connection_id, Time now) {
-  const auto kept = MarketOrders::cursor(session, connection_id, kFarCursor);
+std::optional<Time> pulled_at(Session& session, std::int64_t connection_id, const char* cursor) {
+  const auto kept = MarketOrders::cursor(session, connection_id, cursor);
   const auto at = kept ? Decimal::parse(*kept) : std::nullopt;
-  if (!at) return true;
-  const Time last = from_us(at->floor());
-  return now - last >= kFarEvery || now < last;
+  return at ? std::optional(from_us(at->floor())) : std::nullopt;
+}
+
+bool is_far_due(Session& session, std::int64_t connection_id, Time now) {
+  const auto last = pulled_at(session, connection_id, kFarCursor);
+  return !last || now - *last >= kFarEvery || now < *last;
 }
 
 }  // namespace
@@ -307,12 +310,11 @@ Outcome MarketJobs::pull(const Job& job, std::stop_token stop) {
     if (open.settings.lookback == Micros(0)) return;
     // From before the last pull that came to its end: what came while this hub was away is older than the range.
     Time reached = started;
-    if (const auto kept = MarketOrders::cursor(session, owner.connection_id, "orders"))
-      if (const auto at = Decimal::parse(*kept)) reached = std::min(reached, from_us(at->floor()));
+    if (const auto last = pulled_at(session, owner.connection_id, "orders")) reached = std::min(reached, *last);
     asked.from = reached - open.settings.lookback;
     if (!(far = is_far_due(session, owner.connection_id, started))) return;
     if (const auto oldest = MarketOrders::oldest_open(session, owner.connection_id))
-      asked.from = std::max(std::min(*asked.from, *oldest - kClocksApart), started - kFarMax);
+      asked.from = std::min(*asked.from, std::max(*oldest - kClocksApart, started - kFarMax));
   });
 
   MarketOrders::Stored all;

@@ -473,6 +473,24 @@ TEST_P(Market, OnceAnHourAPullReachesBackToTheOldestOrderThatIsOpen) {
       << "a day more than the order is old, and not for one that is over";
 }
 
+TEST_P(Market, ReachingBackToAnOpenOrderNeverShortensTheRangeThatIsSet) {
+  add_shop({{"lookback_hours", 24 * 200}});
+  shop_->change("A");
+  pull();
+  std::vector<std::optional<Time>> from;
+  shop_->before_pull = [&](const auto& asked) { from.push_back(asked.from); };
+  for (const char* cursor : {"orders", "orders_far"}) {
+    store_->write([&](store::Session& session) {
+      MarketOrders::set_cursor(session, shop_id_, cursor, std::to_string(to_us(session.now() - std::chrono::hours(2))));
+      session.execute("UPDATE market_order SET ordered_us = $1", {to_us(session.now() - std::chrono::hours(24 * 300))});
+    });
+    pull();
+  }
+  ASSERT_EQ(from.size(), 2u);
+  ASSERT_TRUE(from[0] && from[1]);
+  EXPECT_LT(*from[1] - *from[0], std::chrono::hours(3));
+}
+
 TEST_P(Market, OrdersWaitForAnOdooThatIsNotThereYet) {
   add_shop({{"odoo", "erp"}});
   shop_->change("A");
