@@ -32,8 +32,8 @@
 # Answers {"procedure", "version", "items": [{"key", "model", "outcome", "id", "children": {key: id}, "links": {key:
 # {"model", "id", "how"}}, "flag": {"name", "message"}, "error": {"name", "message"}}…]} in the order of the items.
 # outcome is created, updated, unchanged (that digest was applied before), skipped (a later version was applied before) or
-# error; of `find`: found, missing, deleted. links: the references by match; how is `key`, the rule, or `created`. flag:
-# all was done but for what it says.
+# error; of `find`: found, missing, deleted. links: the references by match; how is `key`, the rule, `created`, or `merged`:
+# somebody has merged in Odoo what the key stood for into this record. flag: all was done but for what it says.
 #
 # The keys are rows of dragoman_key. A caller claims them before anything else; of two callers with one key the later
 # waits for the earlier, gets a serialization failure, and is run again by Odoo itself with the other's rows in sight.
@@ -522,6 +522,29 @@ def claim(items):
     return keys
 
 
+def external_name(pair):
+    # What Odoo's own external id of a key is called. No space may be in such a name.
+    return pair[0] + '/' + pair[1].replace('%', '%25').replace(' ', '%20')
+
+
+def follow_merged(keys, changed, items):
+    # Whoever merges two contacts in Odoo says that they are one: Odoo moves the external ids of the one that goes, and
+    # its key stands for the other from then on, whichever key that has already.
+    names = {}
+    for item in items:
+        for pair in item['wanted']:
+            if keys[pair]['res_id'] and not keys[pair]['there']:
+                names[external_name(pair)] = pair
+    if not names:
+        return
+    env.cr.execute("SELECT name, res_id FROM ir_model_data WHERE module = '__dragoman__' AND name = ANY(%s)",
+                   (sorted(names),))
+    for name, res_id in env.cr.fetchall():
+        pair = names[name]
+        if res_id != keys[pair]['res_id'] and SUDO[pair[0]].browse(res_id).exists():
+            bind(keys, changed, pair, res_id, 'merged')
+
+
 def keep(keys, changed):
     # Writes back the rows of `changed`, and Odoo's own external ids of what is new.
     columns = ([], [], [], [], [], [], [], [], [])
@@ -532,8 +555,7 @@ def keep(keys, changed):
                                            row['called'], row['parent'][0], row['parent'][1], row['links'])):
             column.append(value)
         if row.get('made'):
-            # No space may be in such a name.
-            names[0].append(pair[0] + '/' + pair[1].replace('%', '%25').replace(' ', '%20'))
+            names[0].append(external_name(pair))
             names[1].append(pair[0])
             names[2].append(row['res_id'])
     if not columns[0]:
@@ -1594,6 +1616,7 @@ def try_update(keys, changed, item):
 def apply_all(items):
     keys = claim(items)
     changed = set()
+    follow_merged(keys, changed, items)
     at = 0
     while at < len(items):
         upto = at

@@ -1,10 +1,11 @@
 # Dragoman procedure: relink
-# Version: 1
+# Version: 2
 # Summary: lets a customer's key stand for another contact, or for none, as a person says
 #
 # Takes from the context {"dragoman": {"items": [ITEM…]}}, ITEM: {"model": "res.partner", "key", "from": id or false, "to":
-# id or false, "company": id or false}. `from` is what the caller thinks that the key stands for; false: it does not know.
-# `to` false: for nothing, until `import` looks for it again; what it stood for is then found by none of the rules.
+# id or false, "company": id or false, "shared": false}. `from` is what the caller thinks that the key stands for; false: it
+# does not know. `to` false: for nothing, until `import` looks for it again; what it stood for is then found by none of the
+# rules. `shared`: other keys may stand for `to` as well, and go on doing so; else that is refused.
 #
 # Answers {"procedure", "version", "items": [{"key", "model", "outcome", "id", "name", "before"} or {"key", "model",
 # "outcome": "error", "error": {"name", "message"}, "id"}…]} in their order; outcome is linked, unlinked, or unchanged (it
@@ -12,7 +13,7 @@
 # Contacts and orders stay as they are. Written as import.py is, for the same checkers; the keys are those of `import`.
 
 PROCEDURE = 'relink'
-VERSION = 1
+VERSION = 2
 
 
 def without_payload():
@@ -61,6 +62,13 @@ def row_of(item):
     return res_id or 0, (refused or '').split()
 
 
+def others_of(item, res_id):
+    # The first of the other keys that stand for a record.
+    env.cr.execute('SELECT key FROM dragoman_key WHERE model = %s AND res_id = %s AND key <> %s ORDER BY key LIMIT 1',
+                   (item['model'], res_id, item['key']))
+    return [row[0] for row in env.cr.fetchall()]
+
+
 def check_record(item, to):
     record = SUDO[item['model']].browse(to).exists()
     if not record:
@@ -71,10 +79,10 @@ def check_record(item, to):
     if record.company_id and record.company_id.id != company:
         raise problem('Company', '%s (%s) is of the company %s, and the orders are of another.'
                       % (record.display_name, to, record.company_id.display_name))
-    env.cr.execute('SELECT key FROM dragoman_key WHERE model = %s AND res_id = %s AND key <> %s ORDER BY key LIMIT 1',
-                   (item['model'], to, item['key']))
-    for row in env.cr.fetchall():
-        raise problem('Taken', '%s (%s) is what `%s` stands for.' % (record.display_name, to, row[0]))
+    for other in others_of(item, to):
+        if item.get('shared'):
+            break
+        raise problem('Taken', '%s (%s) is what `%s` stands for.' % (record.display_name, to, other))
 
 
 def put(item, to, refused):
@@ -115,7 +123,7 @@ def relink(item):
     if to and str(to) in wanted:
         wanted.remove(str(to))
     if before != to:
-        if before:
+        if before and not others_of(item, before):
             env.cr.execute('DELETE FROM dragoman_key WHERE model = %s AND key = %s',
                            ('own ' + item['model'], str(before)), log_exceptions=False)
         out['outcome'] = 'linked' if to else 'unlinked'

@@ -237,7 +237,7 @@ class Importer {
       }
       for (auto at = database_.import_keys.lower_bound({key.first, ""});
            at != database_.import_keys.end() && at->first.first == key.first; ++at) {
-        if (at->second.id == to && at->first != key)
+        if (at->second.id == to && at->first != key && !item.value("shared", false))
           throw problem("Taken", shown + " is what `" + at->first.second + "` stands for.");
       }
     }
@@ -1201,7 +1201,7 @@ void run(Call& call, Sink& out) {
       if (given == context.end() || !payload.is_object()) throw user_error("The context has no `dragoman` object.");
       if (!database.import_table) throw value_error("UndefinedTable('relation \"dragoman_key\" does not exist')");
       Importer importer(database, orm.env(), *orm.transaction());
-      answer = {{"procedure", "relink"}, {"version", 1}, {"items", importer.relink(payload)}};
+      answer = {{"procedure", "relink"}, {"version", 2}, {"items", importer.relink(payload)}};
     } else if (name == "inspect") {
       answer = inspect(database, payload);
     } else if (name == "setup") {

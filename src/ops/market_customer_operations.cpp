@@ -35,23 +35,24 @@ MarketCustomers customers_of(Context& context) {
 }
 
 std::vector<Field> customer_columns() {
-  return {{.name = "id", .type = Type::integer, .doc = "the hub's number of it", .required = true},
-          {.name = "connection", .required = true},
-          {.name = "customer",
-           .doc = "what the shop is told from others by: the marketplace's code of it, as a rule",
-           .required = true},
-          {.name = "name"},
-          {.name = "odoo_partner",
-           .type = Type::integer,
-           .doc = "id of the contact in Odoo; null: none yet, or none any more"},
-          {.name = "how",
-           .doc = "the rule that found it (`cartona_id`, `retailer_code`, `phone`), `created`, or `person:` and who "
-                  "said so; empty: not known"},
-          {.name = "orders", .type = Type::integer, .doc = "how many of its orders are in Odoo", .required = true},
-          {.name = "relinked", .type = Type::time, .doc = "when a person said last which contact it is, or is not"},
-          {.name = "under_way", .doc = "a change of it that is under way, or in doubt", .hidden = true},
-          {.name = "seen", .type = Type::time, .doc = "first", .required = true, .hidden = true},
-          {.name = "changed", .type = Type::time, .hidden = true}};
+  return {
+      {.name = "id", .type = Type::integer, .doc = "the hub's number of it", .required = true},
+      {.name = "connection", .required = true},
+      {.name = "customer",
+       .doc = "what the shop is told from others by: the marketplace's code of it, as a rule",
+       .required = true},
+      {.name = "name"},
+      {.name = "odoo_partner",
+       .type = Type::integer,
+       .doc = "id of the contact in Odoo; null: none yet, or none any more"},
+      {.name = "how",
+       .doc = "the rule that found it (`cartona_id`, `retailer_code`, `phone`), `created`, `merged` (its contact was "
+              "merged into this one in Odoo), or `person:` and who said so; empty: not known"},
+      {.name = "orders", .type = Type::integer, .doc = "how many of its orders are in Odoo", .required = true},
+      {.name = "relinked", .type = Type::time, .doc = "when a person said last which contact it is, or is not"},
+      {.name = "under_way", .doc = "a change of it that is under way, or in doubt", .hidden = true},
+      {.name = "seen", .type = Type::time, .doc = "first", .required = true, .hidden = true},
+      {.name = "changed", .type = Type::time, .hidden = true}};
 }
 
 json partner_or_null(std::int64_t id) {
@@ -109,10 +110,23 @@ json shape(const std::vector<MarketCustomers::Order>& orders) {
   return rows;
 }
 
+// `R-9 of shop1`, one after the other.
+std::string shape_same(const std::vector<MarketCustomerRow>& others) {
+  std::string out;
+  for (const auto& other : others)
+    out += fmt::format("{}{} of {}", out.empty() ? "" : ", ", other.key, other.connection);
+  return out;
+}
+
+Field same_field() {
+  return {.name = "same", .doc = "other shops that are this contact, too"};
+}
+
 Output done_output() {
   auto fields = customer_columns();
   for (auto& field : fields) field.hidden = false;
   fields.push_back({.name = "odoo_partner_name", .doc = "of the contact in Odoo"});
+  fields.push_back(same_field());
   fields.push_back({.name = "partner_before", .type = Type::integer, .doc = "the contact that it was"});
   fields.push_back({.name = "how_before", .doc = "what had found that"});
   fields.push_back({.name = "orders_kept",
@@ -133,7 +147,9 @@ std::string relink(Context& context, const json& input, std::int64_t partner) {
   asked.partner = partner;
   asked.by = who_asks(context);
   asked.why = input.value("reason", "");
-  const auto done = customers_of(context).relink(asked, context.stop);
+  asked.shared = input.value("shared", false);
+  auto customers = customers_of(context);
+  const auto done = customers.relink(asked, context.stop);
   const auto note = [](const MarketCustomerRow& row) {
     return dump({{"customer", row.key}, {"odoo_partner", partner_or_null(row.odoo_partner_id)}, {"how", row.how}});
   };
@@ -142,6 +158,7 @@ std::string relink(Context& context, const json& input, std::int64_t partner) {
   context.note.after = note(done.after);
   json answer = shape(done.after);
   answer["odoo_partner_name"] = done.partner_name;
+  answer["same"] = shape_same(customers.same(done.after));
   answer["partner_before"] = partner_or_null(done.before.odoo_partner_id);
   answer["how_before"] = done.before.how;
   answer["orders_kept"] = done.orders_kept;
@@ -186,6 +203,7 @@ std::vector<Operation> market_customer_operations() {
   });
   auto fields = customer_columns();
   for (auto& field : fields) field.hidden = false;
+  fields.push_back(same_field());
   all.push_back({
       .name = "market customer",
       .summary =
@@ -201,6 +219,7 @@ std::vector<Operation> market_customer_operations() {
             auto customers = customers_of(context);
             const auto row = customers.get(connection, input.at("customer"));
             json answer = shape(row);
+            answer["same"] = shape_same(customers.same(row));
             answer["with_it"] = shape(customers.orders(row, input.at("limit")));
             return dump(answer);
           },
@@ -210,7 +229,8 @@ std::vector<Operation> market_customer_operations() {
       .summary = "Says which contact of Odoo a shop is, where the rules found a wrong one or several",
       .description =
           "Its next order has that contact. Orders that are in Odoo stay as they are: the answer names them. A contact "
-          "that is another shop's is refused. What the shop was until now is not found for it by a rule any more.",
+          "that is another shop's is refused, unless `shared` says that both are one customer. What the shop was until "
+          "now is not found for it by a rule any more.",
       .method = "POST",
       .path = "/connections/{connection}/market/customers/{customer}/link",
       .permission = Role::user,
@@ -223,6 +243,10 @@ std::vector<Operation> market_customer_operations() {
                   .min = 1,
                   .max = 2'147'483'647,
                   .positional = true},
+                 {.name = "shared",
+                  .type = Type::boolean,
+                  .doc = "both shops are this customer, where another one is it already",
+                  .fallback = "false"},
                  reason_field()},
       .output = done_output(),
       .run = [](Context& context,

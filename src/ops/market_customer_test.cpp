@@ -101,6 +101,24 @@ TEST_F(CustomerOperations, AWrongMatchIsShownUndoneAndNoted) {
   EXPECT_EQ(json::parse(entries[1]["after"].get<std::string>())["odoo_partner"], right);
 }
 
+TEST_F(CustomerOperations, TwoShopsAreSaidToBeOneContactAndShownSo) {
+  const auto first = order("A", "R-1"), second = order("B", "R-2");
+  ASSERT_NE(first, second);
+  json wish = {{"connection", "shop"}, {"customer", "R-2"}, {"odoo_partner", first}, {"reason", "two branches"}};
+  EXPECT_NE(refusal("market customer-link", wish, Error::Kind::conflict).find("--shared"), std::string::npos);
+  wish["shared"] = true;
+  const json linked = ask("market customer-link", wish);
+  EXPECT_EQ(linked["odoo_partner"], first);
+  EXPECT_EQ(linked["same"], "R-1 of shop");
+  EXPECT_EQ(ask("market customer", {{"connection", "shop"}, {"customer", "R-1"}})["same"], "R-2 of shop");
+  EXPECT_EQ(order("C", "R-2"), first);
+  EXPECT_EQ(order("D", "R-1"), first);
+  const json alone = ask("market customer-unlink", {{"connection", "shop"}, {"customer", "R-2"}, {"reason", "no"}});
+  EXPECT_EQ(alone["same"], "");
+  EXPECT_NE(order("E", "R-2"), first);
+  EXPECT_EQ(order("F", "R-1"), first);
+}
+
 TEST_F(CustomerOperations, WhatCannotBeIsRefusedInWords) {
   const auto wrong = partner("Wrong", "+2000");
   ASSERT_EQ(order("A", "R-1"), wrong);

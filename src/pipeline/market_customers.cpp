@@ -30,7 +30,8 @@ constexpr std::int64_t kOrdersShown = 1000;
 const std::string kColumns =
     "SELECT u.id, u.connection_id, COALESCE(c.name, ''), u.customer_key, u.name, u.odoo_connection_id, "
     "u.odoo_partner_id, u.how, u.relinked_us, u.intent, u.intent_partner_id, u.intent_by, u.intent_why, u.intent_us, "
-    "u.seen_us, u.changed_us, (SELECT COUNT(*) FROM market_order o WHERE o.connection_id = u.connection_id AND "
+    "u.intent_shared, u.seen_us, u.changed_us, (SELECT COUNT(*) FROM market_order o WHERE o.connection_id = "
+    "u.connection_id AND "
     "o.customer_key = u.customer_key AND o.odoo_id > 0) FROM market_customer u LEFT JOIN connection c ON c.id = "
     "u.connection_id ";
 
@@ -47,10 +48,10 @@ MarketCustomerRow row_of(const Row& row) {
   out.relinked = row.maybe_time(8);
   if (row.int64(9) != 0)
     out.intent = {row.int64(10), std::string(row.text(11)), std::string(row.text(12)),
-                  row.maybe_time(13).value_or(Time{})};
-  out.seen = row.time(14);
-  out.changed = row.time(15);
-  out.orders = row.int64(16);
+                  row.maybe_time(13).value_or(Time{}), row.int64(14) == 1};
+  out.seen = row.time(15);
+  out.changed = row.time(16);
+  out.orders = row.int64(17);
   return out;
 }
 
@@ -150,9 +151,11 @@ Error refusal(store::Store& store, const MarketCustomerRow& customer, const Reli
           "WHERE u.odoo_connection_id = $1 AND u.odoo_partner_id = $2 AND u.id <> $3",
           {odoo.id, customer.intent->partner_id, customer.id}, [&](const Row& row) {
             error.message = fmt::format(
-                "{} is the customer of another shop: `{}` ({}) of `{}`. Where that is the mistake, `dragoman market "
-                "customer-unlink {} {}` comes first.",
-                external(customer.intent->partner_id), row.text(1), row.text(2), row.text(0), row.text(0), row.text(1));
+                "{0} is the customer of another shop: `{1}` ({2}) of `{3}`. Where both are one customer, say it with "
+                "`shared`: `dragoman market customer-link {4} {5} {6} --shared`. Where the other one is the mistake, "
+                "`dragoman market customer-unlink {3} {1}` comes first.",
+                external(customer.intent->partner_id), row.text(1), row.text(2), row.text(0), customer.connection,
+                customer.key, customer.intent->partner_id);
           });
     });
   } else if (error.code == "import_changed") {
@@ -233,6 +236,19 @@ std::vector<MarketCustomers::Order> MarketCustomers::orders(const MarketCustomer
   return out;
 }
 
+std::vector<MarketCustomerRow> MarketCustomers::same(const MarketCustomerRow& customer) {
+  std::vector<MarketCustomerRow> out;
+  if (customer.odoo_partner_id == 0) return out;
+  orders_.store().read([&](Session& session) {
+    out.clear();
+    session.query(
+        kColumns + "WHERE u.odoo_connection_id = $1 AND u.odoo_partner_id = $2 AND u.id <> $3 ORDER BY u.id LIMIT 100",
+        {customer.odoo_connection_id, customer.odoo_partner_id, customer.id},
+        [&](const Row& row) { out.push_back(row_of(row)); });
+  });
+  return out;
+}
+
 MarketCustomers::Place MarketCustomers::place_of(const MarketCustomerRow& customer) {
   const auto open = marketplaces_.peek(customer.connection_id);
   const auto odoo = marketplaces_.connections().find(open.settings.odoo);
@@ -249,8 +265,10 @@ MarketCustomerRow MarketCustomers::intend(const Asked& asked, const MarketCustom
     const Time now = session.now();
     if (session.execute(
             "UPDATE market_customer SET intent = 1, intent_partner_id = $2, intent_by = $3, intent_why = $4, intent_us "
-            "= $5 WHERE id = $1 AND (intent = 0 OR intent_partner_id = $2)",
-            {customer.id, asked.partner, std::string_view(asked.by), std::string_view(asked.why), to_us(now)}) != 1) {
+            "= $5, intent_shared = $6 WHERE id = $1 AND (intent = 0 OR (intent_partner_id = $2 AND intent_shared <= "
+            "$6))",
+            {customer.id, asked.partner, std::string_view(asked.by), std::string_view(asked.why), to_us(now),
+             std::int64_t{asked.shared}}) != 1) {
       std::string what = "another change of it";
       session.first("SELECT intent_partner_id, intent_by FROM market_customer WHERE id = $1", {customer.id},
                     [&](const Row& row) {
@@ -286,7 +304,8 @@ Relinked MarketCustomers::ask(const MarketCustomerRow& customer, const Place& pl
                     .key = place.key,
                     .from = known ? id_text(customer.odoo_partner_id) : std::string(),
                     .to = id_text(customer.intent->partner_id),
-                    .company = place.company};
+                    .company = place.company,
+                    .shared = customer.intent->shared};
   for (int attempt = 1;; ++attempt) {
     try {
       auto answer = relinker->relink(what, stop);

@@ -32,6 +32,7 @@ struct MarketCustomerRow {
     std::int64_t partner_id = 0;  ///< 0: none
     std::string by, why;
     Time at{};
+    bool shared = false;  ///< other shops may be that contact, too
   };
   std::optional<Intent> intent;  ///< under way, or in doubt
   Time seen{}, changed{};
@@ -62,6 +63,8 @@ class MarketCustomers final : public jobs::Handler {
     std::string external_id, number, odoo_name, odoo_state, total;
     std::int64_t odoo_id = 0;
   };
+  /// Other shops, of any marketplace, that are the same contact: the first hundred of them.
+  std::vector<MarketCustomerRow> same(const MarketCustomerRow& customer);
   /// Its orders that are in Odoo and were imported while it was the customer that it is now, the newest first.
   std::vector<Order> orders(const MarketCustomerRow& customer, std::int64_t limit);
 
@@ -70,6 +73,7 @@ class MarketCustomers final : public jobs::Handler {
     std::string customer;      ///< as `get`
     std::int64_t partner = 0;  ///< the right one; 0: none, and the next order is to make a new one
     std::string by, why;
+    bool shared = false;  ///< it is that customer also where another shop is; else that is refused
   };
   struct Done {
     MarketCustomerRow before, after;

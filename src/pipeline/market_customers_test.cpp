@@ -161,6 +161,48 @@ TEST_P(ShopsCustomer, WhatCannotBeIsRefusedInWordsAndLeavesAllAsItIs) {
   EXPECT_EQ(row().odoo_partner_id, 0);
 }
 
+TEST_P(ShopsCustomer, TwoAreOneContactOnceAPersonSaysSoAndLetGoOfOneByOne) {
+  found_by_phone();
+  shop_->change("B", [](auto& order) { order.retailer = "R-2"; });
+  pull();
+  const auto second = there("B").partner;
+  ASSERT_NE(second, 17);
+  EXPECT_NE(
+      refusal(asked("R-2", 17), Error::Kind::conflict).find("`dragoman market customer-link shop R-2 17 --shared`"),
+      std::string::npos);
+  EXPECT_EQ(row("R-2").odoo_partner_id, second);
+  auto both = asked("R-2", 17);
+  both.shared = true;
+  // The answer is lost: the job that asks again says it of both as well.
+  odoo_->after_relink = [] { throw Error(Error::Kind::in_doubt, "The answer was lost."); };
+  refusal(both, Error::Kind::in_doubt);
+  odoo_->after_relink = {};
+  EXPECT_NE(refusal(asked("R-2", 17), Error::Kind::conflict).find("under way"), std::string::npos)
+      << "it does not become a wish that is refused";
+  time_passes();
+  work();
+  EXPECT_EQ(row("R-2").odoo_partner_id, 17);
+  EXPECT_EQ(row("R-2").how, "person:token anna");
+  const auto same = customers_->same(row("R-2"));
+  ASSERT_EQ(same.size(), 1u);
+  EXPECT_EQ(same[0].key, "R-17");
+  shop_->change("C", [](auto& order) { order.retailer = "R-2"; });
+  shop_->change("D");
+  pull();
+  EXPECT_EQ(there("C").partner, 17);
+  EXPECT_EQ(there("D").partner, 17);
+  EXPECT_EQ(customers_->relink(both, {}).orders_kept, 0) << "said already";
+
+  customers_->relink(asked("R-17", 0), {});
+  EXPECT_EQ(row("R-2").odoo_partner_id, 17);
+  EXPECT_TRUE(customers_->same(row("R-2")).empty());
+  shop_->change("E", [](auto& order) { order.retailer = "R-2"; });
+  shop_->change("F");
+  pull();
+  EXPECT_EQ(there("E").partner, 17);
+  EXPECT_NE(there("F").partner, 17);
+}
+
 TEST_P(ShopsCustomer, WhoseAnswerWasLostIsAskedForAgainByAJob) {
   found_by_phone();
   odoo_->partners[251] = {{"name", "Right"}};

@@ -15,6 +15,7 @@ struct Relink {
   std::string from;          ///< what it is thought to stand for; empty: that is not known
   std::string to;            ///< empty: nothing, and what it stood for is never found by a rule for it again
   std::int64_t company = 0;  ///< of the records that refer to it; 0: the account's own
+  bool shared = false;       ///< other keys may stand for `to` as well; else that is refused
 };
 struct Relinked {
   bool changed = false;        ///< false: it was so already

@@ -354,7 +354,7 @@ class FakeOdoo final : public pipeline::Target, public pipeline::Relinker {
       if (partner == partners.end()) return refuse("norecord", fmt::format("There is no res.partner {} in Odoo.", to));
       if (!partner->second.value("active", true)) return refuse("archived", "It is archived in Odoo.");
       for (const auto& [key, id] : bound_)
-        if (id == to && key != what.key) return refuse("taken", "It is what `" + key + "` stands for.");
+        if (id == to && key != what.key && !what.shared) return refuse("taken", "It is what `" + key + "` stands for.");
     }
     for (const std::int64_t one : {before, from})
       if (one != 0 && one != to) refused_[what.key].insert(one);

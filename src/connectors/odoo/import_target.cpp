@@ -248,6 +248,7 @@ pipeline::Relinked ImportTarget::relink(const pipeline::Relink& what, std::stop_
   const auto number = [](const std::string& id) { return id.empty() ? json(false) : json::parse(id); };
   json item{{"model", what.model}, {"key", what.key}, {"from", number(what.from)}, {"to", number(what.to)}};
   if (what.company > 0) item["company"] = what.company;
+  if (what.shared) item["shared"] = true;
   const json answers = run(others_.relink, {{"items", json::array({std::move(item)})}}, 1, false, std::move(stop));
   const json& answer = answers[0];
   if (!answer.is_object() || answer.value("key", json()) != what.key || !answer.contains("outcome"))
