@@ -270,20 +270,19 @@ std::vector<Operation> product_operations() {
       .method = "POST",
       .path = "/connections/{connection}/market/products/{product}/link",
       .permission = Role::user,
-      .inputs =
-          {market_field(),
-           market_product_field(),
-           {.name = "odoo_product",
-            .type = Type::integer,
-            .doc = "id of the variant in Odoo",
-            .required = true,
-            .min = 1,
-            .max = 2'147'483'647,
-            .positional = true},
-           {.name = "factor",
-            .doc = "Odoo's units in one of the marketplace's, 0.0001 to 1000000: quantities times it, prices divided by it; 1 if it "
-                   "is left out, but for a product that is sold in boxes: then it is what the setting "
-                   "`unit_factor` says"}},
+      .inputs = {market_field(),
+                 market_product_field(),
+                 {.name = "odoo_product",
+                  .type = Type::integer,
+                  .doc = "id of the variant in Odoo",
+                  .required = true,
+                  .min = 1,
+                  .max = 2'147'483'647,
+                  .positional = true},
+                 {.name = "factor",
+                  .doc = "Odoo's units in one of the marketplace's, 0.0001 to 1000000: quantities times it, prices "
+                         "divided by it; 1 if it is left out, but for a product that is sold in boxes: then it is "
+                         "what the setting `unit_factor` says"}},
       .output = {.fields = linked},
       .run =
           [](Context& context, const json& input) {
@@ -501,6 +500,34 @@ std::vector<Operation> market_operations() {
             return dump(shape(market.get(connection.name, row.external_id)));
           },
       .slow = true,
+  });
+  all.push_back({
+      .name = "market settle",
+      .summary =
+          "Leaves an order as it is in Odoo, where what the marketplace says of it by now can't or shall not go in",
+      .description =
+          "Of an order that is in Odoo and held: its lines changed after it was delivered, say, and somebody has seen "
+          "to it. What the marketplace says of it now counts as dealt with, and its state alone is done in Odoo; the "
+          "marketplace is told that it was taken in. Another change of its lines is tried as ever. What differs stays "
+          "different, the total as well.",
+      .method = "POST",
+      .path = "/connections/{connection}/orders/{order}/settle",
+      .permission = Role::manager,
+      .inputs = {market_field(),
+                 order_field(),
+                 {.name = "reason", .doc = "why, for those who wonder later", .required = true}},
+      .output = {.fields = order_columns()},
+      .run =
+          [](Context& context, const json& input) {
+            const auto connection = market_of(context, input.at("connection"));
+            auto& market = context.services.market;
+            const auto row = market.get(connection.name, input.at("order"));
+            market.settle(row, who_asks(context), input.at("reason"));
+            context.note.subject = connection.name + ":" + row.external_id;
+            context.note.before = dump({{"state", row.state}, {"hold", row.hold_code}});
+            context.note.after = dump({{"settled", row.version}});
+            return dump(shape(market.get(connection.name, row.external_id)));
+          },
   });
   all.push_back({
       .name = "market pull",

@@ -132,6 +132,30 @@ TEST_F(MarketOperations, AnOrderThatIsClosedHasNoJobsLeft) {
   EXPECT_EQ(unfinished_jobs(), 0);
 }
 
+TEST_F(MarketOperations, AHeldOrderThatIsInOdooIsSettledWithAReasonByWhoMay) {
+  order("A", "held", "import_closed", "sale", 7);
+  order("B", "imported", "", "sale", 8);
+  order("C", "held", "import_deleted", "deleted", 9);
+  order("D", "held", "unknown_state", "sale", 10);
+  EXPECT_EQ(hub_.operation("market settle").permission, access::Role::manager);
+  const auto wish = [](const std::string& id) {
+    return json{{"connection", "shop"}, {"order", id}, {"reason", "seen to"}};
+  };
+  EXPECT_NE(refusal("market settle", {{"connection", "shop"}, {"order", "A"}}, Error::Kind::invalid).find("`reason`"),
+            std::string::npos);
+  EXPECT_NE(refusal("market settle", wish("B"), Error::Kind::conflict).find("Only what is held"), std::string::npos);
+  EXPECT_NE(refusal("market settle", wish("C"), Error::Kind::conflict).find("--anew"), std::string::npos);
+  EXPECT_NE(refusal("market settle", wish("D"), Error::Kind::conflict).find("held for its state"), std::string::npos);
+  ask("market settle", wish("A"));
+  EXPECT_EQ(unfinished_jobs(), 1);
+  const json story = ask("market order", {{"connection", "shop"}, {"order", "A"}})["story"];
+  EXPECT_EQ(story.back()["message"], "by anna: seen to. It was held: import_closed");
+  const json entry = ask("audit list", {{"action", "market.settle"}})["entries"][0];
+  EXPECT_EQ(entry["subject"], "shop:A");
+  EXPECT_EQ(entry["why"], "seen to");
+  EXPECT_EQ(entry["outcome"], "ok");
+}
+
 TEST_F(MarketOperations, WhatIsInOdooIsCancelledThereAndNotClosed) {
   order("A", "imported", "", "sale", 7);
   EXPECT_EQ(refusal("market close", {{"connection", "shop"}, {"order", "A"}, {"reason", "x"}}, Error::Kind::conflict),

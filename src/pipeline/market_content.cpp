@@ -217,7 +217,9 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
   // What is wrong in an order that is to be cancelled is nobody's trouble any more.
   // One that may be there goes as a whole: made it is cancelled like one that was there, and known for what it is.
   const bool cancels = order.state == MarketState::cancelled && applied.imported;
-  if (!cancels && !order.problems.empty()) {
+  // What differs was looked at by a person, and is left as it is.
+  const bool settled = applied.settled && applied.imported && !applied.anew;
+  if (!cancels && !settled && !order.problems.empty()) {
     std::string all;
     for (const auto& problem : order.problems) all += (all.empty() ? "" : " ") + problem;
     return held("order", all);
@@ -235,7 +237,8 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
   json lines = json::array();
   if (!cancels) {
     const std::string who = customer_key(order.customer);
-    if (who.empty()) return held("customer", "The order names no customer: there is no code, no phone and no name.");
+    if (who.empty() && !settled)
+      return held("customer", "The order names no customer: there is no code, no phone and no name.");
     plan.customer_key = name.prefix() + "customer/" + who;
     values["partner_id"] = customer_of(order, settings, plan.customer_key);
     values["client_order_ref"] = order.number;
@@ -245,17 +248,17 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
     values["marketplace_installment"] = numeric(order.installment);
     values["marketplace_wallet"] = numeric(order.wallet);
 
-    if (order.lines.empty()) return held("lines", "The order has no lines.");
+    if (order.lines.empty() && !settled) return held("lines", "The order has no lines.");
     Decimal exact, rounded, supplier, market;
     json bare = json::array();  // the lines without how their products are found
     std::set<std::string> seen;
     std::optional<MarketPlan> unsure;
     for (const MarketLine& line : order.lines) {
-      if (!seen.insert(line.id).second)
+      if (!seen.insert(line.id).second && !settled)
         return held("lines", fmt::format("Two lines have the id {}; a line is told from others by it.", line.id));
       const auto found = links.find(line.product_id);
       const MarketLink link = found == links.end() ? MarketLink() : found->second;
-      if (link.ignored)
+      if (link.ignored && !settled)
         return held("product", fmt::format("`{}` ({}) is marked as none of ours: `dragoman market link {} {} "
                                            "PRODUCT` makes it one.",
                                            line.name, line.product_id, name.connection, line.product_id));
@@ -282,14 +285,14 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
                      {"discount", 0}};
       plan.products[key] = line.product_id;
       bare.push_back({line.id, line.product_id, line.quantity.str(), line.price.str()});
-      if (fields["product_id"]["match"].empty())
+      if (fields["product_id"]["match"].empty() && !settled)
         return held("product", fmt::format("There is no rule by which `{}` ({}) could be found: link it with `dragoman "
                                            "market link {} {} PRODUCT`.",
                                            line.name, line.product_id, name.connection, line.product_id));
       if (!settings.product_taxes) fields["tax_id"] = json::array();
       lines.push_back({{"key", line.id}, {"values", std::move(fields)}});
     }
-    if (exact.rounded(2) != order.total.rounded(2) && rounded != order.total.rounded(2))
+    if (exact.rounded(2) != order.total.rounded(2) && rounded != order.total.rounded(2) && !settled)
       return held("total", fmt::format("The lines come to {}, and the marketplace's total is {}.", exact.fixed(2),
                                        order.total.fixed(2)));
     values["marketplace_discount_supplier"] = numeric((supplier + order.rebate).rounded(2));
@@ -306,7 +309,7 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
       if (settings.salesperson > 0) values["user_id"] = settings.salesperson;
     }
     // A new state alone sends no lines, and changes no product.
-    if (unsure && (!applied.imported || applied.anew || plan.body != applied.body)) return *unsure;
+    if (unsure && !settled && (!applied.imported || applied.anew || plan.body != applied.body)) return *unsure;
     // Not part of the digest: another table is no reason to write an order anew that may be closed by now. Left out
     // where Odoo has no delivery methods.
     if (json carrier = carrier_of(order, settings, name); !carrier.is_null())
@@ -314,7 +317,7 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
   }
   // What is there already just so need not be written again: most of what comes later is a new state alone, and an
   // order that has been delivered takes no lines any more.
-  if (cancels || (applied.imported && !applied.anew && plan.body == applied.body)) {
+  if (cancels || settled || (applied.imported && !applied.anew && plan.body == applied.body)) {
     if (cancels) plan.body = applied.body;
     content["values"] = json::object();
   } else {

@@ -36,6 +36,7 @@ struct MarketApplied {
   std::string body;                  ///< `body` of the plan that was applied last
   bool edited = false;               ///< the shop was changing it since
   bool anew = false;                 ///< a person wants it made anew where it was deleted: all of it goes
+  bool settled = false;              ///< a person leaves Odoo's order as it is in this version: its state alone goes
 };
 
 /// What is to be done with the newest version of an order.

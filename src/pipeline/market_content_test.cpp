@@ -273,6 +273,26 @@ TEST_F(MarketContent, IsHeldWhereItCantBeRight) {
   EXPECT_EQ(plan().message, order_.problems[0]);
 }
 
+TEST_F(MarketContent, WhatAPersonLeavesAsItIsInOdooGoesAsItsStateAloneWhateverIsWrongWithIt) {
+  applied_.settled = true;
+  order_.total = Decimal::of("530.01");
+  EXPECT_EQ(plan().code, "total") << "it is not in Odoo: there is nothing to be left";
+  applied_.imported = true;
+  applied_.body = "another";
+  order_.lines[1].id = "9001";
+  order_.problems = {"`amount` of line 9001 is no number: \"x\"."};
+  const auto alone = plan();
+  ASSERT_EQ(alone.what, What::deliver) << alone.message;
+  const json content = json::parse(alone.content);
+  EXPECT_FALSE(content.contains("children"));
+  EXPECT_EQ(content["values"], (json{{"marketplace_status", order_.status}}));
+  EXPECT_NE(alone.body, applied_.body) << "what the marketplace says counts as dealt with";
+  order_.lines.clear();
+  EXPECT_EQ(plan().what, What::deliver);
+  applied_.settled = false;
+  EXPECT_EQ(plan().code, "order");
+}
+
 TEST_F(MarketContent, RoundsAsOdooDoesBeforeTotalsAreCompared) {
   order_.lines.resize(1);
   order_.lines[0].quantity = Decimal::of("0.333");

@@ -444,7 +444,9 @@ Error said_deleted(const Ending& ending, Error why) {
   const std::string anew =
       fmt::format("`dragoman market retry {} --order {} --anew` makes", row.connection, row.external_id);
   if (why.message.find(fmt::format("`{}`", ending.shop.name.order_key(row.external_id))) == std::string::npos)
-    why.message = fmt::format("{} {} anew what is missing.", sentence(why.message), anew);
+    why.message =
+        fmt::format("{} {} anew what is missing; `dragoman market settle {} {}` leaves the order as it is there.",
+                    sentence(why.message), anew, row.connection, row.external_id);
   else
     why.message = fmt::format(
         "The order was deleted in Odoo{}. {} it anew there; `dragoman market close {} {}` leaves it "
@@ -482,6 +484,11 @@ void end_held(Session& session, const Ending& ending, Error why, std::int64_t jo
       session.execute("UPDATE market_order SET odoo_state = $2 WHERE id = $1", {ending.row.id, kDeletedInOdoo});
   }
   if (why.code == "import_notmatched") why = said_not_found(ending, std::move(why));
+  if (why.code == "import_closed")
+    why.message = fmt::format(
+        "{} What of it is right is settled in Odoo by hand; `dragoman market settle {} {}` then leaves the order as it "
+        "is there.",
+        sentence(why.message), ending.row.connection, ending.row.external_id);
   MarketOrders::hold(session, ending.row, why, ending.hold_retry, job_id);
   note_products(session, ending);
   note_customer(session, ending, nullptr, job_id);
@@ -667,6 +674,7 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
       const auto& open = opened[row.connection_id];
       MarketApplied applied;
       applied.anew = row.is_made_anew();
+      applied.settled = row.is_settled();
       applied.imported = row.odoo_id > 0;
       applied.in_doubt = !applied.imported && order.state == MarketState::cancelled &&
                          orders.may_be_in_odoo(row, open->name().order_key(row.external_id));

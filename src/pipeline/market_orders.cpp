@@ -57,7 +57,7 @@ const std::string kColumns =
     "o.hold_message, o.hold_us, o.hold_next_us, o.hold_tries, o.odoo_connection_id, o.odoo_id, o.odoo_name, "
     "o.odoo_state, o.odoo_total, o.imported_us, o.ack, o.ack_tries, o.acked_us, o.sync_status, o.sync_message, "
     "o.synced_us, o.needs_otp, o.flag, o.flag_message, o.sync_code, o.derived_status, o.accepted_status, "
-    "o.closed_us, o.closed_why, o.anew_revision FROM "
+    "o.closed_us, o.closed_why, o.anew_revision, o.settled_version FROM "
     "market_order o LEFT JOIN connection c ON c.id = "
     "o.connection_id ";
 
@@ -110,6 +110,7 @@ MarketOrderRow row_of(const Row& row) {
   out.closed = maybe();
   out.closed_why = text();
   out.anew_revision = number();
+  out.settled_version = number();
   if (out.closed) out.state = "closed";
   return out;
 }
@@ -760,6 +761,37 @@ void MarketOrders::close(const MarketOrderRow& row, const std::string& key, cons
     tell(session, now.id, "closed",
          now.hold_code.empty() ? closed_why : fmt::format("{}. It was held: {}", closed_why, now.hold_code));
     if (now.ack == "no") enqueue_ack(session, now.connection_id, now.id, false, "it was closed " + closed_why);
+  });
+}
+
+void MarketOrders::settle(const MarketOrderRow& row, const std::string& by, const std::string& why) {
+  const auto refuse = [](const std::string& message) { throw Error(Error::Kind::conflict, message); };
+  const std::string &id = row.external_id, &connection = row.connection;
+  store_.write([&](Session& session) {
+    MarketOrderRow now;
+    session.first(kColumns + "WHERE o.id = $1", {row.id}, [&](const Row& found) { now = row_of(found); });
+    if (now.id == 0) throw Error(Error::Kind::not_found, "The order is not there any more.");
+    if (now.odoo_id == 0 || now.is_closed())
+      refuse(
+          fmt::format("The order {} is not in Odoo, so there is nothing to be left as it is: `dragoman market close {} "
+                      "{}` closes one that nobody wants there.",
+                      id, connection, id));
+    if (now.is_deleted())
+      refuse(
+          fmt::format("The order {0} was deleted in Odoo: `dragoman market close {1} {0}` leaves it at that, and "
+                      "`dragoman market retry {1} --order {0} --anew` makes it anew.",
+                      id, connection));
+    if (now.state != "held")
+      refuse(
+          fmt::format("The order {} is {}: what the marketplace says of it is in Odoo, or on its way there. Only what "
+                      "is held is settled.",
+                      id, now.state));
+    if (now.hold_code == "unknown_state" || now.hold_code == "editing")
+      refuse(fmt::format("The order {} is held for its state, not for what is in it: {}", id, now.hold_message));
+    const std::string settled = fmt::format("by {}: {}", by, why);
+    again(session, {{now.id, now.connection_id, now.odoo_connection_id, now.revision}}, "it was settled " + settled);
+    session.execute("UPDATE market_order SET settled_version = version WHERE id = $1", {now.id});
+    tell(session, now.id, "settled", fmt::format("{}. It was held: {}", settled, now.hold_code));
   });
 }
 

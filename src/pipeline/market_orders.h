@@ -56,11 +56,13 @@ struct MarketOrderRow {
   std::string sync_code;                        ///< why the marketplace is not told, in a word
   std::string derived_status, accepted_status;  ///< what it should be told, and what it took last
   std::optional<Time> closed;
-  std::string closed_why;          ///< by whom, and why
-  std::int64_t anew_revision = 0;  ///< above `applied_revision`: it is made anew if it was deleted in Odoo
+  std::string closed_why;            ///< by whom, and why
+  std::int64_t anew_revision = 0;    ///< above `applied_revision`: it is made anew if it was deleted in Odoo
+  std::int64_t settled_version = 0;  ///< of this one Odoo's order is left as it is, but for what the state does
 
   bool is_closed() const { return closed.has_value(); }
   bool is_made_anew() const { return anew_revision > applied_revision; }
+  bool is_settled() const { return settled_version == version; }
   /// It was there, and somebody has deleted it in Odoo since.
   bool is_deleted() const { return odoo_state == kDeletedInOdoo; }
 };
@@ -140,6 +142,10 @@ class MarketOrders {
   /// is told that it was dealt with. `key`: of the order in Odoo. Throws conflict if it is in Odoo, may be there by
   /// now, or is closed already.
   void close(const MarketOrderRow& row, const std::string& key, const std::string& by, const std::string& why);
+  /// A person leaves the order in Odoo as it is there, though the marketplace says otherwise of its lines or amounts:
+  /// its newest version is tried again with its state alone, and counts as dealt with. Throws conflict if it is not
+  /// held, not in Odoo, or held for its state.
+  void settle(const MarketOrderRow& row, const std::string& by, const std::string& why);
   /// It was sent to Odoo under this key, and no answer has come yet.
   bool may_be_in_odoo(const MarketOrderRow& row, const std::string& key);
   struct Unfinished {

@@ -744,6 +744,59 @@ TEST_P(Market, WhatGetsIntoOdooWhileItIsClosedIsSaidAndNotHidden) {
   EXPECT_EQ(odoo_->created, 2);
 }
 
+TEST_P(Market, WhatAPersonSettlesIsLeftAsItIsInOdooAndCountsAsDealtWith) {
+  add_shop();
+  shop_->change("A", [](auto& order) { order.status = "delivered"; });
+  pull();
+  ASSERT_TRUE(there("A").delivered);
+  const auto settle = [&](const std::string& id) {
+    try {
+      orders_->settle(orders_->get("shop", id), "anna", "the driver took five");
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind, Error::Kind::conflict);
+      return error.message;
+    }
+    return std::string("settled");
+  };
+  EXPECT_NE(settle("A").find("Only what is held is settled"), std::string::npos);
+  shop_->change("A", [](auto& order) { order.lines[0].quantity = "5"; });
+  pull();
+  ASSERT_EQ(order("A").hold_code, "import_closed");
+  EXPECT_NE(order("A").hold_message.find("`dragoman market settle shop A`"), std::string::npos);
+  const auto total = there("A").total().str();
+  const auto acknowledged = shop_->all["A"].acknowledged;
+
+  // Whatever keeps it from going in at first, what a person has said of this version holds.
+  odoo_->before_call = [] { throw Error(Error::Kind::unavailable, "Nobody answers."); };
+  EXPECT_EQ(settle("A"), "settled");
+  work();
+  odoo_->before_call = {};
+  time_passes();
+  work();
+  EXPECT_EQ(order("A").state, "imported");
+  EXPECT_EQ(order("A").hold_code, "");
+  EXPECT_EQ(there("A").total().str(), total);
+  EXPECT_EQ(shop_->all["A"].acknowledged, acknowledged + 1);
+  EXPECT_NE(rows("SELECT message FROM market_event WHERE what = 'settled'", 1).find("by anna: the driver took five"),
+            std::string::npos);
+  // It counts as dealt with: a new state goes in alone, and other lines are tried as ever.
+  shop_->change("A", [](auto& order) { order.status = "returned"; });
+  pull();
+  EXPECT_EQ(order("A").flag, "returned");
+  shop_->change("A", [](auto& order) {
+    order.status = "delivered";
+    order.lines[0].quantity = "6";
+  });
+  pull();
+  EXPECT_EQ(order("A").hold_code, "import_closed");
+
+  odoo_->products.clear();
+  shop_->change("B", [](auto& order) { order.lines[0].product = "701"; });
+  pull();
+  ASSERT_EQ(order("B").state, "held");
+  EXPECT_NE(settle("B").find("is not in Odoo"), std::string::npos);
+}
+
 TEST_P(Market, ADeletedOrderSaysSoAndIsMadeAnewOnceWhenAPersonWantsIt) {
   add_shop();
   shop_->change("A", [](auto& order) { order.status = "approved"; });
