@@ -123,6 +123,9 @@ void refuse_same_account(Services& services, const std::string& name, const std:
   for (const auto& other : services.connections.list()) {
     if (other.name == name || other.kind != kind || other.settings.value("url", "") != settings.value("url", ""))
       continue;
+    // Several accounts of one token are told apart by it.
+    const std::string code = settings.value("supplier_code", ""), theirs = other.settings.value("supplier_code", "");
+    if (!code.empty() && !theirs.empty() && code != theirs) continue;
     try {
       if (!services.connections.secret(other).equals(secret.reveal())) continue;
     } catch (const Error& error) {
@@ -132,7 +135,8 @@ void refuse_same_account(Services& services, const std::string& name, const std:
     Error error(Error::Kind::conflict,
                 fmt::format("The connection `{0}` is to the same account already (the same address and token): each "
                             "order would come into Odoo twice. Change it with `dragoman connection update {0}`, or "
-                            "give the other account's token.",
+                            "give the other account's token. Where one token covers several accounts, each connection "
+                            "says which it is of by its setting `supplier_code`.",
                             other.name));
     error.code = "same_account";
     throw error;
@@ -311,7 +315,8 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
             settings = services.connectors.check_settings(before.kind, settings);
             check_odoo(services, before.kind, settings);
             const Secret given = secret_of(input);
-            if (!given.empty() || settings.value("url", "") != before.settings.value("url", ""))
+            if (!given.empty() || settings.value("url", "") != before.settings.value("url", "") ||
+                settings.value("supplier_code", "") != before.settings.value("supplier_code", ""))
               refuse_same_account(services, before.name, before.kind, settings,
                                   given.empty() ? services.connections.secret(before) : given);
             const auto updated =

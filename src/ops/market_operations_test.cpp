@@ -118,6 +118,22 @@ TEST_F(MarketOperations, AnAccountIsConnectedToOnce) {
   EXPECT_NE(refusal("connection add", with("a token", again), Error::Kind::conflict).find("`shop`"), std::string::npos);
   EXPECT_NE(refusal("connection add", again, Error::Kind::invalid).find("`secret`"), std::string::npos);
   ask("connection add", with("another token", again));
+  // One token may cover several accounts: then each connection says which it is of.
+  const json first = {{"name", "shop"}, {"supplier_code", "1"}};
+  json second = again;
+  second["name"] = "shop3";
+  second["supplier_code"] = "2";
+  EXPECT_NE(refusal("connection add", with("a token", second), Error::Kind::conflict).find("`supplier_code`"),
+            std::string::npos)
+      << "the other one is of all of them";
+  ask("connection update", first);
+  ask("connection add", with("a token", second));
+  EXPECT_NE(
+      refusal("connection update", {{"name", "shop3"}, {"supplier_code", "1"}}, Error::Kind::conflict).find("`shop`"),
+      std::string::npos);
+  EXPECT_NE(
+      refusal("connection update", {{"name", "shop"}, {"supplier_code", ""}}, Error::Kind::conflict).find("`shop3`"),
+      std::string::npos);
   EXPECT_NE(
       refusal("connection update", {{"name", "shop2"}, {"secret", "a token"}}, Error::Kind::conflict).find("`shop`"),
       std::string::npos);

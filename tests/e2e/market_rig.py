@@ -119,12 +119,14 @@ class Shop:
         self.account = ["--kind", "cartona", "--url", cartona.env["CARTONA_URL"], "--odoo", "main", *words]
         self.hub.ask("connection", "add", self.name, "--secret-file", str(token), *self.account)
 
-    def one_more_account(self, folder, number):
-        """The stand-in's account of that number beside the first one, set up as that is. Its name here."""
+    def one_more_account(self, folder, number, *words):
+        """The stand-in's account of that number beside the first one, set up as that is but for `words`. Its name here."""
         token = pathlib.Path(folder) / f"token-{number}"
         token.write_text(self.cartona.env[f"CARTONA_TOKEN_{number}"])
-        name = f"{self.name}-{number}"
-        self.hub.ask("connection", "add", name, "--secret-file", str(token), *self.account)
+        return self.connect(f"{self.name}-{number}", token, *words)
+
+    def connect(self, name, token, *words):
+        self.hub.ask("connection", "add", name, "--secret-file", str(token), *self.account, *words)
         return name
 
     # --- in Odoo ---------------------------------------------------------------------------------------------------------

@@ -373,6 +373,49 @@ def lost_answers_and_deaths(env, folder):
         proxy.close()
 
 
+@test("AccountsOfOneTokenAreKeptApartByTheirCode")
+def accounts_of_one_token(env, folder):
+    """Two accounts of one token, which lists the orders and products of both: each connection takes and tells its own."""
+    with Cartona(folder, "--supplier-codes", "2") as cartona:
+        shop = Shop(env, folder, cartona)
+        try:
+            shop.hub.ask("connection", "update", shop.name, "--supplier-code", "1")
+            names = {"1": shop.name, "2": shop.connect(shop.name + "-2", folder / "token", "--supplier-code", "2")}
+            code = shop.tag + "-both"
+            shop.stock(shop.make_product(code, stored=True), 7)
+            for account in names:
+                cartona.control("/products", {"replace": True, "supplier_code": account, "products": [
+                    {"supplier_product_id": f"{account}{shop.tag}", "internal_product_id": code, "name": "Demo " + account,
+                     "selling_price": 1, "available_stock_quantity": 0}]})
+            rows = [{"supplier_code": account, "status": "approved",
+                     "retailer": {"retailer_name": "Demo shop", "retailer_code": shop.tag}, "order_details": [
+                         {"supplier_product_id": product, "internal_product_id": product, "amount": 1, "selling_price": 5}]}
+                    for account in names for product in shop.codes]
+            placed = cartona.control("/orders", {"orders": rows})["hashed_ids"]
+            wait_until(lambda: shop.settled(placed), PATIENCE, lambda: f"{shop.hub.ask('market', 'status')} {shop.hub.tail()}")
+            theirs = cartona.orders()
+            for account, name in names.items():
+                sold = shop.sold(name)
+                own = [one for one in placed if theirs[one]["order"]["supplier_code"] == account]
+                assert sorted(sold) == sorted(own) and all(len(here) == 1 for here in sold.values()), (account, sold)
+
+            def writes(account):
+                return [(one["field"], str(one["to"])) for one in
+                        cartona.control("/writes", {"supplier_product_id": f"{account}{shop.tag}"}, "GET")["writes"]]
+            for account, name in names.items():
+                shop.hub.ask("market", "catalog", name)
+                wait_until(lambda: shop.hub.ask("market", "confirm", name, "--all")["linked"], PATIENCE,
+                           lambda: f"{shop.hub.ask('market', 'proposals', name)} {shop.hub.tail()}", every=0.5)
+                wait_until(lambda: len(writes(account)) >= 2, PATIENCE, lambda: f"{writes(account)} {shop.hub.tail()}", every=0.2)
+                assert not account == "1" or not writes("2"), "the other account's product was told nothing"
+                linked = [row["product"] for row in shop.hub.ask("market", "stock", name)["products"]]
+                assert f"{account}{shop.tag}" in linked and f"{3 - int(account)}{shop.tag}" not in linked, linked
+            shop.hub.stop()
+            return f"{len(placed)} orders of {len(names)} accounts, each once"
+        finally:
+            shop.end()
+
+
 @test("SeveralAccountsGetInBesideOneThatIsDead")
 def several_accounts(env, folder):
     """Four accounts of one Odoo, the fourth of which takes calls and never answers: the orders of three get in as if it were not

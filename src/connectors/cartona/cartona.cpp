@@ -162,6 +162,11 @@ CartonaSettings CartonaSettings::parse(const json& settings, const Secret& token
                       name, path.dump()));
     *where = text;
   }
+  out.supplier_code = settings.value("supplier_code", "");
+  if (out.supplier_code.size() > 100 ||
+      std::any_of(out.supplier_code.begin(), out.supplier_code.end(), [](char c) { return c <= ' ' || c > '~'; }))
+    throw wrong(fmt::format("`{}` is no supplier_code: it is what the marketplace calls the account, such as 1.",
+                            out.supplier_code));
   out.states = pipeline::MarketplaceSettings::parse(settings).states;
   const std::int64_t timeout = settings.value("timeout_seconds", std::int64_t{30});
   if (timeout < 1 || timeout > 600)
@@ -287,9 +292,8 @@ std::unique_ptr<Cartona::OrderPage> Cartona::orders(const OrdersAsked& asked, st
     // Some lists end with a page that is not there.
     if (error.kind != Error::Kind::not_found || asked.page == 1) throw;
   }
-  if (!page->text.empty()) cut_orders(*page);
   // How many a page may hold is the remote's to say: only one without any is the end.
-  page->last = page->orders.empty() && page->unusable.empty();
+  page->last = page->text.empty() || cut_orders(*page, settings_.supplier_code) == 0;
   return page;
 }
 
@@ -338,26 +342,37 @@ void Cartona::set_status_one(const StatusChange& change, std::stop_token stop) {
   post(settings_.status_path + "/" + encoded(change.id), status_row(change), std::move(stop));
 }
 
+std::string Cartona::of_account(int page, int per_page) const {
+  return fmt::format("page={}&per_page={}{}{}", page, per_page,
+                     settings_.supplier_code.empty() ? "" : "&supplier_code=", encoded(settings_.supplier_code));
+}
+
 Cartona::ProductPage Cartona::products(int page, int per_page, std::stop_token stop) {
   ProductPage out;
   try {
-    const auto response =
-        get(settings_.products_path, fmt::format("page={}&per_page={}", page, per_page), std::move(stop));
-    if (response.status != 204) out.products = parse_products(response.body);
+    const auto response = get(settings_.products_path, of_account(page, per_page), std::move(stop));
+    if (response.status != 204) {
+      auto listed = parse_products(response.body, settings_.supplier_code);
+      out.products = std::move(listed.products);
+      out.last = listed.listed == 0;
+    } else {
+      out.last = true;
+    }
   } catch (const Error& error) {
     if (error.kind != Error::Kind::not_found || page == 1) throw;
+    out.last = true;
   }
-  out.last = out.products.empty();
   return out;
 }
 
 void Cartona::update_products(std::span<const MarketProduct> changes, std::stop_token stop) {
-  post(settings_.update_path, product_rows(changes), std::move(stop));
+  post(settings_.update_path, product_rows(changes, settings_.supplier_code), std::move(stop));
 }
 
 std::string Cartona::test(std::stop_token stop) {
-  const auto response = get(settings_.products_path, "page=1&per_page=1", std::move(stop));
-  const auto products = response.status == 204 ? std::vector<MarketProduct>() : parse_products(response.body);
+  const auto response = get(settings_.products_path, of_account(1, 1), std::move(stop));
+  const auto products = response.status == 204 ? std::vector<MarketProduct>()
+                                               : parse_products(response.body, settings_.supplier_code).products;
   return products.empty() ? "the token is taken, and there are no products"
                           : fmt::format("the token is taken, and there are products, such as `{}`", products[0].name);
 }
@@ -408,6 +423,9 @@ pipeline::Connector connector() {
       {"url", "text", true, nullptr, "address of the API, such as https://marketplace.example.com/api/v1"},
       {"paths", "object", false, json::object(),
        "paths that are not the usual ones: orders, status, products, update_products"},
+      {"supplier_code", "text", false, "",
+       "which of the token's accounts it is, where one token covers several: a connection for each, with the code that "
+       "its orders have; empty: all that the token covers"},
       {"timeout_seconds", "number", false, 30, "the longest one call may take"},
       {"ca_file", "text", false, "", "certificates to trust besides the system's"},
       {"cancellation_reason", "text", false, kCancellationReason,

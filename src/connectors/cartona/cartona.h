@@ -16,6 +16,7 @@ namespace dragoman::connectors::cartona {
 struct CartonaSettings {
   std::string url;  ///< without a slash at its end
   Secret token;
+  std::string supplier_code;  ///< which of the token's accounts it is; empty: whatever the token covers
   std::string orders_path = "order/pull-orders", status_path = "order/update-order-status",
               products_path = "supplier-product", update_path = "supplier-product/bulk-update";
   std::map<std::string, pipeline::MarketState> states;
@@ -48,6 +49,8 @@ class Cartona final : public pipeline::Marketplace {
 
  private:
   http::Response get(const std::string& path, const std::string& query, std::stop_token stop);
+  // The query of a page of products.
+  std::string of_account(int page, int per_page) const;
   void post(const std::string& path, std::string body, std::stop_token stop);
   http::Response call(http::Request request, std::stop_token stop);
 

@@ -128,7 +128,7 @@ class CartonaCalls : public testing::Test {
                                          std::make_unique<FakeHttp>(std::move(handler), log_));
   }
   void answers(int status, const std::string& body, http::Headers headers = {}) {
-    make([=](const http::Request&) { return http::Response{status, headers, body}; });
+    make([=](const http::Request&) { return http::Response{status, headers, body}; }, settings_);
   }
   template <typename F>
   static Error error_of(F&& run) {
@@ -147,6 +147,7 @@ class CartonaCalls : public testing::Test {
     return error_of([&] { cartona_->acknowledge_one("A", {}); });
   }
 
+  json settings_ = json::object();
   tests::HandClock clock_;
   std::shared_ptr<FakeHttp::Log> log_ = std::make_shared<FakeHttp::Log>();
   std::unique_ptr<Cartona> cartona_;
@@ -197,6 +198,47 @@ TEST_F(CartonaCalls, NameTheOrdersOfAPageThatAreNone) {
   EXPECT_EQ(page->unusable[1], "An order without a usable `hashed_id`: no number.");
   EXPECT_EQ(page->unusable[2], "An order without a usable `hashed_id`: number `4711`, of `Corner shop`.");
   EXPECT_EQ(page->unusable[3], "An order without a usable `hashed_id`: number `4712`.");
+}
+
+TEST(CartonaAccount, OfATokenForSeveralTakesAndWritesItsOwn) {
+  pipeline::Marketplace::OrderPage page;
+  page.text = R"([{"hashed_id":"A","supplier_code":"1"},{"hashed_id":"B","supplier_code":2},{"hashed_id":"C"},
+    {"hashed_id":"D","supplier_code":1},{"status":"pending"},{"receipt_id":7,"supplier_code":"2"}])";
+  EXPECT_EQ(cut_orders(page, "1"), 6u);
+  ASSERT_EQ(page.orders.size(), 2u);
+  EXPECT_EQ(page.orders[0].id, "A");
+  EXPECT_EQ(page.orders[1].id, "D");
+  EXPECT_EQ(page.unusable, (std::vector<std::string>{"The order C has no supplier_code.",
+                                                     "An order without a usable `hashed_id`: no number."}));
+  page.orders.clear();
+  page.unusable.clear();
+  EXPECT_EQ(cut_orders(page), 6u);
+  EXPECT_EQ(page.orders.size(), 4u) << "all that the token covers";
+
+  const auto listed =
+      parse_products(R"([{"supplier_product_id":1,"supplier_code":"2"},{"supplier_product_id":2}])", "1");
+  EXPECT_EQ(listed.listed, 2u);
+  ASSERT_EQ(listed.products.size(), 1u);
+  EXPECT_EQ(listed.products[0].id, "2");
+
+  pipeline::MarketProduct change;
+  change.id = "700";
+  change.price = 3;
+  EXPECT_EQ(product_rows(std::vector{change}, "2"),
+            R"([{"supplier_product_id":"700","selling_price":3,"supplier_code":"2","internal_supplier_code":"2"}])");
+}
+
+TEST_F(CartonaCalls, EndNotAtAPageOfAnotherAccountsOrders) {
+  settings_ = {{"supplier_code", "1"}};
+  answers(200, R"([{"hashed_id":"A","supplier_code":"2"}])");
+  EXPECT_FALSE(cartona_->orders({}, {})->last);
+  answers(200, R"([{"supplier_product_id":"700","supplier_code":"2"}])");
+  const auto page = cartona_->products(1, 100, {});
+  EXPECT_TRUE(page.products.empty());
+  EXPECT_FALSE(page.last);
+  EXPECT_TRUE(log_->last().target.ends_with("&supplier_code=1")) << log_->last().target;
+  answers(200, "[]");
+  EXPECT_TRUE(cartona_->products(2, 100, {}).last);
 }
 
 TEST_F(CartonaCalls, AcknowledgeManyAtOnceAndOneAlone) {

@@ -198,6 +198,17 @@ void each_element(std::string_view text, Each each) {
   scanner.expect(']');
 }
 
+// A text or a number of an element, as text; empty: it has none.
+std::string plain_field(std::string_view element, std::string_view name) {
+  std::string out;
+  if (!element.empty() && element.front() == '{')
+    if (const auto value = dragoman::json::field(element, name))
+      out = value->front() == '"' ? dragoman::json::unquote(*value) : std::string(*value);
+  // A word that is no text and no number is none.
+  if (out == "null" || out == "true" || out == "false" || out.starts_with('{') || out.starts_with('[')) out.clear();
+  return out;
+}
+
 // What a person could find it by at the marketplace. Not where it stood on the page: that changes from pull to pull,
 // and the same order is to have the same words.
 std::string unusable_order(std::string_view element) {
@@ -279,25 +290,34 @@ MarketOrder parse_order(std::string_view body, const std::map<std::string, Marke
   return order;
 }
 
-void cut_orders(pipeline::Marketplace::OrderPage& page) {
+std::size_t cut_orders(pipeline::Marketplace::OrderPage& page, const std::string& supplier_code) {
+  std::size_t count = 0;
   each_element(page.text, [&](std::string_view element) {
-    std::string id;
-    if (!element.empty() && element.front() == '{')
-      if (const auto value = dragoman::json::field(element, "hashed_id"))
-        id = value->front() == '"' ? dragoman::json::unquote(*value) : std::string(*value);
-    // A word that is no text and no number is no id.
-    if (id == "null" || id == "true" || id == "false" || id.starts_with('{') || id.starts_with('[')) id.clear();
+    ++count;
+    const std::string id = plain_field(element, "hashed_id");
+    if (!supplier_code.empty()) {
+      const std::string code = plain_field(element, "supplier_code");
+      // Of two accounts of one token both would take in an order that says of none, each once.
+      if (code.empty() && usable_id(id)) page.unusable.push_back(fmt::format("The order {} has no supplier_code.", id));
+      if (code != supplier_code && (!code.empty() || usable_id(id))) return;
+    }
     if (usable_id(id))
-      page.orders.push_back({std::move(id), element});
+      page.orders.push_back({id, element});
     else
       page.unusable.push_back(unusable_order(element));
   });
+  return count;
 }
 
-std::vector<MarketProduct> parse_products(std::string_view text) {
-  std::vector<MarketProduct> products;
+ListedProducts parse_products(std::string_view text, const std::string& supplier_code) {
+  ListedProducts out;
+  auto& products = out.products;
   each_element(text, [&](std::string_view element) {
+    ++out.listed;
     const json in = exact(element);
+    if (const std::string code = cartona::text(in, {"supplier_code", "internal_supplier_code"});
+        !supplier_code.empty() && !code.empty() && code != supplier_code)
+      return;
     MarketProduct product;
     product.id = cartona::text(in, {"supplier_product_id", "suppler_prodcut_id", "id"});
     if (!usable_id(product.id)) return;
@@ -315,10 +335,10 @@ std::vector<MarketProduct> parse_products(std::string_view text) {
     product.published = flag_of(at(in, "is_published"));
     products.push_back(std::move(product));
   });
-  return products;
+  return out;
 }
 
-std::string product_rows(std::span<const MarketProduct> changes) {
+std::string product_rows(std::span<const MarketProduct> changes, const std::string& supplier_code) {
   std::string out = "[";
   for (const auto& change : changes) {
     if (out.size() > 1) out += ',';
@@ -340,6 +360,11 @@ std::string product_rows(std::span<const MarketProduct> changes) {
     number("max_order", change.order_max);
     flag("in_stock", change.in_stock);
     flag("is_published", change.published);
+    if (!supplier_code.empty())
+      for (const char* name : {"supplier_code", "internal_supplier_code"}) {
+        out += fmt::format(",\"{}\":", name);
+        append_json_string(out, supplier_code);
+      }
     out += '}';
   }
   return out + "]";

@@ -19,15 +19,22 @@ namespace dragoman::connectors::cartona {
 pipeline::MarketOrder parse_order(std::string_view body, const std::map<std::string, pipeline::MarketState>& states);
 
 /// A page of orders out of the text of an answer, each with its exact bytes. `page` owns the text already.
+/// `supplier_code`: those that are another account's are left out; one that says of none is not usable. Empty: all.
+/// How many there were.
 /// Errors  protocol: it is not a list.
-void cut_orders(pipeline::Marketplace::OrderPage& page);
+std::size_t cut_orders(pipeline::Marketplace::OrderPage& page, const std::string& supplier_code = {});
 
-/// A page of products. Those without an id are left out.
+struct ListedProducts {
+  std::vector<pipeline::MarketProduct> products;
+  std::size_t listed = 0;  ///< with those that were left out
+};
+/// A page of products. Those without an id are left out, and those that say that they are another account's.
 /// Errors  protocol: it is not a list.
-std::vector<pipeline::MarketProduct> parse_products(std::string_view text);
+ListedProducts parse_products(std::string_view text, const std::string& supplier_code = {});
 
-/// The rows of a bulk change: fields that are not set are left out.
-std::string product_rows(std::span<const pipeline::MarketProduct> changes);
+/// The rows of a bulk change: fields that are not set are left out. `supplier_code`: the account that they are of,
+/// under both names that its API has for that; empty: the marketplace takes them for whatever the token covers.
+std::string product_rows(std::span<const pipeline::MarketProduct> changes, const std::string& supplier_code = {});
 std::string status_row(const pipeline::Marketplace::StatusChange& change);
 
 }  // namespace dragoman::connectors::cartona
