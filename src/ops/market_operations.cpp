@@ -159,6 +159,7 @@ const std::vector<std::string>& hold_words() {
                                               "import_reference",
                                               "import_refused",
                                               "import_item",
+                                              "reopened",
                                               "unknown_state",
                                               "editing",
                                               "order",
@@ -270,20 +271,20 @@ std::vector<Operation> product_operations() {
       .method = "POST",
       .path = "/connections/{connection}/market/products/{product}/link",
       .permission = Role::user,
-      .inputs =
-          {market_field(),
-           market_product_field(),
-           {.name = "odoo_product",
-            .type = Type::integer,
-            .doc = "id of the variant in Odoo",
-            .required = true,
-            .min = 1,
-            .max = 2'147'483'647,
-            .positional = true},
-           {.name = "factor",
-            .doc = "Odoo's units in one of the marketplace's, 0.0001 to 1000000: quantities times it, prices divided by it; 1 if it "
-                   "is left out, but for a product that is sold in boxes: then it is what the setting "
-                   "`unit_factor` says"}},
+      .inputs = {market_field(),
+                 market_product_field(),
+                 {.name = "odoo_product",
+                  .type = Type::integer,
+                  .doc = "id of the variant in Odoo",
+                  .required = true,
+                  .min = 1,
+                  .max = 2'147'483'647,
+                  .positional = true},
+                 {.name = "factor",
+                  .doc = "Odoo's units in one of the marketplace's, 0.0001 to 1000000: quantities times it, prices "
+                         "divided by it; 1 if it "
+                         "is left out, but for a product that is sold in boxes: then it is what the setting "
+                         "`unit_factor` says"}},
       .output = {.fields = linked},
       .run =
           [](Context& context, const json& input) {

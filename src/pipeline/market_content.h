@@ -36,6 +36,7 @@ struct MarketApplied {
   std::string body;                  ///< `body` of the plan that was applied last
   bool edited = false;               ///< the shop was changing it since
   bool anew = false;                 ///< a person wants it made anew where it was deleted: all of it goes
+  bool cancelled = false;            ///< in Odoo, for it was at the marketplace, and nobody took that back there
 };
 
 /// What is to be done with the newest version of an order.

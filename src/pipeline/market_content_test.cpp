@@ -247,6 +247,20 @@ TEST_F(MarketContent, WhatIsMadeAnewGoesAsAWholeWhateverWasApplied) {
   EXPECT_FALSE(content().contains("recreate"));
 }
 
+TEST_F(MarketContent, IsHeldWhileItIsCancelledInOdooAndOpenAtTheMarketplaceAgain) {
+  applied_ = {.imported = true, .state = MarketState::cancelled, .body = plan().body, .cancelled = true};
+  for (const auto state : {MarketState::pending, MarketState::approved, MarketState::delivered}) {
+    order_.state = state;
+    EXPECT_EQ(plan().code, "reopened");
+  }
+  EXPECT_NE(plan().message.find("dragoman market retry shop1 --order Qx7LmA2b"), std::string::npos) << plan().message;
+  applied_.anew = true;
+  EXPECT_EQ(plan().what, What::deliver);
+  applied_.anew = false;
+  order_.state = MarketState::cancelled;
+  EXPECT_EQ(content()["steps"], json({"cancel"}));
+}
+
 TEST_F(MarketContent, BringsUnitsTogetherByTheFactorOfALink) {
   links_["700"] = {.odoo_product_id = 9, .factor = Decimal::of("12"), .ignored = false, .settled = true};
   const json line = content()["children"]["order_line"][1]["values"];

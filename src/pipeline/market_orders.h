@@ -25,6 +25,8 @@ inline constexpr std::string_view kLinkedBy = "person:";
 /// The flow of what brings orders in.
 inline constexpr const char* kOrdersFlow = "orders";
 
+/// `applied_state` from before a cancellation is sent to Odoo until it is known how that ended.
+inline constexpr std::string_view kCancelling = "cancelling";
 /// `odoo_state` of an order that somebody has deleted in Odoo.
 inline constexpr std::string_view kDeletedInOdoo = "deleted";
 
