@@ -186,6 +186,22 @@ std::string customer_key(const MarketCustomer& customer) {
   return "name/" + hex(digest_of(customer.name + "\n" + customer.address));
 }
 
+std::string contact_changes(const MarketCustomer& before, const MarketCustomer& now) {
+  // Of another one Odoo's order gets that customer.
+  if (customer_key(before) != customer_key(now)) return {};
+  std::string out;
+  const auto compare = [&](const char* what, const std::string& was, const std::string& is) {
+    if (is.empty() || is == was) return;
+    out += fmt::format("{}{}: {} -> {}.", out.empty() ? "" : " ", what, was.empty() ? "none" : was, is);
+  };
+  compare("Name", before.name, now.name);
+  compare("Address", before.address, now.address);
+  compare("Phone", fmt::format("{}", fmt::join(before.phones, ", ")), fmt::format("{}", fmt::join(now.phones, ", ")));
+  compare("E-mail", before.email, now.email);
+  compare("Notes", before.notes, now.notes);
+  return out;
+}
+
 MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& settings, const MarketName& name,
                       const std::map<std::string, MarketLink>& links, const MarketApplied& applied) {
   if (order.state == MarketState::unknown)

@@ -66,6 +66,10 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
 std::string factor_unknown(const std::string& product_name, const std::string& product, const std::string& unit,
                            const Decimal& unit_count, const std::string& connection);
 
+/// What a later version of an order says otherwise of its shop, old and new, for a person who goes there; empty:
+/// nothing, or it is another shop. What it does not say any more is no news.
+std::string contact_changes(const MarketCustomer& before, const MarketCustomer& now);
+
 /// The part of a customer's key behind the prefix: its code, else its first phone, else a digest of name and address.
 /// Empty: there is nothing to tell it from others.
 std::string customer_key(const MarketCustomer& customer);

@@ -959,6 +959,18 @@ TEST_P(MarketTold, WhatOdooDidNotCancelSinceItWasDeliveredGoesOnWhenItIsReopened
   EXPECT_EQ(told(), "A delivered");
 }
 
+TEST_P(MarketTold, AnotherPhoneAfterTheDeliveryInOdooIsInTheStoryAlone) {
+  add_shop();
+  place("A", "approved", [](auto& order) { order.delivered_by = "delivered_by_cartona"; });
+  in_odoo("A", deliver);
+  place("A", "approved", [](auto& order) { order.phone = "0100"; });
+  EXPECT_EQ(order("A").flag, "");
+  std::string said;
+  for (const auto& event : orders_->story(order("A").id))
+    if (event.what == "contact") said += event.message;
+  EXPECT_EQ(said, "Phone: +200000000000 -> 0100.");
+}
+
 TEST_P(MarketTold, AReopenedOrderThatWasDeletedInOdooIsAskedAboutAsADeletedOne) {
   add_shop();
   place("A", "approved");
