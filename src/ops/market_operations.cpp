@@ -159,6 +159,7 @@ const std::vector<std::string>& hold_words() {
                                               "import_reference",
                                               "import_refused",
                                               "import_item",
+                                              "reopened",
                                               "unknown_state",
                                               "editing",
                                               "order",
@@ -417,7 +418,7 @@ std::vector<Operation> market_operations() {
                  .columns = {{.name = "at", .type = Type::time, .required = true},
                              {.name = "what",
                               .doc = "`version`, `held`, `imported`, `recorded`, `acknowledged`, `retry`, `resolved`, "
-                                     "`closed`, `opened`, `told`, `not_told`, `code`, `customer`",
+                                     "`closed`, `opened`, `told`, `not_told`, `code`, `customer`, `contact`, `settled`",
                               .required = true},
                              {.name = "message", .required = true},
                              {.name = "job", .type = Type::integer, .doc = "which did it"}}},
@@ -441,8 +442,9 @@ std::vector<Operation> market_operations() {
       .summary = "Takes the flag off an order that a person has seen to",
       .description =
           "For what the hub leaves to people: goods that came back, an order that was cancelled at the marketplace "
-          "after it was delivered or invoiced, one that is delivered there and was cancelled in Odoo. `market orders "
-          "--flagged` lists them. The order's story keeps it.",
+          "after it was delivered or invoiced, one that is delivered there and was cancelled in Odoo, another address "
+          "or phone of a shop whose order is in Odoo already. `market orders --flagged` lists them. The order's story "
+          "keeps it.",
       .method = "POST",
       .path = "/connections/{connection}/orders/{order}/resolve",
       .permission = Role::user,

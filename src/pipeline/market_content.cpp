@@ -186,6 +186,22 @@ std::string customer_key(const MarketCustomer& customer) {
   return "name/" + hex(digest_of(customer.name + "\n" + customer.address));
 }
 
+std::string contact_changes(const MarketCustomer& before, const MarketCustomer& now) {
+  // Of another one Odoo's order gets that customer.
+  if (customer_key(before) != customer_key(now)) return {};
+  std::string out;
+  const auto compare = [&](const char* what, const std::string& was, const std::string& is) {
+    if (is.empty() || is == was) return;
+    out += fmt::format("{}{}: {} -> {}.", out.empty() ? "" : " ", what, was.empty() ? "none" : was, is);
+  };
+  compare("Name", before.name, now.name);
+  compare("Address", before.address, now.address);
+  compare("Phone", fmt::format("{}", fmt::join(before.phones, ", ")), fmt::format("{}", fmt::join(now.phones, ", ")));
+  compare("E-mail", before.email, now.email);
+  compare("Notes", before.notes, now.notes);
+  return out;
+}
+
 MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& settings, const MarketName& name,
                       const std::map<std::string, MarketLink>& links, const MarketApplied& applied) {
   if (order.state == MarketState::unknown)
@@ -210,6 +226,15 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
     return recorded("cancelled", "It was cancelled before it came to Odoo.");
   if (order.state == MarketState::cancelled && applied.anew)
     return recorded("cancelled", "It is cancelled at the marketplace by now, so it is not made anew in Odoo.");
+  // To confirm it once more is a person's to say: what was on its way is off, and its goods may be another's by now.
+  if (order.state != MarketState::cancelled && applied.cancelled && !applied.anew)
+    return held(
+        "reopened",
+        fmt::format("The order was cancelled at the marketplace, and so it is in Odoo; now the marketplace says "
+                    "`{0}`. Set it to a quotation in Odoo, and it goes on (`dragoman market retry {1} --order "
+                    "{2}` does not wait); or `dragoman market sync {1} {2} --status cancelled` tells the "
+                    "marketplace that it stays cancelled.",
+                    order.status, name.connection, order.id));
   if (applied.imported && !applied.anew && applied.state && rank(order.state) < rank(*applied.state) && !applied.edited)
     return recorded("older", fmt::format("The marketplace says `{}`, which is before `{}`, what was applied: recorded, "
                                          "and not applied.",

@@ -37,6 +37,7 @@ struct MarketApplied {
   bool edited = false;               ///< the shop was changing it since
   bool anew = false;                 ///< a person wants it made anew where it was deleted: all of it goes
   bool settled = false;              ///< a person leaves Odoo's order as it is in this version: its state alone goes
+  bool cancelled = false;            ///< in Odoo, for it was at the marketplace, and nobody took that back there
 };
 
 /// What is to be done with the newest version of an order.
@@ -65,6 +66,10 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
 /// Why a product that is sold in boxes waits for a person, and what that person can do.
 std::string factor_unknown(const std::string& product_name, const std::string& product, const std::string& unit,
                            const Decimal& unit_count, const std::string& connection);
+
+/// What a later version of an order says otherwise of its shop, old and new, for a person who goes there; empty:
+/// nothing, or it is another shop. What it does not say any more is no news.
+std::string contact_changes(const MarketCustomer& before, const MarketCustomer& now);
 
 /// The part of a customer's key behind the prefix: its code, else its first phone, else a digest of name and address.
 /// Empty: there is nothing to tell it from others.

@@ -247,6 +247,35 @@ TEST_F(MarketContent, WhatIsMadeAnewGoesAsAWholeWhateverWasApplied) {
   EXPECT_FALSE(content().contains("recreate"));
 }
 
+TEST_F(MarketContent, SaysWhatIsOtherwiseOfTheSameShop) {
+  MarketCustomer now = order_.customer;
+  EXPECT_EQ(contact_changes(order_.customer, now), "");
+  now.address = "9 Hill Rd";
+  now.phones = {"0300", "0200"};
+  now.email = "shop@example.com";
+  now.notes = "";
+  EXPECT_EQ(contact_changes(order_.customer, now),
+            "Address: 1 Demo St -> 9 Hill Rd. Phone: +20 100-000 0000, 0200 -> 0300, 0200. E-mail: none -> "
+            "shop@example.com.")
+      << "what is not said any more is no news";
+  now.code = "R-18";
+  EXPECT_EQ(contact_changes(order_.customer, now), "") << "another shop, which Odoo's order goes to";
+}
+
+TEST_F(MarketContent, IsHeldWhileItIsCancelledInOdooAndOpenAtTheMarketplaceAgain) {
+  applied_ = {.imported = true, .state = MarketState::cancelled, .body = plan().body, .cancelled = true};
+  for (const auto state : {MarketState::pending, MarketState::approved, MarketState::delivered}) {
+    order_.state = state;
+    EXPECT_EQ(plan().code, "reopened");
+  }
+  EXPECT_NE(plan().message.find("dragoman market retry shop1 --order Qx7LmA2b"), std::string::npos) << plan().message;
+  applied_.anew = true;
+  EXPECT_EQ(plan().what, What::deliver);
+  applied_.anew = false;
+  order_.state = MarketState::cancelled;
+  EXPECT_EQ(content()["steps"], json({"cancel"}));
+}
+
 TEST_F(MarketContent, BringsUnitsTogetherByTheFactorOfALink) {
   links_["700"] = {.odoo_product_id = 9, .factor = Decimal::of("12"), .ignored = false, .settled = true};
   const json line = content()["children"]["order_line"][1]["values"];

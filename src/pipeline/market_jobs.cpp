@@ -17,6 +17,8 @@
 #include "pipeline/market_customers.h"
 #include "pipeline/market_status.h"
 #include "pipeline/market_stock.h"
+#include "pipeline/market_stock_jobs.h"
+#include "pipeline/market_watch.h"
 
 namespace dragoman::pipeline {
 namespace {
@@ -492,6 +494,12 @@ void end_held(Session& session, const Ending& ending, Error why, std::int64_t jo
   MarketOrders::hold(session, ending.row, why, ending.hold_retry, job_id);
   note_products(session, ending);
   note_customer(session, ending, nullptr, job_id);
+  // Nothing changes in Odoo by which it would be written down that nobody is told.
+  if (why.code != "reopened") return;
+  const auto row = MarketStatus::find(session, ending.row.id);
+  if (!row) return;
+  const auto decision = decide_status(row->to_decide(), ending.shop.settings.status, {}, *ending.shop.marketplace);
+  if (decision.code == why.code) MarketStatus::settle(session, ending.row.connection, *row, decision, job_id);
 }
 
 // Dealt with in the version that was read: the marketplace may be told, unless a newer one came meanwhile.
@@ -529,6 +537,10 @@ void end_imported(Session& session, const Ending& ending, const Delivered& deliv
   const bool cancelled = ending.market_state == MarketState::cancelled && flag != "import_delivered";
   const std::string message = delivered.flag ? delivered.flag->message : "";
   const std::string digest = ending.plan.body;
+  // One that was left as it is, for it was delivered, is not cancelled: what was applied before still is.
+  std::string_view applied = name(ending.market_state);
+  if (ending.market_state == MarketState::cancelled && !cancelled)
+    applied = row.applied_state == kCancelling ? std::string_view() : std::string_view(row.applied_state);
   const std::int64_t now = to_us(session.now());
   bool closed = false;
   // What was known of an order that had been deleted in Odoo is not about this one.
@@ -541,8 +553,7 @@ void end_imported(Session& session, const Ending& ending, const Delivered& deliv
       "odoo_facts = CASE WHEN odoo_state = 'deleted' THEN '' ELSE odoo_facts END, odoo_state = CASE WHEN odoo_state = "
       "'deleted' THEN '' ELSE odoo_state END WHERE id = $1 AND applied_revision < $3 RETURNING closed_us",
       {row.id, cancelled ? std::string_view("cancelled") : std::string_view("imported"), row.revision, row.version,
-       name(ending.market_state), Bytes{digest}, Decimal::parse(delivered.id).value_or(Decimal()).floor(), now, flag,
-       message},
+       applied, Bytes{digest}, Decimal::parse(delivered.id).value_or(Decimal()).floor(), now, flag, message},
       [&](const store::Row& found) { closed = !found.is_null(0); });
   note_products(session, ending);
   note_customer(session, ending, &delivered, job_id);
@@ -577,6 +588,12 @@ void end_imported(Session& session, const Ending& ending, const Delivered& deliv
   }
   acknowledge(session, row, fmt::format("job {}", job_id));
   MarketStatus::imported(session, ending.shop, row.id);
+}
+
+// A state that an order goes on in.
+bool goes_on(MarketState state) {
+  return rank(state) >= 0 && state != MarketState::editing && state != MarketState::cancelled &&
+         state != MarketState::returned;
 }
 
 std::string result_of(const char* outcome, const MarketPlan& plan) {
@@ -664,6 +681,32 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
       one.customers = MarketCustomers::known(session, connection, shops);
     });
   }
+  // What was cancelled for the marketplace and is open there again: whether it is still so in Odoo is asked now, since
+  // what was noted of it may be older than that.
+  std::vector<std::string> reopened;
+  std::vector<std::size_t> reopened_places;
+  for (std::size_t n = 0; n < ids.size(); ++n) {
+    if (!parsed[n] || !goes_on(parsed[n]->state)) continue;
+    const MarketOrderRow& row = loaded[n]->row;
+    if (row.is_made_anew() || (row.applied_state != name(MarketState::cancelled) && row.applied_state != kCancelling))
+      continue;
+    reopened.push_back(opened[row.connection_id]->name().order_key(row.external_id));
+    reopened_places.push_back(n);
+  }
+  std::map<std::size_t, bool> still_cancelled;  // of those that were asked about
+  if (!reopened.empty()) {
+    try {
+      const auto facts = owner.books_.get(jobs.front().connection_id).book->orders(reopened, stop);
+      for (std::size_t i = 0; i < reopened.size(); ++i)
+        still_cancelled[reopened_places[i]] = facts.at(i).there == OrderFacts::There::yes && facts[i].state == "cancel";
+    } catch (const Error& error) {
+      const auto stopped = marketplace_stopped(error);
+      for (const std::size_t n : reopened_places) {
+        outcomes[places[n]] = stopped ? *stopped : order_book_failed(error);
+        parsed[n].reset();
+      }
+    }
+  }
   for (std::size_t n = 0; n < ids.size(); ++n) {
     if (!parsed[n]) continue;
     const Job& job = jobs[places[n]];
@@ -678,7 +721,10 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
       applied.imported = row.odoo_id > 0;
       applied.in_doubt = !applied.imported && order.state == MarketState::cancelled &&
                          orders.may_be_in_odoo(row, open->name().order_key(row.external_id));
-      applied.state = market_state(row.applied_state);
+      // Of what is not cancelled in Odoo any more no state counts as applied.
+      const auto asked = still_cancelled.find(n);
+      if (asked == still_cancelled.end()) applied.state = market_state(row.applied_state);
+      applied.cancelled = asked != still_cancelled.end() && asked->second;
       applied.body = row.applied_body;
       applied.edited = row.edited;
       const auto& customers = known[row.connection_id].customers;
@@ -729,6 +775,20 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
     }
   }
   if (deliveries.empty()) return outcomes;
+
+  // Whose cancellation it is has to be known before Odoo has it: the answer may be lost, and the marketplace think
+  // better of it meanwhile.
+  std::vector<std::int64_t> cancelling;
+  for (const Job& delivery : deliveries)
+    if (const Ending& ending = *endings.at(delivery.id);
+        ending.market_state == MarketState::cancelled && ending.row.applied_state != name(MarketState::cancelled))
+      cancelling.push_back(ending.row.id);
+  std::sort(cancelling.begin(), cancelling.end());
+  if (!cancelling.empty())
+    orders.store().write([&](Session& session) {
+      for (const std::int64_t id : cancelling)
+        session.execute("UPDATE market_order SET applied_state = $2 WHERE id = $1", {id, kCancelling});
+    });
 
   // What becomes of each is written with its outcome, before the entry of the audit log that ends it.
   DeliveryHandler handler(orders.store(), owner.find_, owner.actor_,

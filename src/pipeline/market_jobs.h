@@ -15,6 +15,8 @@
 
 namespace dragoman::pipeline {
 
+class OrderBooks;
+
 /// A connection to a marketplace, as those who follow its Odoo need it.
 struct MarketShop {
   Connection connection;
@@ -83,12 +85,14 @@ std::optional<jobs::Outcome> marketplace_stopped(const Error& error);
 class MarketJobs {
  public:
   /// `actor`: as DeliveryHandler's.
-  MarketJobs(MarketOrders& orders, Marketplaces& marketplaces, DeliveryHandler::Find find, std::string actor)
+  MarketJobs(MarketOrders& orders, Marketplaces& marketplaces, OrderBooks& books, DeliveryHandler::Find find,
+             std::string actor)
       : pull_(*this),
         import_(*this),
         ack_(*this),
         orders_(orders),
         marketplaces_(marketplaces),
+        books_(books),
         find_(std::move(find)),
         actor_(std::move(actor)) {}
 
@@ -123,6 +127,7 @@ class MarketJobs {
   Ack ack_;
   MarketOrders& orders_;
   Marketplaces& marketplaces_;
+  OrderBooks& books_;
   const DeliveryHandler::Find find_;
   const std::string actor_;
 };

@@ -115,6 +115,14 @@ MarketOrderRow row_of(const Row& row) {
   return out;
 }
 
+// It was sent to Odoo, and no answer has come yet.
+bool is_sent(Session& session, std::int64_t odoo_connection_id, const std::string& key) {
+  return session.first(
+      "SELECT 1 FROM delivery WHERE connection_id = $1 AND model = 'sale.order' AND record_key = $2 AND "
+      "intent_job IS NOT NULL",
+      {odoo_connection_id, std::string_view(key)}, [](const Row&) {});
+}
+
 struct Known {
   std::int64_t id = 0, version = 0, ack_tries = 0;
   std::string ack;
@@ -242,6 +250,7 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
     std::int64_t version;
     bool fresh, closed;
     MarketOrder order;
+    std::string contact;  ///< what it says otherwise of its shop
   };
   std::int64_t created = 0, changed = 0;
   const auto also = [&](Session& session) {
@@ -259,7 +268,15 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
       });
       // A later read of it is here already.
       if (version <= before) continue;
-      imports.push_back({record.id, version, before == 0, closed, parse(record.raw)});
+      imports.push_back({record.id, version, before == 0, closed, parse(record.raw), ""});
+      if (before > 0)
+        session.first(
+            "SELECT p.body FROM snapshot s JOIN change v ON v.number = s.change_number JOIN change p ON p.number = "
+            "v.previous WHERE s.model_id = $1 AND s.external_id = $2 AND p.body IS NOT NULL",
+            {model, record.id}, [&](const Row& row) {
+              Import& one = imports.back();
+              one.contact = contact_changes(parse(row.bytes(0)).customer, one.order.customer);
+            });
     }
     // Enqueued before the rows are touched: who ends a job holds its order key, and then writes its row.
     if (owner.odoo_connection_id > 0) {
@@ -299,6 +316,7 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
            order.ordered ? Param(to_us(*order.ordered)) : Param(nullptr), to_us(now), one.version,
            next_revision(session, revision), owner.odoo_connection_id, std::int64_t{order.needs_otp},
            std::int64_t{order.state == MarketState::editing}, to_us(begun)});
+      if (!one.contact.empty()) note_contact(session, owner, *by_id.at(one.id).external_id, one.id, order, one.contact);
       if (one.closed) {
         // Nothing is to become of it, so nothing has to be waited for until the marketplace may be told.
         session.execute("UPDATE market_order SET done_version = version, ack = 'due' WHERE id = $1", {one.id});
@@ -334,6 +352,32 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
   stored.changed = changed;
   stored.acknowledge_again = static_cast<std::int64_t>(again.size());
   return stored;
+}
+
+void MarketOrders::note_contact(Session& session, const Owner& owner, const std::string& external_id, std::int64_t id,
+                                const MarketOrder& order, const std::string& changes) {
+  tell(session, id, "contact", changes);
+  MarketOrderRow row;
+  session.first(kColumns + "WHERE o.id = $1", {id}, [&](const Row& found) { row = row_of(found); });
+  const auto status = MarketStatus::find(session, id);
+  if (is_final(order.state) || row.is_closed() || (status && status->to_decide().standing == "done")) return;
+  // An import that runs may have read the version before.
+  const bool in_odoo =
+      row.odoo_id > 0 ||
+      is_sent(session, row.odoo_connection_id, MarketName{owner.kind, owner.connection}.order_key(external_id)) ||
+      session.first("SELECT 1 FROM job WHERE state = 2 AND order_key = $1",
+                    {fmt::format("market/{}/{}", row.connection_id, id)}, [](const Row&) {});
+  // What else a person is to see to comes first; the story has both.
+  if (!in_odoo || (!row.flag.empty() && row.flag != kContactChanged)) return;
+  // Those that nobody has seen to yet stay, or who reads the last one would take the rest for what it was.
+  session.execute("UPDATE market_order SET flag = $2, flag_message = $3 WHERE id = $1",
+                  {id, kContactChanged, row.flag.empty() ? changes : row.flag_message + " " + changes});
+  // Messages go to mailboxes and chats: what the shop's data are stays here.
+  tell_of_flag(
+      session, row, kContactChanged,
+      fmt::format("The shop's contact data are others by now, and the contact in Odoo stays as it is. `dragoman "
+                  "market order {} {}` shows old and new.",
+                  owner.connection, external_id));
 }
 
 std::vector<std::optional<MarketOrders::Loaded>> MarketOrders::load(std::span<const std::int64_t> ids) {
@@ -709,13 +753,6 @@ bool open_again(Session& session, std::int64_t id, const std::string& by) {
   return true;
 }
 
-bool is_sent(Session& session, std::int64_t odoo_connection_id, const std::string& key) {
-  return session.first(
-      "SELECT 1 FROM delivery WHERE connection_id = $1 AND model = 'sale.order' AND record_key = $2 AND "
-      "intent_job IS NOT NULL",
-      {odoo_connection_id, std::string_view(key)}, [](const Row&) {});
-}
-
 }  // namespace
 
 bool MarketOrders::may_be_in_odoo(const MarketOrderRow& row, const std::string& key) {
@@ -786,7 +823,7 @@ void MarketOrders::settle(const MarketOrderRow& row, const std::string& by, cons
           fmt::format("The order {} is {}: what the marketplace says of it is in Odoo, or on its way there. Only what "
                       "is held is settled.",
                       id, now.state));
-    if (now.hold_code == "unknown_state" || now.hold_code == "editing")
+    if (now.hold_code == "unknown_state" || now.hold_code == "editing" || now.hold_code == "reopened")
       refuse(fmt::format("The order {} is held for its state, not for what is in it: {}", id, now.hold_message));
     const std::string settled = fmt::format("by {}: {}", by, why);
     again(session, {{now.id, now.connection_id, now.odoo_connection_id, now.revision}}, "it was settled " + settled);

@@ -25,6 +25,10 @@ inline constexpr std::string_view kLinkedBy = "person:";
 /// The flow of what brings orders in.
 inline constexpr const char* kOrdersFlow = "orders";
 
+/// `applied_state` from before a cancellation is sent to Odoo until it is known how that ended.
+inline constexpr std::string_view kCancelling = "cancelling";
+/// The flag of an order whose shop has another address or phone since it went to Odoo, where contacts stay as they are.
+inline constexpr const char* kContactChanged = "contact_changed";
 /// `odoo_state` of an order that somebody has deleted in Odoo.
 inline constexpr std::string_view kDeletedInOdoo = "deleted";
 
@@ -203,6 +207,10 @@ class MarketOrders {
 
  private:
   std::int64_t model_of(std::int64_t connection_id);
+  /// That a version says otherwise of its shop (as contact_changes), for the story and, while that matters to who
+  /// delivers, for people. The contact in Odoo stays as people keep it.
+  static void note_contact(store::Session& session, const Owner& owner, const std::string& external_id, std::int64_t id,
+                           const MarketOrder& order, const std::string& changes);
 
   store::Store& store_;
   CaptureStore capture_;

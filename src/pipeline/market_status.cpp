@@ -19,7 +19,7 @@ using store::Session;
 
 constexpr std::string_view kColumns =
     "SELECT id, connection_id, odoo_connection_id, odoo_id, revision, applied_revision, external_id, number, status, "
-    "market_state, delivered_by, state, needs_otp, otp_sealed, otp_number, odoo_facts, derived_status, "
+    "market_state, delivered_by, state, applied_state, needs_otp, otp_sealed, otp_number, odoo_facts, derived_status, "
     "accepted_status, accepted_us, "
     "read_us, sync_status, sync_code, sync_message, status_tries, marked, synced_us FROM market_order ";
 
@@ -29,8 +29,8 @@ StatusRow row_of(const Row& row) {
   for (std::int64_t* each :
        {&out.id, &out.connection_id, &out.odoo_connection_id, &out.odoo_id, &out.revision, &out.applied_revision})
     *each = row.int64(at++);
-  for (std::string* each :
-       {&out.external_id, &out.number, &out.status, &out.market_state, &out.delivered_by, &out.state})
+  for (std::string* each : {&out.external_id, &out.number, &out.status, &out.market_state, &out.delivered_by,
+                            &out.state, &out.applied_state})
     *each = row.text(at++);
   out.needs_otp = row.int64(at++) != 0;
   if (!row.is_null(at)) out.otp_sealed = row.bytes(at);
@@ -120,6 +120,7 @@ StatusCase StatusRow::to_decide() const {
   out.imported = odoo_id > 0;
   out.current = applied_revision >= revision && state != "held";
   out.standing = standing_of(facts);
+  out.cancelled_for_it = applied_state == name(MarketState::cancelled) || applied_state == kCancelling;
   out.says = pipeline::market_state(market_state).value_or(MarketState::unknown);
   out.status = status;
   // What it said in a pull that began after it was told is newer than what it took.
@@ -150,6 +151,7 @@ void MarketStatus::note(Session& session, std::span<const MarketShop> shops, std
     std::string json;
     StatusRow row;
     bool enqueued = false;
+    bool taken_back = false;  ///< it was cancelled in Odoo, and is not any more
   };
   std::vector<Noted> all;
   for (const auto& facts : orders) {
@@ -158,7 +160,7 @@ void MarketStatus::note(Session& session, std::span<const MarketShop> shops, std
     for (const auto& one : shops)
       if (facts.key.starts_with(one.name.prefix())) shop = &one;
     if (!shop) continue;
-    Noted noted{shop, &facts, facts_json(facts), {}, false};
+    Noted noted{shop, &facts, facts_json(facts), {}, false, false};
     session.first(std::string(kColumns) + "WHERE connection_id = $1 AND external_id = $2 AND version > 0",
                   {shop->connection.id, facts.key.substr(shop->name.prefix().size())},
                   [&](const Row& row) { noted.row = row_of(row); });
@@ -174,6 +176,7 @@ void MarketStatus::note(Session& session, std::span<const MarketShop> shops, std
   // Enqueued before the rows are touched: who ends such a job holds its order key, and then writes its row.
   std::vector<jobs::NewJob> wanted;
   for (Noted& one : all) {
+    one.taken_back = standing_of(one.row.facts) == "cancel" && standing_of(one.json) != "cancel";
     one.row.facts = one.json;
     one.enqueued = decide(one).what == StatusDecision::What::send;
     if (one.enqueued) wanted.push_back(job_of(one.row.connection_id, one.row.id, {}, cause));
@@ -186,11 +189,15 @@ void MarketStatus::note(Session& session, std::span<const MarketShop> shops, std
         "UPDATE market_order SET odoo_name = CASE WHEN $2 <> '' THEN $2 ELSE odoo_name END, odoo_state = $3, "
         "odoo_total = CASE WHEN $4 <> '' THEN $4 ELSE odoo_total END, odoo_facts = $5, derived_us = CASE WHEN "
         "derived_status <> $6 THEN $7 ELSE derived_us END, status_tries = CASE WHEN derived_status <> $6 THEN 0 ELSE "
-        "status_tries END, derived_status = $6, odoo_id = CASE WHEN odoo_id = 0 THEN $8 ELSE odoo_id END WHERE id = $1",
+        "status_tries END, derived_status = $6, odoo_id = CASE WHEN odoo_id = 0 THEN $8 ELSE odoo_id END, "
+        // The cancellation that comes next is somebody's own, and what waited for this goes on.
+        "applied_state = CASE WHEN $9 = 1 AND applied_state IN ('cancelled', 'cancelling') THEN '' ELSE applied_state "
+        "END, hold_next_us = CASE WHEN $9 = 1 AND state = 'held' AND hold_code = 'reopened' THEN $7 ELSE hold_next_us "
+        "END WHERE id = $1",
         {one.row.id, facts.name, facts.there == OrderFacts::There::yes ? facts.state : std::string(kDeletedInOdoo),
          facts.total, one.json, derived ? name(*derived) : std::string_view(), to_us(session.now()),
          // Also where the answer of the import that made it was lost.
-         facts.there == OrderFacts::There::yes ? facts.id : std::int64_t{0}});
+         facts.there == OrderFacts::There::yes ? facts.id : std::int64_t{0}, std::int64_t{one.taken_back}});
     // Where it is cancelled at the marketplace as well, both say the same.
     if (facts.there != OrderFacts::There::yes && one.row.market_state != name(MarketState::cancelled)) {
       const std::string& connection = one.shop->connection.name;

@@ -23,6 +23,7 @@ inline constexpr const char* kStatusFlow = "status";
 struct StatusRow {
   std::int64_t id = 0, connection_id = 0, odoo_connection_id = 0, odoo_id = 0, revision = 0, applied_revision = 0;
   std::string external_id, number, status, market_state, delivered_by, state;
+  std::string applied_state;  ///< as MarketOrderRow
   bool needs_otp = false;
   std::string otp_sealed;       ///< the code that a person gave; empty: none
   std::int64_t otp_number = 0;  ///< which one it is

@@ -853,6 +853,134 @@ TEST_P(MarketTold, RandomFaultsEndWithTheMarketplaceToldOnceAndInOrder) {
   }
 }
 
+// Nobody in the supplier's company has decided anything: it was the marketplace's own cancellation, and that is gone.
+TEST_P(MarketTold, ACancellationOfTheMarketplacesIsNeverToldBackWhenItReopensTheOrder) {
+  add_shop();
+  place("A", "approved");
+  place("A", "cancelled");
+  ASSERT_EQ(there("A").state, "cancel");
+  place("A", "approved");
+  work();
+  EXPECT_EQ(told(), "");
+  const auto row = order("A");
+  EXPECT_EQ(row.state + " " + row.hold_code, "held reopened");
+  EXPECT_NE(row.hold_message.find("`dragoman market sync shop A --status cancelled`"), std::string::npos)
+      << row.hold_message;
+  EXPECT_EQ(sync("A"), "not_synced reopened");
+  // Whatever else happens to it in Odoo while it stays cancelled.
+  in_odoo("A", [](auto& order) { order.lines.clear(); });
+  try_again();
+  EXPECT_EQ(told(), "");
+  EXPECT_EQ(order("A").hold_code, "reopened");
+  EXPECT_EQ(rows("SELECT fingerprint FROM alert", 1), "market:shop:reopened");
+}
+
+TEST_P(MarketTold, AReopenedOrderGoesOnOnceItIsAQuotationInOdooAgain) {
+  add_shop();
+  place("A", "approved");
+  place("A", "cancelled");
+  place("A", "assigned");
+  ASSERT_EQ(order("A").hold_code, "reopened");
+  in_odoo("A", [](auto& order) { order.state = "draft"; });
+  EXPECT_EQ(told(), "");
+  // No later than the poller's next look at what is held.
+  orders_->try_again(500);
+  work();
+  look();
+  work();
+  EXPECT_EQ(all(), "A|imported|sent");
+  EXPECT_EQ(there("A").state, "sale");
+  EXPECT_EQ(order("A").applied_state, "assigned");
+  in_odoo("A", cancel);
+  EXPECT_EQ(told(), "A cancelled") << "by now that is a person's own";
+}
+
+TEST_P(MarketTold, WhoeverCancelsAReopenedOrderOnceMoreHasDecidedIt) {
+  add_shop();
+  for (const char* id : {"A", "B"})
+    for (const char* status : {"approved", "cancelled", "approved"}) place(id, status);
+  work();
+  ASSERT_EQ(told(), "");
+  for (const auto& how : {+[](FakeOdoo::Order& order) { order.state = "draft"; }, confirm, cancel}) in_odoo("A", how);
+  EXPECT_EQ(told(), "A cancelled");
+  ask("B", {.manual = true});
+  EXPECT_EQ(told(), "A cancelled, B cancelled");
+  for (const char* id : {"A", "B"}) shop_->change(id);
+  pull();
+  EXPECT_EQ(all(), "A|cancelled|sent B|cancelled|sent");
+}
+
+TEST_P(MarketTold, AReopenedOrderIsNotCancelledThroughAnAnswerThatWasLost) {
+  add_shop();
+  place("A", "approved");
+  odoo_->after_call = [] { throw Error(Error::Kind::in_doubt, "The answer was lost."); };
+  place("A", "cancelled");
+  odoo_->after_call = nullptr;
+  ASSERT_EQ(there("A").state, "cancel");
+  place("A", "approved");
+  in_odoo("A", [](auto& order) { order.lines.clear(); });
+  EXPECT_EQ(told(), "") << "whose cancellation it is was noted before it was sent";
+  time_passes();
+  work();
+  look();
+  work();
+  EXPECT_EQ(told(), "");
+  EXPECT_EQ(order("A").hold_code, "reopened");
+}
+
+TEST_P(MarketTold, ACancellationThatNeverGotToOdooHoldsNothing) {
+  add_shop();
+  place("A", "approved");
+  odoo_->before_call = [] { throw Error(Error::Kind::unavailable, "Odoo is away."); };
+  place("A", "cancelled");
+  place("A", "assigned");
+  odoo_->before_call = nullptr;
+  time_passes();
+  work();
+  EXPECT_EQ(all(), "A|imported|sent");
+  EXPECT_EQ(there("A").state, "sale");
+  in_odoo("A", cancel);
+  EXPECT_EQ(told(), "A cancelled");
+}
+
+TEST_P(MarketTold, WhatOdooDidNotCancelSinceItWasDeliveredGoesOnWhenItIsReopened) {
+  add_shop();
+  place("A", "approved");
+  in_odoo("A", deliver);
+  shop_->own_changes_return = true;
+  shop_->told.clear();
+  shop_->all["A"].status = "approved";
+  place("A", "cancelled");
+  ASSERT_EQ(order("A").flag, "import_delivered");
+  place("A", "approved");
+  look();
+  work();
+  EXPECT_EQ(order("A").state, "imported");
+  EXPECT_EQ(told(), "A delivered");
+}
+
+TEST_P(MarketTold, AnotherPhoneAfterTheDeliveryInOdooIsInTheStoryAlone) {
+  add_shop();
+  place("A", "approved", [](auto& order) { order.delivered_by = "delivered_by_cartona"; });
+  in_odoo("A", deliver);
+  place("A", "approved", [](auto& order) { order.phone = "0100"; });
+  EXPECT_EQ(order("A").flag, "");
+  std::string said;
+  for (const auto& event : orders_->story(order("A").id))
+    if (event.what == "contact") said += event.message;
+  EXPECT_EQ(said, "Phone: +200000000000 -> 0100.");
+}
+
+TEST_P(MarketTold, AReopenedOrderThatWasDeletedInOdooIsAskedAboutAsADeletedOne) {
+  add_shop();
+  place("A", "approved");
+  place("A", "cancelled");
+  book_->remove("fake/shop/A");
+  place("A", "approved");
+  EXPECT_EQ(order("A").hold_code, "import_deleted");
+  EXPECT_EQ(told(), "");
+}
+
 INSTANTIATE_TEST_SUITE_P(, MarketTold, ::testing::Values("Sqlite", "Postgres"),
                          [](const auto& info) { return std::string(info.param); });
 

@@ -272,6 +272,70 @@ TEST_P(Market, PeopleAreToldOfWhatIsTheirsAndSayThatTheySawToIt) {
   EXPECT_EQ(all(), "A|imported|sent");
 }
 
+// The contact in Odoo stays as people keep it, so nothing there would tell who delivers.
+TEST_P(Market, AnotherPhoneOfAnOrderThatIsInOdooIsForAPersonToSee) {
+  add_shop();
+  shop_->change("A", [](auto& order) { order.status = "approved"; });
+  pull();
+  const auto contacts = odoo_->partners;
+  const auto call = [&](const std::string& phone, const std::string& status = "approved") {
+    shop_->change("A", [&](auto& order) {
+      order.phone = phone;
+      order.status = status;
+    });
+    pull();
+  };
+  const auto said = [&] {
+    std::string out;
+    for (const auto& event : orders_->story(order("A").id))
+      if (event.what == "contact") out += event.message + " ";
+    return out;
+  };
+  call("0100");
+  EXPECT_EQ(all(), "A|imported|sent");
+  EXPECT_EQ(odoo_->partners, contacts);
+  EXPECT_EQ(order("A").flag, "contact_changed");
+  EXPECT_EQ(order("A").flag_message, "Phone: +200000000000 -> 0100.");
+  EXPECT_EQ(said(), "Phone: +200000000000 -> 0100. ");
+  EXPECT_EQ(rows("SELECT fingerprint FROM alert", 1), "market:shop:flag:contact_changed");
+  EXPECT_EQ(rows("SELECT text FROM alert", 1).find("0100"), std::string::npos) << "it goes to mailboxes and chats";
+  call("0200");
+  EXPECT_EQ(order("A").flag_message, "Phone: +200000000000 -> 0100. Phone: 0100 -> 0200.");
+  orders_->resolve(order("A"), "anna", "told the driver");
+  shop_->change("A", [](auto& order) { order.status = "assigned"; });
+  pull();
+  EXPECT_EQ(order("A").flag, "") << "nothing new";
+  call("0300", "delivered");
+  EXPECT_EQ(order("A").flag, "") << "nobody goes there any more";
+  EXPECT_EQ(said(), "Phone: +200000000000 -> 0100. Phone: 0100 -> 0200. Phone: 0200 -> 0300. ");
+}
+
+TEST_P(Market, AnotherPhoneBeforeTheOrderCameToOdooIsNobodysTrouble) {
+  add_shop();
+  shop_->change("A", [](auto& order) { order.status = "editing"; });
+  pull();
+  shop_->change("A", [](auto& order) {
+    order.phone = "0100";
+    order.status = "pending";
+  });
+  pull();
+  EXPECT_EQ(all(), "A|imported|sent");
+  EXPECT_EQ(order("A").flag, "");
+}
+
+TEST_P(Market, AnotherPhoneThatComesWhileTheOrderIsOnItsWayIsFlaggedAsWell) {
+  add_shop();
+  shop_->change("A", [](auto& order) { order.status = "approved"; });
+  odoo_->before_call = [&] {
+    odoo_->before_call = nullptr;
+    shop_->change("A", [](auto& order) { order.phone = "0100"; });
+    pull();
+  };
+  pull();
+  EXPECT_EQ(order("A").flag, "contact_changed");
+  EXPECT_EQ(order("A").version, 2);
+}
+
 TEST_P(Market, WhatWasCancelledBeforeItCameNeverGetsToOdoo) {
   add_shop();
   shop_->change("A", [](auto& order) { order.status = "cancelled"; });

@@ -135,6 +135,12 @@ StatusDecision decide_status(const StatusCase& order, const StatusRules& rules, 
   if (is_final(known) && target != known)
     return nothing("final",
                    fmt::format("{}, but at the marketplace the order is {}, which is final.", by, name(known)));
+  // To tell it back would be to say in the supplier's name what nobody there has decided.
+  if (order.standing == "cancel" && order.cancelled_for_it && !asked.manual)
+    return nothing("reopened",
+                   fmt::format("{}, but that was done because the marketplace had it cancelled, and there it is `{}` "
+                               "again: what is to become of it is a person's to say.",
+                               by, order.status));
   if (rank(target) < rank(known))
     return nothing("behind",
                    fmt::format("{}, but the marketplace is further: {}. It is never sent back.", by, name(known)));

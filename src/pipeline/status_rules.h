@@ -50,6 +50,7 @@ struct StatusCase {
   bool imported = false;                    ///< it is in Odoo
   bool current = true;                      ///< in the newest version
   std::string standing;                     ///< as odoo_standing; empty: not known
+  bool cancelled_for_it = false;            ///< the hub did that in Odoo, for the marketplace said so
   MarketState says = MarketState::unknown;  ///< the marketplace, when it was read last
   std::string status;                       ///< in its own word
   std::optional<MarketState> accepted;      ///< what it was told and took, later than that
@@ -60,7 +61,7 @@ struct StatusCase {
 /// What a person asked for.
 struct StatusAsked {
   bool manual = false;
-  bool heard = false;  ///< it took one since the person asked
+  bool heard = false;                    ///< it took one since the person asked
   std::optional<StatusMapping> mapping;  ///< instead of the connection's
   std::optional<MarketState> status;     ///< this one, whatever Odoo says
   std::string reason;                    ///< of a cancellation, instead of the connection's
@@ -73,8 +74,8 @@ struct StatusDecision {
     nothing  ///< and `code` and `message` say why
   };
   What what = What::nothing;
-  /// Of nothing: `no_id`, `not_imported`, `deleted`, `unmapped`, `unknown_state`, `editing`, `final`, `behind`,
-  /// `not_current`, `rule`, `no_word`, `otp`.
+  /// Of nothing: `no_id`, `not_imported`, `deleted`, `unmapped`, `unknown_state`, `editing`, `final`, `reopened`,
+  /// `behind`, `not_current`, `rule`, `no_word`, `otp`.
   std::string code;
   std::string message;  ///< for a person: by which rule
   std::optional<MarketState> status;

@@ -53,7 +53,7 @@ class MarketFixture : public DeliveryStore {
     books_.emplace(*connections_, *connectors_, clock_);
     orders_.emplace(*store_, clock_);
     market_.emplace(
-        *orders_, *marketplaces_, [this](std::int64_t id) { return pipeline::Destination{id, "main", odoo_}; },
+        *orders_, *marketplaces_, *books_, [this](std::int64_t id) { return pipeline::Destination{id, "main", odoo_}; },
         "node test");
     stock_jobs_.emplace(*store_, *marketplaces_, *books_);
     auto kinds = market_->kinds();
