@@ -413,15 +413,17 @@ std::vector<Operation> market_operations() {
       .path = "/connections/{connection}/orders/{order}",
       .permission = Role::viewer,
       .inputs = {market_field(), order_field()},
-      .output = {.fields = columns,
-                 .rows = "story",
-                 .columns = {{.name = "at", .type = Type::time, .required = true},
-                             {.name = "what",
-                              .doc = "`version`, `held`, `imported`, `recorded`, `acknowledged`, `retry`, `resolved`, "
-                                     "`closed`, `opened`, `told`, `not_told`, `code`, `customer`, `contact`, `settled`",
-                              .required = true},
-                             {.name = "message", .required = true},
-                             {.name = "job", .type = Type::integer, .doc = "which did it"}}},
+      .output =
+          {.fields = columns,
+           .rows = "story",
+           .columns =
+               {{.name = "at", .type = Type::time, .required = true},
+                {.name = "what",
+                 .doc = "`version`, `held`, `imported`, `recorded`, `acknowledged`, `retry`, `resolved`, "
+                        "`closed`, `opened`, `told`, `not_told`, `code`, `customer`, `contact`, `settled`, `flagged`",
+                 .required = true},
+                {.name = "message", .required = true},
+                {.name = "job", .type = Type::integer, .doc = "which did it"}}},
       .run =
           [](Context& context, const json& input) {
             market_of(context, input.at("connection"));
@@ -443,7 +445,8 @@ std::vector<Operation> market_operations() {
       .description =
           "For what the hub leaves to people: goods that came back, an order that was cancelled at the marketplace "
           "after it was delivered or invoiced, one that is delivered there and was cancelled in Odoo, another address "
-          "or phone of a shop whose order is in Odoo already. `market orders --flagged` lists them. The order's story "
+          "or phone of a shop whose order is in Odoo already, one that is delivered for another total. `market orders "
+          "--flagged` lists them. The order's story "
           "keeps it.",
       .method = "POST",
       .path = "/connections/{connection}/orders/{order}/resolve",

@@ -162,7 +162,7 @@ std::vector<Operation> market_status_operations() {
           {.fields = {{.name = "would", .doc = "`send`, `same` (it says so already) or `nothing`", .required = true},
                       {.name = "status", .doc = "what would be told"},
                       {.name = "word", .doc = "in the marketplace's own word"},
-                      {.name = "to", .doc = "the address of the API that it would go to, without the path"},
+                      {.name = "to", .doc = "the address that it would be sent to"},
                       {.name = "call",
                        .doc = "`single`, whose answer is about this order, or `many`, which may take others along"},
                       {.name = "cancellation_reason"},
@@ -182,14 +182,15 @@ std::vector<Operation> market_status_operations() {
             const auto order = asked.row.to_decide();
             const auto decision = decide(asked, order);
             const bool sends = decision.what == StatusDecision::What::send;
+            const bool single = decision.single || asked.row.tries > 0;
             const bool cancels = sends && decision.status == pipeline::MarketState::cancelled;
             return dump(
                 {{"would", word(decision)},
                  {"status", decision.status ? json(pipeline::name(*decision.status)) : json(nullptr)},
                  {"word", decision.word},
-                 {"to", sends ? json(asked.open.connection.settings.value("url", asked.open.connection.name))
+                 {"to", sends ? json(asked.open.marketplace->status_address(single ? asked.row.external_id : ""))
                               : json(nullptr)},
-                 {"call", sends ? json(decision.single || asked.row.tries > 0 ? "single" : "many") : json(nullptr)},
+                 {"call", sends ? json(single ? "single" : "many") : json(nullptr)},
                  {"cancellation_reason", !cancels                     ? json(nullptr)
                                          : asked.asked.reason.empty() ? json(asked.open.settings.cancellation_reason)
                                                                       : json(asked.asked.reason)},

@@ -727,6 +727,17 @@ void MarketOrders::tell_of_flag(Session& session, const MarketOrderRow& row, con
        .link = fmt::format("dragoman market orders --connection {} --flagged", row.connection)});
 }
 
+void MarketOrders::raise_flag(Session& session, std::int64_t id, const std::string& flag, const std::string& message) {
+  tell(session, id, "flagged", message);
+  MarketOrderRow row;
+  session.first(kColumns + "WHERE o.id = $1", {id}, [&](const Row& found) { row = row_of(found); });
+  // What else a person is to see to comes first.
+  if (!row.flag.empty()) return;
+  session.execute("UPDATE market_order SET flag = $2, flag_message = $3 WHERE id = $1",
+                  {id, std::string_view(flag), std::string_view(message)});
+  tell_of_flag(session, row, flag, message);
+}
+
 void MarketOrders::resolve(const MarketOrderRow& row, const std::string& by, const std::string& note) {
   store_.write([&](Session& session) {
     // Only what was looked at: another flag may have come meanwhile.

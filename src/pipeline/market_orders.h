@@ -29,6 +29,8 @@ inline constexpr const char* kOrdersFlow = "orders";
 inline constexpr std::string_view kCancelling = "cancelling";
 /// The flag of an order whose shop has another address or phone since it went to Odoo, where contacts stay as they are.
 inline constexpr const char* kContactChanged = "contact_changed";
+/// The flag of an order that is delivered in Odoo for another total than the marketplace's.
+inline constexpr const char* kTotalDiffers = "total_differs";
 /// `odoo_state` of an order that somebody has deleted in Odoo.
 inline constexpr std::string_view kDeletedInOdoo = "deleted";
 
@@ -183,6 +185,8 @@ class MarketOrders {
   /// Tells people, in the transaction that sets it, of a flag that the order did not have.
   static void tell_of_flag(store::Session& session, const MarketOrderRow& row, const std::string& flag,
                            const std::string& message);
+  /// Flags an order that has no flag yet, and tells people; the story has it in any case.
+  static void raise_flag(store::Session& session, std::int64_t id, const std::string& flag, const std::string& message);
   /// Takes the flag off an order, for a person who saw to it; the story keeps it. Throws conflict if there is none.
   void resolve(const MarketOrderRow& row, const std::string& by, const std::string& note);
   /// Enqueues the acknowledgement of an order whose newest version has been dealt with.

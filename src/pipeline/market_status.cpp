@@ -21,7 +21,8 @@ constexpr std::string_view kColumns =
     "SELECT id, connection_id, odoo_connection_id, odoo_id, revision, applied_revision, external_id, number, status, "
     "market_state, delivered_by, state, applied_state, needs_otp, otp_sealed, otp_number, odoo_facts, derived_status, "
     "accepted_status, accepted_us, "
-    "read_us, sync_status, sync_code, sync_message, status_tries, marked, synced_us FROM market_order ";
+    "read_us, sync_status, sync_code, sync_message, status_tries, marked, synced_us, total FROM "
+    "market_order ";
 
 StatusRow row_of(const Row& row) {
   StatusRow out;
@@ -43,6 +44,7 @@ StatusRow row_of(const Row& row) {
   out.tries = row.int64(at++);
   out.marked = row.text(at++);
   out.synced = row.maybe_time(at++);
+  out.total = row.text(at++);
   return out;
 }
 
@@ -88,6 +90,16 @@ jobs::NewJob job_of(std::int64_t connection_id, std::int64_t order_id, const Sta
           .order_key = key,
           .unique_key = asked.manual ? std::string() : key,
           .cause = cause};
+}
+
+// The last moment at which anybody looks: what the marketplace collects is not what Odoo will invoice.
+void say_total(Session& session, const StatusRow& row, const std::string& odoo) {
+  const auto ours = Decimal::parse(odoo), theirs = Decimal::parse(row.total);
+  if (!ours || !theirs || ours->rounded(2) == theirs->rounded(2)) return;
+  MarketOrders::raise_flag(session, row.id, kTotalDiffers,
+                           fmt::format("It is delivered in Odoo and comes to {} there, and the marketplace's total is "
+                                       "{}: what is collected and what is invoiced differ.",
+                                       ours->fixed(2), theirs->fixed(2)));
 }
 
 }  // namespace
@@ -198,6 +210,8 @@ void MarketStatus::note(Session& session, std::span<const MarketShop> shops, std
          facts.total, one.json, derived ? name(*derived) : std::string_view(), to_us(session.now()),
          // Also where the answer of the import that made it was lost.
          facts.there == OrderFacts::There::yes ? facts.id : std::int64_t{0}, std::int64_t{one.taken_back}});
+    if (derived == MarketState::delivered && one.row.derived != name(*derived))
+      say_total(session, one.row, facts.total);
     // Where it is cancelled at the marketplace as well, both say the same.
     if (facts.there != OrderFacts::There::yes && one.row.market_state != name(MarketState::cancelled)) {
       const std::string& connection = one.shop->connection.name;

@@ -34,6 +34,7 @@ struct StatusRow {
   std::int64_t tries = 0;
   std::string marked;
   std::optional<Time> synced;  ///< when the marketplace answered last
+  std::string total;           ///< the marketplace's
 
   StatusCase to_decide() const;
   /// What Odoo is to show, in one text to compare.

@@ -959,6 +959,28 @@ TEST_P(MarketTold, WhatOdooDidNotCancelSinceItWasDeliveredGoesOnWhenItIsReopened
   EXPECT_EQ(told(), "A delivered");
 }
 
+TEST_P(MarketTold, AnotherTotalThanTheMarketplacesIsSaidWhenItIsDelivered) {
+  add_shop();
+  place("A", "approved");
+  place("B", "approved");
+  const std::string total = there("A").total().str();
+  in_odoo("A", [](auto& order) { order.lines.begin()->second.quantity = 1; });
+  EXPECT_EQ(order("A").flag, "") << "somebody works on it";
+  in_odoo("A", deliver);
+  in_odoo("B", deliver);
+  EXPECT_EQ(order("B").flag, "");
+  EXPECT_EQ(order("A").flag, "total_differs");
+  const auto message = order("A").flag_message;
+  EXPECT_NE(message.find(there("A").total().fixed(2)), std::string::npos) << message;
+  EXPECT_NE(message.find(Decimal::of(total).fixed(2)), std::string::npos) << message;
+  EXPECT_EQ(told(), "A delivered, B delivered") << "it is said, not kept back";
+  EXPECT_EQ(rows("SELECT fingerprint FROM alert", 1), "market:shop:flag:total_differs");
+  // Seen to, it is not said again of the same delivery.
+  orders_->resolve(order("A"), "anna", "credited");
+  in_odoo("A", [](auto& order) { order.lines.begin()->second.quantity = 3; });
+  EXPECT_EQ(order("A").flag, "");
+}
+
 TEST_P(MarketTold, AnotherPhoneAfterTheDeliveryInOdooIsInTheStoryAlone) {
   add_shop();
   place("A", "approved", [](auto& order) { order.delivered_by = "delivered_by_cartona"; });

@@ -152,6 +152,8 @@ class Marketplace {
   virtual void set_status(std::span<const StatusChange> changes, std::stop_token stop) = 0;
   /// Throws invalid with the remote's words if it is refused.
   virtual void set_status_one(const StatusChange& change, std::stop_token stop) = 0;
+  /// Where that goes, for people: of one order, or of many at once (empty).
+  virtual std::string status_address(const std::string& id) const = 0;
 
   struct ProductPage {
     std::vector<MarketProduct> products;

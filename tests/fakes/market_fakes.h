@@ -159,6 +159,7 @@ class FakeMarketplace final : public pipeline::Marketplace {
       if (!deaf.contains(change.id) && refusal(change).empty()) set(change);
     if (after_status) after_status();
   }
+  std::string status_address(const std::string& id) const override { return "fake/status/" + id; }
   void set_status_one(const StatusChange& change, std::stop_token) override {
     ++status_singles;
     if (before_status) before_status(std::span(&change, 1));

@@ -339,7 +339,15 @@ void Cartona::set_status(std::span<const StatusChange> changes, std::stop_token 
 }
 
 void Cartona::set_status_one(const StatusChange& change, std::stop_token stop) {
-  post(settings_.status_path + "/" + encoded(change.id), status_row(change), std::move(stop));
+  post(status_path(change.id), status_row(change), std::move(stop));
+}
+
+std::string Cartona::status_path(const std::string& id) const {
+  return id.empty() ? settings_.status_path : settings_.status_path + "/" + encoded(id);
+}
+
+std::string Cartona::status_address(const std::string& id) const {
+  return settings_.url + "/" + status_path(id);
 }
 
 std::string Cartona::of_account(int page, int per_page) const {

@@ -42,6 +42,7 @@ class Cartona final : public pipeline::Marketplace {
   std::vector<std::string> cancellation_reasons() const override;
   void set_status(std::span<const StatusChange> changes, std::stop_token stop) override;
   void set_status_one(const StatusChange& change, std::stop_token stop) override;
+  std::string status_address(const std::string& id) const override;
   ProductPage products(int page, int per_page, std::stop_token stop) override;
   void update_products(std::span<const pipeline::MarketProduct> changes, std::stop_token stop) override;
   std::string test(std::stop_token stop) override;
@@ -49,6 +50,7 @@ class Cartona final : public pipeline::Marketplace {
 
  private:
   http::Response get(const std::string& path, const std::string& query, std::stop_token stop);
+  std::string status_path(const std::string& id) const;
   // The query of a page of products.
   std::string of_account(int page, int per_page) const;
   void post(const std::string& path, std::string body, std::stop_token stop);

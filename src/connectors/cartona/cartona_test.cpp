@@ -252,6 +252,14 @@ TEST_F(CartonaCalls, AcknowledgeManyAtOnceAndOneAlone) {
   EXPECT_EQ(log_->last().body, R"({"hashed_id":"a/b","status":"synced"})");
 }
 
+TEST_F(CartonaCalls, SayWhereAStatusGoes) {
+  answers(200, "{}");
+  EXPECT_EQ(cartona_->status_address(""), "https://shop.example.com/api/v1/order/update-order-status");
+  EXPECT_EQ(cartona_->status_address("a/b"), "https://shop.example.com/api/v1/order/update-order-status/a%2Fb");
+  cartona_->acknowledge_one("a/b", {});
+  EXPECT_EQ(log_->last().target, cartona_->status_address("a/b"));
+}
+
 TEST_F(CartonaCalls, AreToldToWhoeverListensWithoutTheToken) {
   std::vector<pipeline::Exchange> heard;
   const auto listen = [&] { cartona_->listen([&](const pipeline::Exchange& exchange) { heard.push_back(exchange); }); };
