@@ -420,9 +420,9 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
       .summary = "Forgets a connection with everything captured through it",
       .description = "All records, their history and their place in the change feed are deleted here, and its jobs "
                      "are cancelled; its schedules are in error until they are given another or removed. Nothing "
-                     "changes at the remote system. There is no way back, except from a backup. `dry_run` shows how "
-                     "much it is, and changes nothing. If it is cut off, the connection stays paused with what is "
-                     "left: remove it again.",
+                     "changes at the remote system; of its open orders a marketplace is told nothing any more. There is "
+                     "no way back, except from a backup. `dry_run` shows how much it is, and changes nothing. If it "
+                     "is cut off, the connection stays paused with what is left: remove it again.",
       .method = "DELETE",
       .path = "/connections/{name}",
       .permission = Role::manager,

@@ -85,7 +85,7 @@ json shape(const MarketOrderRow& row) {
           {"customer", row.customer},
           {"total", row.total},
           {"currency", row.currency},
-          {"status", row.status},
+          {"status", row.status_now},
           {"state", row.state},
           {"odoo", !row.odoo_name.empty() ? row.odoo_name
                    : row.odoo_id > 0      ? fmt::format("sale.order:{}", row.odoo_id)
@@ -97,7 +97,7 @@ json shape(const MarketOrderRow& row) {
           {"reason", held ? row.hold_message : row.closed_why},
           {"flag", row.flag},
           {"flag_reason", row.flag_message},
-          {"means", row.market_state},
+          {"means", row.means_now},
           {"acknowledged", row.ack == "sent" ? time_or_null(row.acked) : json(nullptr)},
           {"payment", row.payment},
           {"needs_otp", row.needs_otp},

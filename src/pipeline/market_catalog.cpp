@@ -7,8 +7,10 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/step.h"
 #include "jobs/queue.h"
+#include "pipeline/market_factor.h"
 #include "pipeline/market_orders.h"
 #include "pipeline/market_stock.h"
 #include "pipeline/market_stock_jobs.h"
@@ -43,14 +45,49 @@ struct Kept {
   std::int64_t created = 0, differs = 0;
 };
 
+// By what a product that is linked is sold now, where that is not what its factor was said for.
+void note_package(Session& session, const Marketplaces::Open& open, const MarketProduct& product, std::string counts,
+                  const Decimal& factor, bool by_person) {
+  const Decimal& count = *product.unit_count;
+  const auto settle = [&](const Decimal& now, const std::string& of) {
+    session.execute(
+        "UPDATE market_product SET factor = $3, settled_counts = $4 WHERE connection_id = $1 AND external_id "
+        "= $2 AND state = 'linked'",
+        {open.connection.id, std::string_view(product.id), now.str(), std::string_view(of)});
+  };
+  if (counts.empty()) {
+    // It was linked before anybody knew: a person's word holds for what it was, and a rule's for a piece.
+    counts = by_person || open.settings.factor_of(count) == factor ? count.str() : "1";
+    settle(factor, counts);
+  }
+  if (factor_holds(counts, count)) return;
+  const auto said = open.settings.follows(counts, factor) ? open.settings.factor_of(count) : std::nullopt;
+  if (said) {
+    settle(*said, count.str());
+    log::info("a product is sold in another package by now", {{"connection", open.connection.name},
+                                                              {"product", product.id},
+                                                              {"unit_count", count.str()},
+                                                              {"factor", said->str()}});
+  }
+  MarketStock::mark_product(session, open.connection.id, product.id, "it is sold in another package");
+}
+
 // What the marketplace says of its products now.
 Kept keep(Session& session, const Marketplaces::Open& open, std::span<const MarketProduct> products, Time begun) {
   Kept kept;
   const std::int64_t connection = open.connection.id, now = to_us(session.now()), read = to_us(begun);
   for (const MarketProduct& product : products) {
-    bool there = false;
-    session.first("SELECT 1 FROM market_product WHERE connection_id = $1 AND external_id = $2",
-                  {connection, std::string_view(product.id)}, [&](const Row&) { there = true; });
+    bool there = false, linked = false, by_person = false;
+    std::string counts, factor;
+    session.first(
+        "SELECT state, how, settled_counts, factor FROM market_product WHERE connection_id = $1 AND external_id = $2",
+        {connection, std::string_view(product.id)}, [&](const Row& row) {
+          there = true;
+          linked = row.text(0) == "linked";
+          by_person = row.text(1).starts_with(kLinkedBy);
+          counts = row.text(2);
+          factor = row.text(3);
+        });
     kept.created += !there;
     const std::string price = text(product.price), stock = text(product.stock), published = text(product.published),
                       unit_count = text(product.unit_count);
@@ -65,6 +102,8 @@ Kept keep(Session& session, const Marketplaces::Open& open, std::span<const Mark
          std::string_view(product.base_id), std::string_view(product.name), std::string_view(product.unit),
          std::string_view(unit_count), std::string_view(price), std::string_view(stock), std::string_view(published),
          read, now});
+    if (linked && product.unit_count)
+      note_package(session, open, product, counts, Decimal::parse(factor).value_or(1), by_person);
     // Somebody changed it there, or took it without taking it: what Odoo has is sent again. What was sent while this
     // was read says nothing.
     const bool prices = open.settings.send_prices && !price.empty(),

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "pipeline/market_factor.h"
 
 namespace dragoman::pipeline {
 namespace {
@@ -178,10 +179,21 @@ std::string factor_unknown(const std::string& product_name, const std::string& p
       unit.empty() ? "box" : unit, unit_count.str(), connection);
 }
 
+std::string factor_outdated(const std::string& product_name, const std::string& product, const Decimal& factor,
+                            const std::string& counts, const Decimal& unit_count, const std::string& connection) {
+  return fmt::format(
+      "{0} was sold by {2} when it was said that one is {3} of Odoo's units, and is sold by {4} now: `dragoman market "
+      "link {5} {1} PRODUCT --factor …` says how many of Odoo's units that is, or that it still is {3}.",
+      product_name.empty() ? fmt::format("`{}`", product) : fmt::format("`{}` ({})", product_name, product), product,
+      counts, factor.str(), unit_count.str(), connection);
+}
+
 std::string customer_key(const MarketCustomer& customer) {
   if (!customer.code.empty()) return customer.code;
+  // Two shops with one phone are two customers until a person says otherwise.
   for (const auto& phone : customer.phones)
-    if (const std::string plain = plain_phone(phone); plain.size() >= 5) return "phone/" + plain;
+    if (const std::string plain = plain_phone(phone); plain.size() >= 5)
+      return "phone/" + plain + (customer.name.empty() ? "" : "/" + hex(digest_of(customer.name)).substr(0, 8));
   if (customer.name.empty()) return {};
   return "name/" + hex(digest_of(customer.name + "\n" + customer.address));
 }
@@ -294,10 +306,16 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
                                   "link {} {} PRODUCT`.",
                                   line.name, line.product_id, fmt::join(link.candidates, ", "), name.connection,
                                   line.product_id));
-      const auto said = link.settled ? link.factor : settings.factor_of(line.unit_count);
+      const Decimal count = line.unit_count.value_or(1);
+      const bool holds = link.settled && (!line.unit_count || factor_holds(link.counts, count));
+      const auto said = holds                                                         ? link.factor
+                        : !link.settled || settings.follows(link.counts, link.factor) ? settings.factor_of(count)
+                                                                                      : std::nullopt;
       if (!said && !unsure)
-        unsure =
-            held("factor", factor_unknown(line.name, line.product_id, line.unit, line.unit_count, name.connection));
+        unsure = held(
+            "factor",
+            link.settled ? factor_outdated(line.name, line.product_id, link.factor, link.counts, count, name.connection)
+                         : factor_unknown(line.name, line.product_id, line.unit, count, name.connection));
       const Decimal factor = said.value_or(Decimal(1));
       exact += line.price * line.quantity;
       rounded += (line.price * line.quantity).rounded(2);

@@ -103,7 +103,7 @@ TEST_P(ShopsCustomer, UndoneTheNextOrderMakesANewOneAndTheOldOrderKeepsItsOwn) {
   EXPECT_EQ(there("A").total().str(), "325");
   EXPECT_EQ(there("A").partner, 17);
   EXPECT_FALSE(odoo_->contents.at(odoo_->contents.size() - 2)["values"].contains("partner_id"));
-  EXPECT_TRUE(odoo_->contents.back()["values"].contains("partner_id"));
+  EXPECT_FALSE(odoo_->contents.back()["values"].contains("partner_id"));
   EXPECT_EQ(all(), "A|imported|sent B|imported|sent C|imported|sent");
   // Of the new one there is nothing to be mended.
   EXPECT_EQ(customers_->relink(asked("R-17", there("B").partner), {}).orders_kept, 0);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace dragoman::pipeline {
@@ -31,6 +33,16 @@ Decimal market_factor(std::string_view text) {
 
 void check_market_factor(const Decimal& factor) {
   if (!in_range(factor)) refuse(factor.str());
+}
+
+bool factor_holds(std::string_view counts, const Decimal& count) {
+  if (counts.empty()) return true;
+  while (!counts.empty()) {
+    const auto end = std::min(counts.find(' '), counts.size());
+    if (Decimal::parse(counts.substr(0, end)) == count) return true;
+    counts.remove_prefix(std::min(end + 1, counts.size()));
+  }
+  return false;
 }
 
 }  // namespace dragoman::pipeline

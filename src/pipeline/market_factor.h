@@ -11,4 +11,8 @@ namespace dragoman::pipeline {
 Decimal market_factor(std::string_view text);
 void check_market_factor(const Decimal& factor);
 
+/// Whether a factor was said for a package of so many. `counts`: those that it was said for, with spaces between;
+/// empty: nobody knows, and it counts as said for any.
+bool factor_holds(std::string_view counts, const Decimal& count);
+
 }  // namespace dragoman::pipeline

@@ -15,6 +15,7 @@
 #include "notify/alert.h"
 #include "pipeline/market_catalog.h"
 #include "pipeline/market_customers.h"
+#include "pipeline/market_factor.h"
 #include "pipeline/market_status.h"
 #include "pipeline/market_stock.h"
 #include "pipeline/market_stock_jobs.h"
@@ -407,18 +408,35 @@ struct Ending {
   MarketShop shop;
 };
 
+// A line may say that its product is sold in another package than its factor was said for: a person is to see in which,
+// and no figures go out until that is settled.
+void note_package(Session& session, const Ending& ending, const MarketLine& line, const MarketLink& link) {
+  if (!link.settled || !line.unit_count || factor_holds(link.counts, *line.unit_count) ||
+      ending.shop.settings.follows(link.counts, link.factor))
+    return;
+  if (session.execute(
+          "UPDATE market_product SET unit_count = $3, unit = $4 WHERE connection_id = $1 AND external_id = $2 "
+          "AND unit_count <> $3",
+          {ending.row.connection_id, std::string_view(line.product_id), line.unit_count->str(),
+           std::string_view(line.unit)}) == 1)
+    MarketStock::mark_product(session, ending.row.connection_id, line.product_id, "an order says how it is sold");
+}
+
 // Products that were met, so that a person finds them; what is known of them stays.
 void note_products(Session& session, const Ending& ending) {
   const std::int64_t now = to_us(session.now());
   for (const MarketLine& line : ending.lines) {
     // Nearly always known: an order then costs no statement here.
-    if (ending.links && ending.links->contains(line.product_id)) continue;
+    if (ending.links && ending.links->contains(line.product_id)) {
+      note_package(session, ending, line, ending.links->at(line.product_id));
+      continue;
+    }
     session.execute(
         "INSERT INTO market_product (connection_id, external_id, internal_code, base_id, name, unit, unit_count, "
         "state, "
         "seen_us, changed_us) VALUES ($1, $2, $3, $4, $5, $6, $7, 'proposed', $8, $8) ON CONFLICT DO NOTHING",
         {ending.row.connection_id, line.product_id, line.internal_id, line.base_id, line.name, line.unit,
-         line.unit_count.str(), now});
+         line.unit_count ? line.unit_count->str() : std::string(), now});
   }
 }
 
@@ -479,7 +497,10 @@ bool is_gone_on_both_sides(const Ending& ending, const Delivered& delivered) {
   return delivered.error && delivered.error->code == "import_deleted" && ending.market_state == MarketState::cancelled;
 }
 
-void end_held(Session& session, const Ending& ending, Error why, std::int64_t job_id) {
+// `there`: id of the order in Odoo, where it said so with the refusal.
+void end_held(Session& session, const Ending& ending, Error why, std::int64_t job_id, const std::string& there = {}) {
+  if (const auto id = Decimal::parse(there); id && ending.row.odoo_id == 0 && why.code != "import_deleted")
+    session.execute("UPDATE market_order SET odoo_id = $2 WHERE id = $1 AND odoo_id = 0", {ending.row.id, id->floor()});
   if (why.code == "import_deleted") {
     why = said_deleted(ending, std::move(why));
     if (why.message.starts_with("The order was deleted"))
@@ -549,7 +570,8 @@ void end_imported(Session& session, const Ending& ending, const Delivered& deliv
       "hold_tries = 0, applied_revision = $3, done_version = $4, applied_state = $5, applied_body = $6, odoo_id = "
       "CASE WHEN $7 > 0 THEN $7 ELSE odoo_id END, imported_us = COALESCE(imported_us, $8), edited = CASE WHEN version "
       "= $4 THEN 0 ELSE edited END, flag = CASE WHEN $9 <> '' THEN $9 ELSE flag END, flag_message = CASE WHEN $9 <> '' "
-      "THEN $10 ELSE flag_message END, odoo_name = CASE WHEN odoo_state = 'deleted' THEN '' ELSE odoo_name END, "
+      "THEN $10 ELSE flag_message END, applied_customer = customer_key, odoo_name = CASE WHEN odoo_state = 'deleted' "
+      "THEN '' ELSE odoo_name END, "
       "odoo_facts = CASE WHEN odoo_state = 'deleted' THEN '' ELSE odoo_facts END, odoo_state = CASE WHEN odoo_state = "
       "'deleted' THEN '' ELSE odoo_state END WHERE id = $1 AND applied_revision < $3 RETURNING closed_us",
       {row.id, cancelled ? std::string_view("cancelled") : std::string_view("imported"), row.revision, row.version,
@@ -563,15 +585,19 @@ void end_imported(Session& session, const Ending& ending, const Delivered& deliv
     const auto known = ending.links->find(product->second);
     if (known != ending.links->end() && known->second.settled) continue;
     Decimal factor = 1;
+    std::string count;
     for (const MarketLine& line : ending.lines)
-      if (line.product_id == product->second) factor = ending.shop.settings.factor_of(line.unit_count).value_or(factor);
+      if (line.product_id == product->second && line.unit_count) {
+        factor = ending.shop.settings.factor_of(*line.unit_count).value_or(factor);
+        count = line.unit_count->str();
+      }
     // What a person has said about it stays.
     session.execute(
-        "UPDATE market_product SET odoo_product_id = $3, how = $4, state = 'linked', changed_us = $5, factor = $6 "
-        "WHERE "
-        "connection_id = $1 AND external_id = $2 AND state = 'proposed'",
+        "UPDATE market_product SET odoo_product_id = $3, how = $4, state = 'linked', changed_us = $5, factor = $6, "
+        "settled_counts = CASE WHEN $7 <> '' THEN $7 ELSE unit_count END WHERE connection_id = $1 AND external_id = $2 "
+        "AND state = 'proposed'",
         {row.connection_id, product->second, Decimal::parse(link.id).value_or(Decimal()).floor(), link.how, now,
-         factor.str()});
+         factor.str(), std::string_view(count)});
   }
   MarketOrders::tell(session, row.id, "imported",
                      fmt::format("{} as odoo:sale.order:{}, version {}: {}{}", name(delivered.what), delivered.id,
@@ -739,9 +765,11 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
       if (!ending->links) ending->links = std::make_shared<const std::map<std::string, MarketLink>>();
       ending->shop = {open->connection, open->settings, open->name(), open->marketplace};
       ending->plan = plan_order(order, open->settings, open->name(), *ending->links, applied);
-      // A person has said since that the shop is another customer: what is in Odoo keeps the one it has.
-      if (ending->customer && row.odoo_id > 0 && !applied.anew && row.imported &&
-          to_us(*row.imported) < ending->customer->relinked_us && ending->plan.what == MarketPlan::What::deliver)
+      // What is in Odoo keeps the customer it has, whom a person may have changed there: unless the marketplace says
+      // that it is another shop's now, and no person has said since who that is.
+      const bool same_shop = row.applied_customer == row.customer_key;
+      const bool relinked = ending->customer && row.imported && to_us(*row.imported) < ending->customer->relinked_us;
+      if (row.odoo_id > 0 && !applied.anew && (same_shop || relinked) && ending->plan.what == MarketPlan::What::deliver)
         ending->plan.content = MarketCustomers::without_customer(ending->plan.content);
       const MarketPlan& plan = ending->plan;
       switch (plan.what) {
@@ -797,7 +825,7 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
                             if (is_gone_on_both_sides(ending, delivered))
                               end_gone(session, ending, job_id);
                             else if (delivered.error)
-                              end_held(session, ending, *delivered.error, job_id);
+                              end_held(session, ending, *delivered.error, job_id, delivered.id);
                             else
                               end_imported(session, ending, delivered, job_id);
                           });

@@ -194,6 +194,76 @@ TEST_P(MarketLinks, TheMarketplacesProductsAreListedBesideOdoosAndAPersonConfirm
   EXPECT_EQ(products_->get(shop_id_, "700").odoo_name, "Tea");
 }
 
+TEST_P(MarketLinks, WhatIsSoldInAnotherPackageWaitsForItsFactor) {
+  offer("700", "T-1");
+  shop_->offers["700"].count = "12";
+  book_->goods[51] = {.free = "48", .price = "2", .default_code = "T-1", .name = "Tea"};
+  odoo_->products[51] = {.default_code = "T-1"};
+  read_catalog();
+  const auto link = [&](const char* factor) {
+    products_->link(shop_id_, {.product = "700", .odoo_product_id = 51, .factor = Decimal::of(factor)}, "anna");
+    work();
+  };
+  const auto errors = [&] {
+    return rows("SELECT external_id, send_error_code FROM market_product WHERE send_error_code <> ''", 2);
+  };
+  link("12");
+  EXPECT_EQ(shop_->offers.at("700").stock, "4");
+  EXPECT_EQ(shop_->offers.at("700").price, "24");
+
+  shop_->offers["700"].count = "24";
+  book_->set(51, {.free = "96", .price = "2", .default_code = "T-1", .name = "Tea"});
+  read_catalog();
+  look();
+  work();
+  EXPECT_EQ(shop_->offers.at("700").stock, "4") << "nothing goes out by the old factor";
+  EXPECT_EQ(errors(), "700|factor");
+  EXPECT_NE(rows("SELECT send_error FROM market_product", 1).find("is sold by 24 now"), std::string::npos);
+  shop_->change("A", [](auto& order) { order.lines[0].count = "24"; });
+  pull();
+  EXPECT_EQ(order("A").hold_code, "factor");
+  link("24");
+  orders_->retry("shop", "factor", 0, "test");
+  work();
+  EXPECT_EQ(errors(), "");
+  EXPECT_EQ(shop_->offers.at("700").stock, "4") << "96 pieces are four boxes of 24";
+  EXPECT_EQ(shop_->offers.at("700").price, "48");
+  EXPECT_EQ(there("A").lines.begin()->second.quantity.str(), "48");
+
+  // An order may know of it first; and a person may say that a factor holds for both.
+  shop_->change("B", [](auto& order) { order.lines[0].count = "6"; });
+  pull();
+  EXPECT_EQ(order("B").hold_code, "factor");
+  EXPECT_EQ(errors(), "700|factor");
+  link("24");
+  orders_->retry("shop", "factor", 0, "test");
+  work();
+  EXPECT_EQ(errors(), "");
+  EXPECT_EQ(order("B").state, "imported");
+  read_catalog();
+  work();
+  EXPECT_EQ(errors(), "");
+}
+
+TEST_P(MarketLinks, AFactorOfTheSettingFollowsThePackage) {
+  auto settings = connections_->get("shop").settings;
+  settings["unit_factor"] = "unit_count";
+  connections_->update("shop", settings, Secret());
+  offer("700", "T-1");
+  shop_->offers["700"].count = "12";
+  book_->goods[51] = {.free = "48", .price = "2", .default_code = "T-1", .name = "Tea"};
+  read_catalog();
+  products_->confirm(shop_id_, "700", "anna", MarketplaceSettings::parse(settings));
+  work();
+  EXPECT_EQ(shop_->offers.at("700").stock, "4");
+  shop_->offers["700"].count = "24";
+  read_catalog();
+  work();
+  EXPECT_EQ(shop_->offers.at("700").stock, "2");
+  EXPECT_EQ(shop_->offers.at("700").price, "48");
+  EXPECT_EQ(products_->get(shop_id_, "700").factor, "24");
+}
+
 TEST_P(MarketLinks, AnOrderWaitsWhileSeveralProductsFit) {
   offer("700", "T-1");
   book_->goods[51] = {.free = "4", .price = "20", .default_code = "T-1", .name = "Tea"};

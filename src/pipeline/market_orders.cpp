@@ -49,6 +49,12 @@ dragoman::json::Digest digest_of(std::string_view body) {
   return digest;
 }
 
+// True where it took a state later than it was read last.
+const std::string kTaken =
+    "(o.accepted_word <> '' AND o.accepted_status <> '' AND o.accepted_us IS NOT NULL AND (o.read_us IS NULL OR "
+    "o.read_us <= o.accepted_us))";
+const std::string kMeansNow = "CASE WHEN " + kTaken + " THEN o.accepted_status ELSE o.market_state END";
+
 const std::string kColumns =
     "SELECT o.id, o.connection_id, COALESCE(c.name, ''), o.external_id, o.number, o.customer, o.customer_key, "
     "o.status, "
@@ -57,8 +63,10 @@ const std::string kColumns =
     "o.hold_message, o.hold_us, o.hold_next_us, o.hold_tries, o.odoo_connection_id, o.odoo_id, o.odoo_name, "
     "o.odoo_state, o.odoo_total, o.imported_us, o.ack, o.ack_tries, o.acked_us, o.sync_status, o.sync_message, "
     "o.synced_us, o.needs_otp, o.flag, o.flag_message, o.sync_code, o.derived_status, o.accepted_status, "
-    "o.closed_us, o.closed_why, o.anew_revision, o.settled_version FROM "
-    "market_order o LEFT JOIN connection c ON c.id = "
+    "o.closed_us, o.closed_why, o.anew_revision, o.settled_version, "
+    "o.applied_customer, CASE WHEN " +
+    kTaken + " THEN o.accepted_word ELSE o.status END, " + kMeansNow +
+    " FROM market_order o LEFT JOIN connection c ON c.id = "
     "o.connection_id ";
 
 MarketOrderRow row_of(const Row& row) {
@@ -111,6 +119,9 @@ MarketOrderRow row_of(const Row& row) {
   out.closed_why = text();
   out.anew_revision = number();
   out.settled_version = number();
+  out.applied_customer = text();
+  out.status_now = text();
+  out.means_now = text();
   if (out.closed) out.state = "closed";
   return out;
 }
@@ -250,7 +261,8 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
     std::int64_t version;
     bool fresh, closed;
     MarketOrder order;
-    std::string contact;  ///< what it says otherwise of its shop
+    std::string contact;    ///< what it says otherwise of its shop
+    bool ours_now = false;  ///< the marketplace was to deliver it, and now the supplier is
   };
   std::int64_t created = 0, changed = 0;
   const auto also = [&](Session& session) {
@@ -275,7 +287,9 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
             "v.previous WHERE s.model_id = $1 AND s.external_id = $2 AND p.body IS NOT NULL",
             {model, record.id}, [&](const Row& row) {
               Import& one = imports.back();
-              one.contact = contact_changes(parse(row.bytes(0)).customer, one.order.customer);
+              const MarketOrder previous = parse(row.bytes(0));
+              one.contact = contact_changes(previous.customer, one.order.customer);
+              one.ours_now = previous.delivers_itself && !one.order.delivers_itself;
             });
     }
     // Enqueued before the rows are touched: who ends a job holds its order key, and then writes its row.
@@ -317,6 +331,13 @@ MarketOrders::Stored MarketOrders::store_page(const Owner& owner, std::span<cons
            next_revision(session, revision), owner.odoo_connection_id, std::int64_t{order.needs_otp},
            std::int64_t{order.state == MarketState::editing}, to_us(begun)});
       if (!one.contact.empty()) note_contact(session, owner, *by_id.at(one.id).external_id, one.id, order, one.contact);
+      if (one.ours_now &&
+          session.first("SELECT 1 FROM market_order WHERE id = $1 AND odoo_id > 0 AND closed_us IS NULL", {one.id},
+                        [](const Row&) {}))
+        raise_flag(
+            session, one.id, "delivery_changed",
+            "The marketplace was to deliver it, and now it is yours to deliver: where its transfer was cancelled "
+            "in Odoo for that, make one there.");
       if (one.closed) {
         // Nothing is to become of it, so nothing has to be waited for until the marketplace may be told.
         session.execute("UPDATE market_order SET done_version = version, ack = 'due' WHERE id = $1", {one.id});
@@ -406,12 +427,13 @@ std::map<std::string, MarketLink> MarketOrders::links(std::int64_t connection_id
   store_.read([&](Session& session) {
     out.clear();
     session.query(
-        "SELECT external_id, odoo_product_id, factor, state, how, proposals FROM market_product WHERE connection_id = "
-        "$1 AND external_id" +
+        "SELECT external_id, odoo_product_id, factor, state, how, proposals, settled_counts FROM market_product WHERE "
+        "connection_id = $1 AND external_id" +
             in_texts(session, 2),
         {connection_id, wanted}, [&](const Row& row) {
           MarketLink link;
           link.factor = Decimal::parse(row.text(2)).value_or(Decimal(1));
+          link.counts = row.text(6);
           link.ignored = row.text(3) == "ignored";
           link.settled = row.text(3) != "proposed";
           // What a rule found it finds again, or something better by now.
@@ -545,7 +567,7 @@ std::vector<MarketOrderRow> MarketOrders::list(const Filter& filter) {
   }
   text("o.delivered_by", filter.delivered_by);
   text("o.sync_status", filter.sync_status);
-  text("o.market_state", filter.market_state);
+  text(kMeansNow, filter.market_state);
   text("o.hold_code", filter.hold_code);
   text("o.odoo_state", filter.odoo_state);
   if (!filter.text.empty()) {
@@ -919,15 +941,12 @@ std::int64_t MarketOrders::adopt(const Owner& owner) {
   return count;
 }
 
-std::vector<std::string> MarketOrders::imported(std::int64_t connection_id, std::int64_t odoo_connection_id) {
+std::vector<std::string> MarketOrders::imported(std::int64_t connection_id) {
   std::vector<std::string> out;
   store_.read([&](Session& session) {
     out.clear();
-    session.query(
-        "SELECT external_id FROM market_order WHERE connection_id = $1 AND odoo_connection_id = $2 AND odoo_id > 0 "
-        "ORDER "
-        "BY id",
-        {connection_id, odoo_connection_id}, [&](const Row& row) { out.emplace_back(row.text(0)); });
+    session.query("SELECT external_id FROM market_order WHERE connection_id = $1 AND odoo_id > 0 ORDER BY id",
+                  {connection_id}, [&](const Row& row) { out.emplace_back(row.text(0)); });
   });
   return out;
 }

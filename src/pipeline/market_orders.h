@@ -62,9 +62,11 @@ struct MarketOrderRow {
   std::string sync_code;                        ///< why the marketplace is not told, in a word
   std::string derived_status, accepted_status;  ///< what it should be told, and what it took last
   std::optional<Time> closed;
-  std::string closed_why;            ///< by whom, and why
-  std::int64_t anew_revision = 0;    ///< above `applied_revision`: it is made anew if it was deleted in Odoo
-  std::int64_t settled_version = 0;  ///< of this one Odoo's order is left as it is, but for what the state does
+  std::string closed_why;             ///< by whom, and why
+  std::int64_t anew_revision = 0;     ///< above `applied_revision`: it is made anew if it was deleted in Odoo
+  std::string status_now, means_now;  ///< `status` and `market_state`, or what it took later than it was read last
+  std::string applied_customer;       ///< `customer_key` of the version that went in last; empty: not known
+  std::int64_t settled_version = 0;   ///< of this one Odoo's order is left as it is, but for what the state does
 
   bool is_closed() const { return closed.has_value(); }
   bool is_made_anew() const { return anew_revision > applied_revision; }
@@ -165,8 +167,8 @@ class MarketOrders {
   /// Enqueues what is held and whose time has come. How many.
   std::int64_t try_again(std::int64_t limit);
 
-  /// The marketplace's ids of a connection's orders that are in this Odoo.
-  std::vector<std::string> imported(std::int64_t connection_id, std::int64_t odoo_connection_id);
+  /// The marketplace's ids of a connection's orders that are in an Odoo.
+  std::vector<std::string> imported(std::int64_t connection_id);
 
   struct Event {
     Time at{};

@@ -84,7 +84,13 @@ void link_row(Session& session, std::int64_t connection_id, const MarketProducts
       "INSERT INTO market_product (connection_id, external_id, odoo_product_id, factor, how, state, seen_us, "
       "changed_us) VALUES ($1, $2, $3, $4, $5, 'linked', $6, $6) ON CONFLICT (connection_id, external_id) DO UPDATE "
       "SET odoo_product_id = EXCLUDED.odoo_product_id, factor = EXCLUDED.factor, how = EXCLUDED.how, state = 'linked', "
-      "odoo_name = '', changed_us = EXCLUDED.changed_us",
+      "odoo_name = '', changed_us = EXCLUDED.changed_us, "
+      // Said once more of another package, it holds for both.
+      "settled_counts = CASE WHEN market_product.state = 'linked' AND market_product.factor = EXCLUDED.factor AND "
+      "market_product.odoo_product_id = EXCLUDED.odoo_product_id AND market_product.settled_counts <> '' AND "
+      "market_product.unit_count <> '' THEN CASE WHEN ' ' || market_product.settled_counts || ' ' LIKE '% ' || "
+      "market_product.unit_count || ' %' THEN market_product.settled_counts ELSE market_product.settled_counts || ' ' "
+      "|| market_product.unit_count END ELSE market_product.unit_count END",
       {connection_id, std::string_view(link.product), link.odoo_product_id, std::string_view(factor),
        std::string_view(how), to_us(session.now())});
   MarketStock::mark_product(session, connection_id, link.product, "linked");
@@ -94,8 +100,9 @@ void unlink_row(Session& session, std::int64_t connection_id, const std::string&
                 const std::string& who) {
   const std::string how = ignored ? std::string(kLinkedBy) + who : std::string();
   session.execute(
-      "UPDATE market_product SET odoo_product_id = 0, factor = '1', how = $3, state = $4, changed_us = $5, odoo_name = "
-      "'', "
+      "UPDATE market_product SET odoo_product_id = 0, factor = '1', settled_counts = '', how = $3, state = $4, "
+      "changed_us = "
+      "$5, odoo_name = '', "
       "send_error_code = '', send_error = '', send_error_us = NULL, send_note = '' WHERE connection_id = $1 AND "
       "external_id = $2",
       {connection_id, std::string_view(product), std::string_view(how),
@@ -324,12 +331,13 @@ std::string MarketProducts::export_csv(const std::string& connection) {
         for (const auto& one : row.proposals)
           proposal += fmt::format("{}{} {}", proposal.empty() ? "" : " | ", one.value("odoo_product", 0),
                                   one.value("name", ""));
-      csv::append(out, {row.external_id, row.internal_code, row.name, row.unit, row.unit_count, row.state,
-                        row.odoo_product_id > 0 ? std::to_string(row.odoo_product_id) : "", row.odoo_name,
-                        row.state == "proposed" && row.unit_count != "1" ? std::string() : row.factor,
-                        cell_of(row.flags.value("published", json())), cell_of(row.flags.value("in_stock", json())),
-                        cell_of(row.flags.value("min_order", json())), cell_of(row.flags.value("max_order", json())),
-                        proposal});
+      csv::append(
+          out,
+          {row.external_id, row.internal_code, row.name, row.unit, row.unit_count, row.state,
+           row.odoo_product_id > 0 ? std::to_string(row.odoo_product_id) : "", row.odoo_name,
+           row.state == "proposed" && !row.unit_count.empty() && row.unit_count != "1" ? std::string() : row.factor,
+           cell_of(row.flags.value("published", json())), cell_of(row.flags.value("in_stock", json())),
+           cell_of(row.flags.value("min_order", json())), cell_of(row.flags.value("max_order", json())), proposal});
     }
     if (some.size() < 1000) return out;
     filter.after = some.back().id;

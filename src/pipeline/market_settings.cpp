@@ -158,57 +158,65 @@ std::optional<Decimal> MarketplaceSettings::factor_of(const Decimal& unit_count)
   return std::nullopt;
 }
 
+bool MarketplaceSettings::follows(const std::string& counts, const Decimal& factor) const {
+  if (unit_factor == UnitFactor::ask) return false;
+  const auto count = Decimal::parse(counts);
+  return count && factor_of(*count) == factor;
+}
+
 std::vector<Connector::Setting> marketplace_settings() {
-  return {{"odoo", "text", true, nullptr, "name of the connection to the Odoo that its orders go to"},
-          {"company", "number", false, 0, "id of the company in Odoo; 0: Odoo's own choice"},
-          {"warehouse", "number", false, 0,
-           "id of the warehouse; 0: Odoo chooses that of orders, and the stock of all the company's is published"},
-          {"pricelist", "number", false, 0, "id of the price list; 0: the customer's"},
-          {"salesperson", "number", false, 0, "id of the user that orders belong to; 0: nobody"},
-          {"currency", "text", false, "EGP", "what amounts are in; an order that Odoo would make in another is held"},
-          {"poll_seconds", "number", false, 60, "how often new orders are asked for"},
-          {"lookback_hours", "number", false, 168,
-           "orders are asked for from so long before the last complete pull; 0: without any range"},
-          {"batch_size", "number", false, 100, "orders, acknowledgements or products in one call, up to 1000"},
-          {"product_rules", "list", false, json(kProductRules),
-           "how a product is found, in order: mapping, cartona_id, internal_id, barcode, default_code"},
-          {"customer_rules", "list", false, json(kCustomerRules),
-           "how a customer is found that was never seen before, in order: retailer_code, phone"},
-          {"unit_factor", "text", false, "ask",
-           "how many of Odoo's units are in one of a product that is sold in boxes (its unit_count is not 1), where nobody "
-           "has said it: ask (its orders are held, and nothing of it is sent, until somebody says it), one (Odoo counts "
-           "the boxes, too), or unit_count (Odoo counts the pieces)"},
-          {"line_taxes", "text", false, "none", "taxes of order lines: none, or product for those of the product"},
-          {"keep_pickings", "boolean", false, false,
-           "true: orders that the marketplace delivers keep their deliveries in Odoo"},
-          {"partial_deliveries", "boolean", false, false,
-           "true: where stock is short, an order that was delivered leaves a backorder; else it is held"},
-          {"states", "object", false, json::object(),
-           "words of the marketplace for the state of an order, each with what it means: pending, editing, approved, "
-           "assigned, delivered, cancelled or returned"},
-          {"status_mapping", "text", false, "enhanced",
-           "what the marketplace is told of an order by: enhanced (the order and its delivery), or basic (the order)"},
-          {"status_table", "object", false, json::object(),
-           "what is told otherwise than by that mapping: how Odoo has the order (draft, sent, sale, sale/shipped, done, "
-           "cancel), each with pending, approved, assigned, delivered, cancelled, or none"},
-          {"status_words", "object", false, json::object(),
-           "the marketplace's own words where they are not the usual ones: pending, approved, assigned, delivered, "
-           "cancelled, each with its word"},
-          {"carriers", "object", false, json::object(),
-           "words of the marketplace for how an order is delivered, each with the id of a delivery method in Odoo; "
-           "others leave it to Odoo"},
-          {"hold_retry_seconds", "number", false, 300,
-           "how soon an order that is held is tried again by itself; the pause doubles up to an hour"},
-          {"send_stock", "boolean", false, true, "the marketplace is told of stock"},
-          {"send_prices", "boolean", false, true, "the marketplace is told of prices"},
-          {"full_look_minutes", "number", false, 60,
-           "so often all products are looked at for differences that nothing told of; 0: never"},
-          {"catalog_hours", "number", false, 24, "how often the marketplace's products are read; 0: when asked for"},
-          {"tries", "number", false, 10,
-           "1 to 10: how often a call about an order or for the products is made that fails, until it is a dead letter; the "
-           "time that the marketplace is down does not count"},
-          {"tell", "list", false, json::array(),
-           "e-mail addresses of those who are told of this connection's errors, in place of `notify.email_to`"}};
+  return {
+      {"odoo", "text", true, nullptr, "name of the connection to the Odoo that its orders go to"},
+      {"company", "number", false, 0, "id of the company in Odoo; 0: Odoo's own choice"},
+      {"warehouse", "number", false, 0,
+       "id of the warehouse; 0: Odoo chooses that of orders, and the stock of all the company's is published"},
+      {"pricelist", "number", false, 0, "id of the price list; 0: the customer's"},
+      {"salesperson", "number", false, 0, "id of the user that orders belong to; 0: nobody"},
+      {"currency", "text", false, "EGP", "what amounts are in; an order that Odoo would make in another is held"},
+      {"poll_seconds", "number", false, 60, "how often new orders are asked for"},
+      {"lookback_hours", "number", false, 168,
+       "orders are asked for from so long before the last complete pull; 0: without any range"},
+      {"batch_size", "number", false, 100, "orders, acknowledgements or products in one call, up to 1000"},
+      {"product_rules", "list", false, json(kProductRules),
+       "how a product is found, in order: mapping, cartona_id, internal_id, barcode, default_code"},
+      {"customer_rules", "list", false, json(kCustomerRules),
+       "how a customer is found that was never seen before, in order: retailer_code, phone"},
+      {"unit_factor", "text", false, "ask",
+       "how many of Odoo's units are in one of a product that is sold in boxes (its unit_count is not 1), where nobody "
+       "has said it: ask (its orders are held, and nothing of it is sent, until somebody says it), one (Odoo counts "
+       "the boxes, too), or unit_count (Odoo counts the pieces)"},
+      {"line_taxes", "text", false, "none", "taxes of order lines: none, or product for those of the product"},
+      {"keep_pickings", "boolean", false, false,
+       "true: orders that the marketplace delivers keep their deliveries in Odoo"},
+      {"partial_deliveries", "boolean", false, false,
+       "true: where stock is short, an order that was delivered leaves a backorder; else it is held"},
+      {"states", "object", false, json::object(),
+       "words of the marketplace for the state of an order, each with what it means: pending, editing, approved, "
+       "assigned, delivered, cancelled or returned"},
+      {"status_mapping", "text", false, "enhanced",
+       "what the marketplace is told of an order by: enhanced (the order and its delivery), or basic (the order)"},
+      {"status_table", "object", false, json::object(),
+       "what is told otherwise than by that mapping: how Odoo has the order (draft, sent, sale, sale/shipped, done, "
+       "cancel), each with pending, approved, assigned, delivered, cancelled, or none"},
+      {"status_words", "object", false, json::object(),
+       "the marketplace's own words where they are not the usual ones: pending, approved, assigned, delivered, "
+       "cancelled, each with its word"},
+      {"carriers", "object", false, json::object(),
+       "words of the marketplace for how an order is delivered, each with the id of a delivery method in Odoo; "
+       "others leave it to Odoo"},
+      {"hold_retry_seconds", "number", false, 300,
+       "how soon an order that is held is tried again by itself; the pause doubles up to an hour"},
+      {"send_stock", "boolean", false, true, "the marketplace is told of stock"},
+      {"send_prices", "boolean", false, true, "the marketplace is told of prices"},
+      {"full_look_minutes", "number", false, 60,
+       "so often all products are looked at for differences that nothing told of; 0: never"},
+      {"catalog_hours", "number", false, 24, "how often the marketplace's products are read; 0: when asked for"},
+      {"tries", "number", false, 10,
+       "1 to 10: how often a call about an order or for the products is made that fails, until it is a dead letter; "
+       "the "
+       "time that the marketplace is down does not count"},
+      {"tell", "list", false, json::array(),
+       "e-mail addresses of those who are told of this connection's errors, in place of `notify.email_to`"}};
 }
 
 }  // namespace dragoman::pipeline

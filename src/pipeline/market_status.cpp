@@ -21,8 +21,8 @@ constexpr std::string_view kColumns =
     "SELECT id, connection_id, odoo_connection_id, odoo_id, revision, applied_revision, external_id, number, status, "
     "market_state, delivered_by, state, applied_state, needs_otp, otp_sealed, otp_number, odoo_facts, derived_status, "
     "accepted_status, accepted_us, "
-    "read_us, sync_status, sync_code, sync_message, status_tries, marked, synced_us, total FROM "
-    "market_order ";
+    "read_us, sync_status, sync_code, sync_message, status_tries, marked, synced_us, total, "
+    "accepted_word FROM market_order ";
 
 StatusRow row_of(const Row& row) {
   StatusRow out;
@@ -45,6 +45,7 @@ StatusRow row_of(const Row& row) {
   out.marked = row.text(at++);
   out.synced = row.maybe_time(at++);
   out.total = row.text(at++);
+  out.accepted_word = row.text(at++);
   return out;
 }
 
@@ -90,6 +91,16 @@ jobs::NewJob job_of(std::int64_t connection_id, std::int64_t order_id, const Sta
           .order_key = key,
           .unique_key = asked.manual ? std::string() : key,
           .cause = cause};
+}
+
+// A person has closed it, when nobody here knew yet that it is in Odoo.
+void say_closed(Session& session, std::int64_t id) {
+  if (session.execute(
+          "UPDATE market_order SET closed_us = NULL, closed_why = '', state = 'imported', applied_revision = "
+          "revision, imported_us = COALESCE(imported_us, $2) WHERE id = $1 AND closed_us IS NOT NULL",
+          {id, to_us(session.now())}) == 1)
+    MarketOrders::raise_flag(session, id, "closed",
+                             "It was closed, and is in Odoo all the same: cancel it there, or let it go on.");
 }
 
 // The last moment at which anybody looks: what the marketplace collects is not what Odoo will invoice.
@@ -210,6 +221,7 @@ void MarketStatus::note(Session& session, std::span<const MarketShop> shops, std
          facts.total, one.json, derived ? name(*derived) : std::string_view(), to_us(session.now()),
          // Also where the answer of the import that made it was lost.
          facts.there == OrderFacts::There::yes ? facts.id : std::int64_t{0}, std::int64_t{one.taken_back}});
+    if (facts.there == OrderFacts::There::yes && one.row.odoo_id == 0) say_closed(session, one.row.id);
     if (derived == MarketState::delivered && one.row.derived != name(*derived))
       say_total(session, one.row, facts.total);
     // Where it is cancelled at the marketplace as well, both say the same.

@@ -35,8 +35,13 @@ struct StatusRow {
   std::string marked;
   std::optional<Time> synced;  ///< when the marketplace answered last
   std::string total;           ///< the marketplace's
+  std::string accepted_word;   ///< `accepted` in its own word
 
   StatusCase to_decide() const;
+  /// What it took later than it was read last, in its own word; empty: nothing.
+  std::string taken_word() const {
+    return !accepted.empty() && accepted_at && (!read || *read <= *accepted_at) ? accepted_word : std::string();
+  }
   /// What Odoo is to show, in one text to compare.
   std::string mark() const { return sync_status + "\n" + (synced ? format_odoo(*synced) : "") + "\n" + sync_message; }
 };

@@ -114,8 +114,9 @@ void keep_steps(Session& session, const One& one) {
     MarketOrders::tell(session, one.row.id, "told",
                        fmt::format("`{}`, on the way to `{}`", step.word, one.change.status), one.job_id);
   if (!one.steps.empty())
-    session.execute("UPDATE market_order SET accepted_status = $2, accepted_us = $3 WHERE id = $1",
-                    {one.row.id, name(one.steps.back().state), to_us(one.sent)});
+    session.execute(
+        "UPDATE market_order SET accepted_status = $2, accepted_us = $3, accepted_word = $4 WHERE id = $1",
+        {one.row.id, name(one.steps.back().state), to_us(one.sent), std::string_view(one.steps.back().word)});
 }
 
 // What a marketplace says of a code may name it.
@@ -259,8 +260,8 @@ std::vector<Outcome> MarketStatusJobs::Status::run(std::span<const Job> jobs, st
           // What became of it in Odoo meanwhile has a job of its own.
           session.execute(
               "UPDATE market_order SET accepted_status = $2, accepted_us = $3, synced_us = $4, sync_status = 'synced', "
-              "sync_code = '', sync_message = '', mark_due = 1 WHERE id = $1",
-              {one.row.id, status, to_us(one.sent), to_us(session.now())});
+              "sync_code = '', sync_message = '', mark_due = 1, accepted_word = $5 WHERE id = $1",
+              {one.row.id, status, to_us(one.sent), to_us(session.now()), std::string_view(one.change.status)});
           if (one.otp) MarketStatus::drop_otp(session, one.row.id, *one.otp);
           MarketOrders::tell(
               session, one.row.id, "told",
@@ -479,6 +480,8 @@ std::vector<Outcome> MarketStatusJobs::Mark::run(std::span<const Job> jobs, std:
                   {"marketplace_error_message",
                    due[i]->row.sync_message.empty() ? json(false) : json(due[i]->row.sync_message)}};
       if (due[i]->row.synced) values["marketplace_sync_date"] = format_odoo(*due[i]->row.synced);
+      // It may never list again what it took, and the order in Odoo would show what was before.
+      if (const auto word = due[i]->row.taken_word(); !word.empty()) values["marketplace_status"] = word;
       Job delivery = jobs[i];
       delivery.payload =
           DeliveryOrder{"sale.order", open.name().order_key(due[i]->row.external_id), due[i]->revision,

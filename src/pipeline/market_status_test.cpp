@@ -959,6 +959,36 @@ TEST_P(MarketTold, WhatOdooDidNotCancelSinceItWasDeliveredGoesOnWhenItIsReopened
   EXPECT_EQ(told(), "A delivered");
 }
 
+TEST_P(MarketTold, WhatItTookIsShownWhereItNeverListsItAgain) {
+  add_shop();
+  place("A", "approved");
+  in_odoo("A", deliver);
+  ASSERT_EQ(told(), "A delivered");
+  EXPECT_EQ(order("A").status, "approved") << "when it was read last";
+  EXPECT_EQ(order("A").status_now, "delivered");
+  EXPECT_EQ(order("A").means_now, "delivered");
+  EXPECT_EQ(orders_->list({.market_state = "delivered"}).size(), 1u);
+  EXPECT_EQ(orders_->list({.market_state = "approved"}).size(), 0u);
+  MarketStatus::enqueue_marks(*store_, 100);
+  work();
+  EXPECT_EQ(there("A").status, "delivered");
+}
+
+TEST_P(MarketTold, WhatWasClosedHereAndIsInOdooIsOpenAgainAndSaidSo) {
+  add_shop();
+  place("A", "approved");
+  // Nobody knew: as after the connection was removed and added again under its name.
+  store_->write([](store::Session& session) {
+    session.execute(
+        "UPDATE market_order SET odoo_id = 0, odoo_facts = '', state = 'ignored', closed_us = 1, closed_why = 'x'");
+  });
+  in_odoo("A", ship);
+  EXPECT_EQ(order("A").state, "imported");
+  EXPECT_EQ(order("A").flag, "closed");
+  in_odoo("A", deliver);
+  EXPECT_EQ(shop_->told.back(), "A delivered");
+}
+
 TEST_P(MarketTold, AnotherTotalThanTheMarketplacesIsSaidWhenItIsDelivered) {
   add_shop();
   place("A", "approved");

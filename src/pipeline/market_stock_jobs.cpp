@@ -13,6 +13,8 @@
 #include "base/step.h"
 #include "notify/alert.h"
 #include "pipeline/capture_store.h"
+#include "pipeline/market_content.h"
+#include "pipeline/market_factor.h"
 #include "pipeline/market_stock.h"
 #include "pipeline/target.h"
 
@@ -46,7 +48,7 @@ json object_of(std::string_view text) {
 struct Due {
   std::int64_t id = 0, odoo_product_id = 0, dirty = 0;
   std::int64_t since = 0;
-  std::string external_id, factor, price_sent, stock_sent, error_code;
+  std::string external_id, factor, price_sent, stock_sent, error_code, name, unit_count, counts;
   json flags, flags_sent;
   bool linked = false, in_doubt = false;
 
@@ -68,8 +70,8 @@ std::vector<Due> read_due(Session& session, std::int64_t connection_id, int limi
   std::vector<Due> out;
   session.query(
       "SELECT id, external_id, odoo_product_id, factor, price_sent, stock_sent, flags, flags_sent, dirty_us, "
-      "COALESCE(dirty_since_us, dirty_us), state, in_doubt, send_error_code FROM market_product WHERE connection_id = "
-      "$1 AND dirty_us IS NOT NULL ORDER BY dirty_us, id LIMIT $2",
+      "COALESCE(dirty_since_us, dirty_us), state, in_doubt, send_error_code, name, unit_count, settled_counts FROM "
+      "market_product WHERE connection_id = $1 AND dirty_us IS NOT NULL ORDER BY dirty_us, id LIMIT $2",
       {connection_id, std::int64_t{limit}}, [&](const Row& row) {
         Due due;
         due.id = row.int64(0);
@@ -85,6 +87,9 @@ std::vector<Due> read_due(Session& session, std::int64_t connection_id, int limi
         due.linked = row.text(10) == "linked" && due.odoo_product_id > 0;
         due.in_doubt = row.int64(11) != 0;
         due.error_code = row.text(12);
+        due.name = row.text(13);
+        due.unit_count = row.text(14);
+        due.counts = row.text(15);
         out.push_back(std::move(due));
       });
   return out;
@@ -396,8 +401,18 @@ Outcome MarketStockJobs::run(const Job& job, std::stop_token stop) {
   if (rows.empty()) return jobs::done({}, dumped({{"looked_at", 0}}));
 
   std::vector<Due*> linked;
-  for (Due& due : rows)
-    if (due.linked) linked.push_back(&due);
+  for (Due& due : rows) {
+    if (!due.linked) continue;
+    const auto count = Decimal::parse(due.unit_count);
+    // Figures of another package would be wrong by as much as that: none go out until a person has said the factor.
+    if (count && !factor_holds(due.counts, *count)) {
+      due.figures.code = "factor";
+      due.figures.message = factor_outdated(due.name, due.external_id, Decimal::parse(due.factor).value_or(1),
+                                            due.counts, *count, open.connection.name);
+      continue;
+    }
+    linked.push_back(&due);
+  }
   try {
     const auto odoo = marketplaces_.connections().find(open.settings.odoo);
     if (!odoo)

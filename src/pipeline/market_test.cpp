@@ -861,6 +861,49 @@ TEST_P(Market, WhatAPersonSettlesIsLeftAsItIsInOdooAndCountsAsDealtWith) {
   EXPECT_NE(settle("B").find("is not in Odoo"), std::string::npos);
 }
 
+TEST_P(Market, ACustomerThatAPersonGaveAnOrderInOdooStaysWhenItsLinesChange) {
+  add_shop();
+  shop_->change("A");
+  pull();
+  there("A").partner = 4711;
+  shop_->change("A", [](auto& order) { order.lines[0].quantity = "5"; });
+  pull();
+  EXPECT_EQ(there("A").total().str(), "325");
+  EXPECT_EQ(there("A").partner, 4711);
+  // Another shop is another customer.
+  shop_->change("A", [](auto& order) { order.retailer = "R-99"; });
+  pull();
+  EXPECT_NE(there("A").partner, 4711);
+}
+
+TEST_P(Market, ARefusalThatSaysTheOrderIsThereIsKnownFromThenOn) {
+  add_shop();
+  shop_->change("A", [](auto& order) { order.status = "delivered"; });
+  pull();
+  // As after the connection was removed and added again under its name.
+  store_->write([](store::Session& session) {
+    session.execute("UPDATE market_order SET odoo_id = 0, applied_body = NULL, applied_state = '', imported_us = NULL");
+  });
+  shop_->change("A", [](auto& order) { order.lines[0].quantity = "5"; });
+  pull();
+  EXPECT_EQ(order("A").hold_code, "import_closed");
+  EXPECT_EQ(order("A").odoo_id, there("A").id);
+  EXPECT_NE(refused_close("A").find("is in Odoo"), std::string::npos);
+}
+
+TEST_P(Market, WhatTheMarketplaceLeavesToTheSupplierWhenItIsInOdooIsSaid) {
+  add_shop();
+  shop_->change("A", [](auto& order) {
+    order.status = "approved";
+    order.delivered_by = "delivered_by_cartona";
+  });
+  pull();
+  shop_->change("A", [](auto& order) { order.delivered_by = "delivered_by_supplier"; });
+  pull();
+  EXPECT_EQ(order("A").flag, "delivery_changed");
+  EXPECT_EQ(order("A").state, "imported");
+}
+
 TEST_P(Market, ADeletedOrderSaysSoAndIsMadeAnewOnceWhenAPersonWantsIt) {
   add_shop();
   shop_->change("A", [](auto& order) { order.status = "approved"; });

@@ -96,14 +96,24 @@ void MarketWatch::begin(OrderBook& book, std::span<const MarketShop> shops, std:
   for (const auto& shop : shops) wanted.prefixes.push_back(shop.name.prefix());
   const auto watched = book.watch(wanted, stop);
   for (const auto& shop : shops) {
-    const auto imported = orders_.imported(shop.connection.id, odoo_connection_id_);
+    // Also what went in while this Odoo was another connection: removed and added again it is the same Odoo, and what
+    // is not there is not told of.
+    const auto imported = orders_.imported(shop.connection.id);
     for (std::size_t at = 0; at < imported.size(); at += kOrdersAtOnce) {
       if (stop.stop_requested()) return;
       std::vector<std::string> keys;
       for (std::size_t i = at; i < std::min(imported.size(), at + kOrdersAtOnce); ++i)
         keys.push_back(shop.name.order_key(imported[i]));
       const auto facts = book.orders(keys, stop);
-      orders_.store().write([&](Session& session) { status_.note(session, shops, facts); });
+      orders_.store().write([&](Session& session) {
+        for (const auto& one : facts)
+          if (one.there == OrderFacts::There::yes && one.key.starts_with(shop.name.prefix()))
+            session.execute(
+                "UPDATE market_order SET odoo_connection_id = $3 WHERE connection_id = $1 AND external_id = $2 AND "
+                "odoo_connection_id <> $3",
+                {shop.connection.id, one.key.substr(shop.name.prefix().size()), odoo_connection_id_});
+        status_.note(session, shops, facts);
+      });
     }
   }
   orders_.store().write([&](Session& session) {

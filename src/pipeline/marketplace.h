@@ -58,7 +58,7 @@ struct MarketLine {
   std::string internal_id;  ///< the supplier's own code
   std::string base_id;      ///< the marketplace's id of the article, whoever offers it
   std::string name, unit, comment;
-  Decimal unit_count = 1;                      ///< pieces in the unit
+  std::optional<Decimal> unit_count;           ///< pieces in the unit; nullopt: it does not say
   Decimal quantity;                            ///< in units
   Decimal price;                               ///< of a unit, after the discounts below
   Decimal supplier_discount, market_discount;  ///< of a unit

@@ -38,7 +38,7 @@ struct Delivered {
     refused     ///< see `error`
   };
   What what = What::refused;
-  std::string id;                                 ///< at the target; empty if refused
+  std::string id;                                 ///< at the target; if refused, where it said that it is there
   std::map<std::string, std::string> children{};  ///< key as it was sent -> id
   std::map<std::string, Linked> links{};          ///< by key: what was looked up or made for it; also of `unchanged`
   /// It was done but for this one thing, which a person should know of: code `import_delivered`, `import_undelivered`

@@ -28,6 +28,7 @@ class FakeMarketplace final : public pipeline::Marketplace {
   struct Line {
     int id = 1;
     std::string product = "700", code = "T-1", quantity = "2", price = "65";
+    std::string count{};  ///< pieces in its unit; empty: it does not say
   };
   struct Order {
     std::string status = "pending", retailer = "R-17", phone = "+200000000000", total;
@@ -46,7 +47,8 @@ class FakeMarketplace final : public pipeline::Marketplace {
                            {"product", line.product},
                            {"code", line.code},
                            {"quantity", line.quantity},
-                           {"price", line.price}});
+                           {"price", line.price},
+                           {"count", line.count}});
         if (total.empty()) sum += Decimal::of(line.quantity) * Decimal::of(line.price);
       }
       return nlohmann::json{{"hashed_id", id},
@@ -121,6 +123,7 @@ class FakeMarketplace final : public pipeline::Marketplace {
       line.internal_id = one["code"];
       line.name = "Thing " + line.product_id;
       line.unit = "box";
+      line.unit_count = Decimal::parse(one["count"].get<std::string>());
       const auto quantity = Decimal::parse(one["quantity"].get<std::string>());
       if (!quantity) order.problems.push_back(fmt::format("The quantity of line {} is no number.", line.id));
       line.quantity = quantity.value_or(Decimal());
@@ -179,6 +182,7 @@ class FakeMarketplace final : public pipeline::Marketplace {
         product.base_id = offer.base;
         product.name = offer.name;
         product.unit = "box";
+        product.unit_count = Decimal::parse(offer.count);
         product.price = Decimal::parse(offer.price);
         product.stock = Decimal::parse(offer.stock);
         product.published = offer.published;
@@ -215,7 +219,7 @@ class FakeMarketplace final : public pipeline::Marketplace {
   }
 
   struct Offer {
-    std::string price, stock, min, max, code, base, name;
+    std::string price, stock, min, max, code, base, name, count;
     bool in_stock = true, published = true;
   };
   std::map<std::string, Offer> offers;
@@ -494,7 +498,8 @@ class FakeOdoo final : public pipeline::Target, public pipeline::Relinker {
     } catch (const Refused& refused) {
       Error error(Error::Kind::invalid, refused.message);
       error.code = "import_" + refused.name;
-      return {.what = What::refused, .id = "", .children = {}, .links = {}, .flag = {}, .error = error};
+      const std::string id = before == orders.end() ? std::string() : std::to_string(before->second.id);
+      return {.what = What::refused, .id = id, .children = {}, .links = {}, .flag = {}, .error = error};
     }
     order.version = record.version;
     if (new_partner_) partners[static_cast<std::int64_t>(partners.size()) + 1000] = *new_partner_;

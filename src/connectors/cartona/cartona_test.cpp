@@ -48,7 +48,7 @@ TEST(CartonaOrder, IsReadWithEveryAmountAsItIs) {
   EXPECT_EQ(format_odoo(*order.ordered), "2026-11-20 08:00:00");
   ASSERT_EQ(order.lines.size(), 2u);
   EXPECT_EQ(order.lines[0].id, "9001");
-  EXPECT_EQ(order.lines[0].unit_count.str(), "12");
+  EXPECT_EQ(order.lines[0].unit_count.value().str(), "12");
   EXPECT_EQ(order.lines[0].market_discount.str(), "2");
   EXPECT_EQ(order.lines[1].quantity.str(), "4");
   EXPECT_EQ(order.lines[1].price.str(), "100");

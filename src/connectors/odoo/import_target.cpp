@@ -197,7 +197,7 @@ std::vector<Delivered> ImportTarget::deliver(std::span<const pipeline::Outgoing>
     else if (outcome == "skipped")
       one.what = Delivered::What::skipped;
     else if (outcome == "error")
-      one = {.what = Delivered::What::refused, .id = "", .children = {}, .error = error_of(item, records[i].model)};
+      one = {.what = Delivered::What::refused, .id = one.id, .children = {}, .error = error_of(item, records[i].model)};
     else
       throw not_understood("`" + rpc::shorten(outcome, 50) + "` is no outcome", answers);
     if (one.error && one.error->code == "import_field")

@@ -5,3 +5,12 @@ ALTER TABLE market_customer ADD COLUMN intent_shared {{int}} NOT NULL DEFAULT 0;
 CREATE INDEX market_customer_partner ON market_customer (odoo_connection_id, odoo_partner_id) WHERE odoo_partner_id > 0;
 -- The version of which Odoo's order is left as it is, but for what its state does there.
 ALTER TABLE market_order ADD COLUMN settled_version {{int}} NOT NULL DEFAULT 0;
+-- The customer of the version that went in last: Odoo's own may be another by now, and stays unless the shop is another.
+ALTER TABLE market_order ADD COLUMN applied_customer TEXT NOT NULL DEFAULT '';
+UPDATE market_order SET applied_customer = customer_key WHERE odoo_id > 0;
+-- The `unit_count`s that a factor was said for, with spaces between; empty: that is not known. Of any other nobody has
+-- said what it is in Odoo.
+ALTER TABLE market_product ADD COLUMN settled_counts TEXT NOT NULL DEFAULT '';
+UPDATE market_product SET settled_counts = unit_count WHERE state = 'linked';
+-- What the marketplace took last, in its own word.
+ALTER TABLE market_order ADD COLUMN accepted_word TEXT NOT NULL DEFAULT '';
