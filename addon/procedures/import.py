@@ -72,6 +72,10 @@ STEPS = ('confirm', 'reserve', 'deliver', 'no_delivery', 'cancel')
 # What the marketplace says of an order is written down whatever became of the order; all else of a closed one stays.
 NOTES = ('cartona_id', 'delivered_by', 'is_marketplace_order')
 
+# What Odoo makes anew when one of these is another, where it is not given with it.
+MADE_ANEW = ('pricelist_id', 'payment_term_id', 'fiscal_position_id', 'user_id', 'team_id', 'warehouse_id')
+MAKES_ANEW = ('partner_id', 'partner_invoice_id', 'partner_shipping_id', 'user_id', 'team_id')
+
 # What one version calls otherwise than another.
 OTHER_NAMES = {('sale.order.line', 'tax_ids'): 'tax_id', ('sale.order.line', 'tax_id'): 'tax_ids',
                ('sale.order.line', 'product_uom_id'): 'product_uom',
@@ -1130,6 +1134,7 @@ def only_changes(order, item, values):
     # Of an order only what is different is written: that neither calls for new deliveries nor opens what is closed.
     out = {}
     content = []
+    again = {}
     for name in values:
         if name in item['children']:
             commands = []
@@ -1153,9 +1158,15 @@ def only_changes(order, item, values):
             out[name] = values[name]
             if not is_note(name):
                 content.append(name)
-        elif name in ('pricelist_id', 'payment_term_id', 'fiscal_position_id', 'user_id', 'team_id', 'warehouse_id'):
-            # Made anew for another customer where they are not given.
-            out[name] = values[name]
+        elif name in MADE_ANEW:
+            again[name] = values[name]
+    for name in MAKES_ANEW:
+        if name in out:
+            # Odoo 17 and later refuse the price list of a confirmed order, be it the one that it has; see `update`.
+            if order.state not in ('draft', 'sent'):
+                again.pop('pricelist_id', None)
+            out.update(again)
+            break
     closed = why_closed(order) if content else ''
     if closed:
         raise problem('Closed', '%s %s in Odoo, and what changed is left as it is there: %s.'
@@ -1542,6 +1553,8 @@ def apply_wave(keys, changed, items):
     for item in updates:
         failed = try_update(keys, changed, item)
         if failed is not None:
+            # What it adds up to half done is not what is wrong with it.
+            item['written'] = None
             culprits.append((item, failed))
     blame(culprits + check_amounts(items))
     calls = {}
@@ -1586,6 +1599,7 @@ def update(keys, changed, item):
     item['removed'] = []
     record = SUDO[item['model']].browse(keys[(item['model'], item['key'])]['res_id'])
     values, made, apart = with_children(keys, item, False)
+    given = values
     before = lists_of(record, item)
     if item['model'] == 'sale.order':
         values, content = only_changes(record, item, values)
@@ -1593,6 +1607,9 @@ def update(keys, changed, item):
             item['written'] = record.id
     if values:
         record.write(values)
+    if item['written'] and 'pricelist_id' in given and not same(record, 'pricelist_id', given['pricelist_id']):
+        # Made anew for another customer.
+        record.write({'pricelist_id': given['pricelist_id']})
     name_children(keys, changed, item, record, made, before)
     write_apart(keys, changed, item, record, apart)
     for pair in item['removed']:
@@ -1664,7 +1681,9 @@ def attempt(items):
         if len(wrong.args) != 2 or str(wrong.args[0]) != 'dragoman.Culprits':
             return describe(wrong)
         for item, error in wrong.args[1]:
-            refuse(item, error)
+            # Of several errors of one item the first: the others may come of it.
+            if not item['at_fault']:
+                refuse(item, error)
             item['at_fault'] = True
         left = []
         for item in items:

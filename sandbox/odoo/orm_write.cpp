@@ -438,6 +438,14 @@ void Orm::write(Table& table, const std::vector<Id>& ids, const Json& values) {
     }
   }
   check_records(table, ids, Access::write);
+  if (model.name == "sale.order" && series() >= 17 && values.contains("pricelist_id")) {
+    const Column& state = table.column(model.find("state")->column);
+    for (const Id id : ids) {
+      std::string_view text;
+      if (state.text(table.find(id), text) && text == "sale")
+        throw user_error("You cannot change the pricelist of a confirmed order !");
+    }
+  }
   if (affects_rights(model.name)) ++database_.rights_version;
   for (const Id id : ids) {
     touch(table, id, false);
