@@ -19,6 +19,7 @@
 #          "currency": "EGP",   the order's, or it is refused (dragoman.Currency)
 #          "expect": {"amount_total": "530.00", "amount_untaxed": "…"}, rounded to the currency (dragoman.Total)
 #          "steps": [word…],    one of STEPS each, done in their order; a step that is done already does nothing
+#          (a quantity of a line that Odoo would round is refused: dragoman.Quantity)
 #          "partial": false}    true: the step `deliver` delivers what there is and leaves the rest to a backorder
 # A value that refers to another record is its id, {"key": "…"} (of the field's model; in one batch in any order),
 # {"ref": "base.eg"}, or {"key", "model", "match": [[rule, domain]…], "values": {…}, "own": false}: the record that the key
@@ -1104,6 +1105,9 @@ def same(record, name, value):
             return ids == set(record[name].ids)
         there = field.convert_to_cache(record[name], record)
         new = field.convert_to_cache(value, record)
+        if field.name == 'product_uom_qty':
+            # As it is given: what Odoo would round to the old one is another one, which is refused then.
+            return is_kept(float(value or 0.0), there)
         if field.type in ('float', 'monetary'):
             return abs((there or 0.0) - (new or 0.0)) < 0.0000005
         return (there or None) == (new or None)
@@ -1111,6 +1115,10 @@ def same(record, name, value):
         if sql_state(error) is not None:
             raise
         return False
+
+
+def is_kept(given, there):
+    return abs(given - there) <= 0.000001 * abs(given)
 
 
 def line_changes(line, values):
@@ -1208,6 +1216,40 @@ def lower_moves(order):
                     move.product_qty - over, move.product_uom)})
                 if assigned:
                     move._action_assign()
+
+
+def plain(number):
+    return ('%.6f' % number).rstrip('0').rstrip('.')
+
+
+def check_quantities(keys, items):
+    # Odoo rounds a quantity without a word to the digits that it is set to, which a line of no price, or two lines that are
+    # rounded up and down, hide from the total. Of what was written every line has what was given.
+    asked = []
+    for item in items:
+        if item['model'] == 'sale.order' and item['written'] and 'cancel' not in item['steps']:
+            for name in item['children']:
+                for child in item['children'][name]:
+                    row = keys.get(('sale.order.line', child['key']))
+                    given = (child.get('values') or {}).get('product_uom_qty')
+                    if row and given is not None and given is not False:
+                        asked.append((item, row['res_id'], child['key'], given))
+    wrong = []
+    lines = SUDO['sale.order.line'].browse([one[1] for one in asked])
+    for one, line in zip(asked, lines):
+        if is_kept(read_number(one[3], 'product_uom_qty'), line.product_uom_qty):
+            continue
+        unit = line.product_uom_id if 'product_uom_id' in line._fields else line.product_uom
+        digits = line._fields['product_uom_qty'].get_digits(SUDO)
+        wrong.append((one[0], {'name': 'dragoman.Quantity', 'message': 'The line `%s` (%s) has the quantity %s, and Odoo keeps %s %s'
+                               ' of it: the decimal accuracy of `%s` in Odoo is %s digits.' % (
+                                   one[2], line.product_id.display_name, one[3], plain(line.product_uom_qty), unit.name,
+                                   accuracy_of(line._fields['product_uom_qty']), digits[1] if digits else 'no')}))
+    return wrong
+
+
+def accuracy_of(field):
+    return field._digits if isinstance(field._digits, str) else 'Product Unit of Measure'
 
 
 def check_amounts(items):
@@ -1556,7 +1598,7 @@ def apply_wave(keys, changed, items):
             # What it adds up to half done is not what is wrong with it.
             item['written'] = None
             culprits.append((item, failed))
-    blame(culprits + check_amounts(items))
+    blame(culprits + check_quantities(keys, items) + check_amounts(items))
     calls = {}
     stepping = []
     for item in items:

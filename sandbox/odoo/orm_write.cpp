@@ -203,6 +203,11 @@ void Orm::assign(Table& table, Id id, const Field& field, const Json& value) {
     return;
   }
   Cell cell = to_cell(table.model(), field, value);
+  if (auto* quantity = std::get_if<double>(&cell); quantity != nullptr && field.name == "product_uom_qty" &&
+                                                   table.model().name == "sale.order.line") {
+    // To the digits that an Odoo is installed with, half up as its own float_round does.
+    *quantity = std::round(*quantity * 100 + std::copysign(1e-9, *quantity)) / 100;
+  }
   if (field.cells == Cells::link) {
     if (const auto* target = std::get_if<std::int64_t>(&cell)) {
       const Table* other = database_.find(field.relation);

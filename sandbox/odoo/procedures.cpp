@@ -857,6 +857,34 @@ class Importer {
     return out;
   }
 
+  // Of what was written every line has what was given, or Odoo has rounded it.
+  void check_quantities(const Item& item) {
+    if (std::find(item.steps.begin(), item.steps.end(), "cancel") != item.steps.end()) return;
+    const Table& lines = database_.table("sale.order.line");
+    const Table& products = database_.table("product.product");
+    Orders orders(orm_);
+    for (const Child& child : item.children) {
+      const auto given = child.values.find("product_uom_qty");
+      if (child.key.first != "sale.order.line" || given == child.values.end() || given->is_null() || *given == false)
+        continue;
+      const Id id = row_of(child.key).id;
+      const double wanted = number_of(*given, "product_uom_qty"), kept = orders.real(lines, id, "product_uom_qty");
+      if (std::abs(wanted - kept) <= 1e-6 * std::abs(wanted)) continue;
+      char text[40];
+      std::snprintf(text, sizeof text, "%.10g", kept);
+      const bool newer = orm_.series() >= 19;
+      throw problem(
+          "Quantity",
+          "The line `" + child.key.second + "` (" +
+              orm_.display_name(products, products.find(orders.link(lines, id, "product_id"))) + ") has the quantity " +
+              shown(*given) + ", and Odoo keeps " + text + " " +
+              orders.text(database_.table("uom.uom"),
+                          orders.link(lines, id, newer ? "product_uom_id" : "product_uom"), "name") +
+              " of it: the decimal accuracy of `" + (newer ? "Product Unit" : "Product Unit of Measure") +
+              "` in Odoo is 2 digits.");
+    }
+  }
+
   void check_amounts(const Item& item, Id id) {
     if (!item.content || std::find(item.steps.begin(), item.steps.end(), "cancel") != item.steps.end()) return;
     const Table& own = database_.table("sale.order");
@@ -1026,6 +1054,7 @@ class Importer {
     }
     if (item.key.first == "sale.order" && item.content) {
       if (Orders orders(orm_); !fresh && orders.state(row.id) == "sale") orders.adjust(row.id);
+      check_quantities(item);
       check_amounts(item, row.id);
     }
     if (item.version) row.version = item.version;
