@@ -17,7 +17,8 @@
 #          "replace": [field…]  optional: children of ours that are not in the list any more go, too
 #   and of a sale.order, all optional:
 #          "currency": "EGP",   the order's, or it is refused (dragoman.Currency)
-#          "expect": {"amount_total": "530.00", "amount_untaxed": "…"}, rounded to the currency (dragoman.Total)
+#          "expect": {"amount_total": "530.00", "amount_untaxed": "…"}, rounded to the currency (dragoman.Total);
+#          of an order that was there, of its lines alone that were imported
 #          "steps": [word…],    one of STEPS each, done in their order; a step that is done already does nothing
 #          (a quantity of a line that Odoo would round is refused: dragoman.Quantity)
 #          "partial": false}    true: the step `deliver` delivers what there is and leaves the rest to a backorder
@@ -1252,8 +1253,47 @@ def accuracy_of(field):
     return field._digits if isinstance(field._digits, str) else 'Product Unit of Measure'
 
 
-def check_amounts(items):
-    # What does not add up, of each that does not.
+def imported_lines(keys):
+    # Ids of the lines that were imported with each order.
+    ours = {}
+    for pair in keys:
+        if pair[0] == 'sale.order.line' and keys[pair]['there'] and keys[pair]['parent'][0] == 'sale.order':
+            ours.setdefault(keys[pair]['parent'][1], set()).add(keys[pair]['res_id'])
+    return ours
+
+
+def lines_besides(order, ours):
+    # Sections and notes count nothing.
+    ids = []
+    for line in order.order_line:
+        if not line.display_type and line.id not in ours:
+            ids.append(line.id)
+    return SUDO['sale.order.line'].browse(ids)
+
+
+def amount_of(lines, name):
+    # As an order of these lines alone would have it.
+    untaxed = 0.0 if name == 'amount_tax' else sum(lines.mapped('price_subtotal'))
+    return untaxed + (0.0 if name == 'amount_untaxed' else sum(lines.mapped('price_tax')))
+
+
+def total_error(item, order, name, amount, others):
+    shown = ('%.' + str(order.currency_id.decimal_places) + 'f') % amount
+    message = '%s is %s, and the order adds up to %s in Odoo.' % (name, item['expect'][name], shown)
+    if others:
+        names = []
+        for line in others[:5]:
+            names.append(line.product_id.display_name or line.name)
+        more = ' and %s more' % (len(others) - 5) if len(others) > 5 else ''
+        message = ('%s is %s, and the order adds up to %s in Odoo, with lines that were not imported: %s%s.' if item['fresh']
+                   else '%s is %s, and the imported lines of the order add up to %s in Odoo. Lines that were added there are left'
+                   ' out of that: %s%s.') % (name, item['expect'][name], shown, ', '.join(names), more)
+    return {'name': 'dragoman.Total', 'message': message}
+
+
+def check_amounts(keys, items):
+    # What does not add up, of each that does not. Lines that people added to an order stay and are left out. In one that was
+    # made just now nobody has added any, and the customer would pay what Odoo put there by itself.
     wrong = []
     asking = []
     for item in items:
@@ -1261,17 +1301,17 @@ def check_amounts(items):
         if item['written'] and (item['expect'] or item['currency']) and 'cancel' not in item['steps']:
             asking.append(item)
     orders = SUDO['sale.order'].browse([item['written'] for item in asking])
+    ours = imported_lines(keys) if asking else {}
     for item, order in zip(asking, orders):
         if item['currency'] and order.currency_id.name != item['currency']:
             wrong.append((item, {'name': 'dragoman.Currency', 'message': 'The order would be in %s, and its amounts are in'
                                  ' %s.' % (order.currency_id.name, item['currency'])}))
             continue
+        others = lines_besides(order, ours.get(item['key'], set())) if item['expect'] else []
         for name in sorted(item['expect']):
-            expected = read_number(item['expect'][name], name)
-            if order.currency_id.compare_amounts(expected, order[name]) != 0:
-                places = order.currency_id.decimal_places
-                wrong.append((item, {'name': 'dragoman.Total', 'message': '%s is %s, and the order adds up to %s in Odoo.'
-                                     % (name, item['expect'][name], ('%.' + str(places) + 'f') % order[name])}))
+            amount = order[name] if item['fresh'] or not others else amount_of(order.order_line - others, name)
+            if order.currency_id.compare_amounts(read_number(item['expect'][name], name), amount) != 0:
+                wrong.append((item, total_error(item, order, name, amount, others)))
                 break
     return wrong
 
@@ -1559,6 +1599,7 @@ def apply_wave(keys, changed, items):
         item['flag'] = None
         outcome, item['failed'] = try_decide(keys[(item['model'], item['key'])], item)
         outcomes[item['key'], item['model']] = outcome
+        item['fresh'] = outcome == 'created'
         if outcome in ('created', 'updated') and item['wanted']:
             writing.append(item)
     if writing:
@@ -1598,7 +1639,7 @@ def apply_wave(keys, changed, items):
             # What it adds up to half done is not what is wrong with it.
             item['written'] = None
             culprits.append((item, failed))
-    blame(culprits + check_quantities(keys, items) + check_amounts(items))
+    blame(culprits + check_quantities(keys, items) + check_amounts(keys, items))
     calls = {}
     stepping = []
     for item in items:
@@ -1634,7 +1675,7 @@ def apply_wave(keys, changed, items):
         for item in stepping:
             if ids[item['key']] in acted and item['out'] == 'unchanged':
                 item['out'] = 'updated'
-        blame(check_amounts(stepping))
+        blame(check_amounts(keys, stepping))
 
 
 def update(keys, changed, item):
