@@ -34,7 +34,7 @@
 # Answers {"procedure", "version", "items": [{"key", "model", "outcome", "id", "children": {key: id}, "links": {key:
 # {"model", "id", "how"}}, "flag": {"name", "message"}, "error": {"name", "message"}}…]} in the order of the items.
 # outcome is created, updated, unchanged (that digest was applied before), skipped (a later version was applied before) or
-# error; of `find`: found, missing, deleted. links: the references by match; how is `key`, the rule, `created`, or `merged`:
+# error (with the `id` where the key stands for a record that is there); of `find`: found, missing, deleted. links: the references by match; how is `key`, the rule, `created`, or `merged`:
 # somebody has merged in Odoo what the key stood for into this record. flag: all was done but for what it says.
 #
 # The keys are rows of dragoman_key. A caller claims them before anything else; of two callers with one key the later
@@ -1789,6 +1789,31 @@ def apply_in_parts(items):
     apply_in_parts(items[half:])
 
 
+def is_pair(model, key):
+    try:
+        check_key(key)
+        return isinstance(model, str) and model in SUDO
+    except Exception:
+        return False
+
+
+def name_records(items):
+    # Says of what failed which record its key stands for, as it is now that all of it is undone.
+    failed = []
+    for item in items:
+        told = item['answer']
+        if told['outcome'] == 'error' and is_pair(told['model'], told['key']):
+            failed.append((told, (told['model'], told['key'])))
+    if not failed:
+        return
+    keys = {}
+    put_rows(keys, select(sorted(set([one[1] for one in failed])), ''))
+    see_which_are_there(keys)
+    for told, pair in failed:
+        if pair in keys and keys[pair]['there']:
+            told['id'] = keys[pair]['res_id']
+
+
 def import_items(payload):
     env.companies  # refuses companies that are not the caller's
     items = []
@@ -1820,6 +1845,7 @@ def import_items(payload):
                               ' none.'})
     if atomic:
         env.cr.execute('RELEASE SAVEPOINT dragoman_atomic')
+    name_records(items)
     return [item['answer'] for item in items]
 
 

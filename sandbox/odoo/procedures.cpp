@@ -120,7 +120,10 @@ class Importer {
       }
     }
     Json answers = Json::array();
-    for (const auto& item : items) answers.push_back(item->answer);
+    for (const auto& item : items) {
+      answers.push_back(item->answer);
+      if (item->answer.value("outcome", "") == "error" && there(item->key)) answers.back()["id"] = row_of(item->key).id;
+    }
     return answers;
   }
 
