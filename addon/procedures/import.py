@@ -17,8 +17,10 @@
 #          "replace": [field…]  optional: children of ours that are not in the list any more go, too
 #   and of a sale.order, all optional:
 #          "currency": "EGP",   the order's, or it is refused (dragoman.Currency)
-#          "expect": {"amount_total": "530.00", "amount_untaxed": "…"}, rounded to the currency (dragoman.Total)
+#          "expect": {"amount_total": "530.00", "amount_untaxed": "…"}, rounded to the currency (dragoman.Total);
+#          of an order that was there, of its lines alone that were imported
 #          "steps": [word…],    one of STEPS each, done in their order; a step that is done already does nothing
+#          (a quantity of a line that Odoo would round is refused: dragoman.Quantity)
 #          "partial": false}    true: the step `deliver` delivers what there is and leaves the rest to a backorder
 # A value that refers to another record is its id, {"key": "…"} (of the field's model; in one batch in any order),
 # {"ref": "base.eg"}, or {"key", "model", "match": [[rule, domain]…], "values": {…}, "own": false}: the record that the key
@@ -32,7 +34,7 @@
 # Answers {"procedure", "version", "items": [{"key", "model", "outcome", "id", "children": {key: id}, "links": {key:
 # {"model", "id", "how"}}, "flag": {"name", "message"}, "error": {"name", "message"}}…]} in the order of the items.
 # outcome is created, updated, unchanged (that digest was applied before), skipped (a later version was applied before) or
-# error; of `find`: found, missing, deleted. links: the references by match; how is `key`, the rule, `created`, or `merged`:
+# error (with the `id` where the key stands for a record that is there); of `find`: found, missing, deleted. links: the references by match; how is `key`, the rule, `created`, or `merged`:
 # somebody has merged in Odoo what the key stood for into this record. flag: all was done but for what it says.
 #
 # The keys are rows of dragoman_key. A caller claims them before anything else; of two callers with one key the later
@@ -71,6 +73,10 @@ STEPS = ('confirm', 'reserve', 'deliver', 'no_delivery', 'cancel')
 
 # What the marketplace says of an order is written down whatever became of the order; all else of a closed one stays.
 NOTES = ('cartona_id', 'delivered_by', 'is_marketplace_order')
+
+# What Odoo makes anew when one of these is another, where it is not given with it.
+MADE_ANEW = ('pricelist_id', 'payment_term_id', 'fiscal_position_id', 'user_id', 'team_id', 'warehouse_id')
+MAKES_ANEW = ('partner_id', 'partner_invoice_id', 'partner_shipping_id', 'user_id', 'team_id')
 
 # What one version calls otherwise than another.
 OTHER_NAMES = {('sale.order.line', 'tax_ids'): 'tax_id', ('sale.order.line', 'tax_id'): 'tax_ids',
@@ -1100,6 +1106,9 @@ def same(record, name, value):
             return ids == set(record[name].ids)
         there = field.convert_to_cache(record[name], record)
         new = field.convert_to_cache(value, record)
+        if field.name == 'product_uom_qty':
+            # As it is given: what Odoo would round to the old one is another one, which is refused then.
+            return is_kept(float(value or 0.0), there)
         if field.type in ('float', 'monetary'):
             return abs((there or 0.0) - (new or 0.0)) < 0.0000005
         return (there or None) == (new or None)
@@ -1107,6 +1116,10 @@ def same(record, name, value):
         if sql_state(error) is not None:
             raise
         return False
+
+
+def is_kept(given, there):
+    return abs(given - there) <= 0.000001 * abs(given)
 
 
 def line_changes(line, values):
@@ -1130,6 +1143,7 @@ def only_changes(order, item, values):
     # Of an order only what is different is written: that neither calls for new deliveries nor opens what is closed.
     out = {}
     content = []
+    again = {}
     for name in values:
         if name in item['children']:
             commands = []
@@ -1153,9 +1167,15 @@ def only_changes(order, item, values):
             out[name] = values[name]
             if not is_note(name):
                 content.append(name)
-        elif name in ('pricelist_id', 'payment_term_id', 'fiscal_position_id', 'user_id', 'team_id', 'warehouse_id'):
-            # Made anew for another customer where they are not given.
-            out[name] = values[name]
+        elif name in MADE_ANEW:
+            again[name] = values[name]
+    for name in MAKES_ANEW:
+        if name in out:
+            # Odoo 17 and later refuse the price list of a confirmed order, be it the one that it has; see `update`.
+            if order.state not in ('draft', 'sent'):
+                again.pop('pricelist_id', None)
+            out.update(again)
+            break
     closed = why_closed(order) if content else ''
     if closed:
         raise problem('Closed', '%s %s in Odoo, and what changed is left as it is there: %s.'
@@ -1199,8 +1219,81 @@ def lower_moves(order):
                     move._action_assign()
 
 
-def check_amounts(items):
-    # What does not add up, of each that does not.
+def plain(number):
+    return ('%.6f' % number).rstrip('0').rstrip('.')
+
+
+def check_quantities(keys, items):
+    # Odoo rounds a quantity without a word to the digits that it is set to, which a line of no price, or two lines that are
+    # rounded up and down, hide from the total. Of what was written every line has what was given.
+    asked = []
+    for item in items:
+        if item['model'] == 'sale.order' and item['written'] and 'cancel' not in item['steps']:
+            for name in item['children']:
+                for child in item['children'][name]:
+                    row = keys.get(('sale.order.line', child['key']))
+                    given = (child.get('values') or {}).get('product_uom_qty')
+                    if row and given is not None and given is not False:
+                        asked.append((item, row['res_id'], child['key'], given))
+    wrong = []
+    lines = SUDO['sale.order.line'].browse([one[1] for one in asked])
+    for one, line in zip(asked, lines):
+        if is_kept(read_number(one[3], 'product_uom_qty'), line.product_uom_qty):
+            continue
+        unit = line.product_uom_id if 'product_uom_id' in line._fields else line.product_uom
+        digits = line._fields['product_uom_qty'].get_digits(SUDO)
+        wrong.append((one[0], {'name': 'dragoman.Quantity', 'message': 'The line `%s` (%s) has the quantity %s, and Odoo keeps %s %s'
+                               ' of it: the decimal accuracy of `%s` in Odoo is %s digits.' % (
+                                   one[2], line.product_id.display_name, one[3], plain(line.product_uom_qty), unit.name,
+                                   accuracy_of(line._fields['product_uom_qty']), digits[1] if digits else 'no')}))
+    return wrong
+
+
+def accuracy_of(field):
+    return field._digits if isinstance(field._digits, str) else 'Product Unit of Measure'
+
+
+def imported_lines(keys):
+    # Ids of the lines that were imported with each order.
+    ours = {}
+    for pair in keys:
+        if pair[0] == 'sale.order.line' and keys[pair]['there'] and keys[pair]['parent'][0] == 'sale.order':
+            ours.setdefault(keys[pair]['parent'][1], set()).add(keys[pair]['res_id'])
+    return ours
+
+
+def lines_besides(order, ours):
+    # Sections and notes count nothing.
+    ids = []
+    for line in order.order_line:
+        if not line.display_type and line.id not in ours:
+            ids.append(line.id)
+    return SUDO['sale.order.line'].browse(ids)
+
+
+def amount_of(lines, name):
+    # As an order of these lines alone would have it.
+    untaxed = 0.0 if name == 'amount_tax' else sum(lines.mapped('price_subtotal'))
+    return untaxed + (0.0 if name == 'amount_untaxed' else sum(lines.mapped('price_tax')))
+
+
+def total_error(item, order, name, amount, others):
+    shown = ('%.' + str(order.currency_id.decimal_places) + 'f') % amount
+    message = '%s is %s, and the order adds up to %s in Odoo.' % (name, item['expect'][name], shown)
+    if others:
+        names = []
+        for line in others[:5]:
+            names.append(line.product_id.display_name or line.name)
+        more = ' and %s more' % (len(others) - 5) if len(others) > 5 else ''
+        message = ('%s is %s, and the order adds up to %s in Odoo, with lines that were not imported: %s%s.' if item['fresh']
+                   else '%s is %s, and the imported lines of the order add up to %s in Odoo. Lines that were added there are left'
+                   ' out of that: %s%s.') % (name, item['expect'][name], shown, ', '.join(names), more)
+    return {'name': 'dragoman.Total', 'message': message}
+
+
+def check_amounts(keys, items):
+    # What does not add up, of each that does not. Lines that people added to an order stay and are left out. In one that was
+    # made just now nobody has added any, and the customer would pay what Odoo put there by itself.
     wrong = []
     asking = []
     for item in items:
@@ -1208,17 +1301,17 @@ def check_amounts(items):
         if item['written'] and (item['expect'] or item['currency']) and 'cancel' not in item['steps']:
             asking.append(item)
     orders = SUDO['sale.order'].browse([item['written'] for item in asking])
+    ours = imported_lines(keys) if asking else {}
     for item, order in zip(asking, orders):
         if item['currency'] and order.currency_id.name != item['currency']:
             wrong.append((item, {'name': 'dragoman.Currency', 'message': 'The order would be in %s, and its amounts are in'
                                  ' %s.' % (order.currency_id.name, item['currency'])}))
             continue
+        others = lines_besides(order, ours.get(item['key'], set())) if item['expect'] else []
         for name in sorted(item['expect']):
-            expected = read_number(item['expect'][name], name)
-            if order.currency_id.compare_amounts(expected, order[name]) != 0:
-                places = order.currency_id.decimal_places
-                wrong.append((item, {'name': 'dragoman.Total', 'message': '%s is %s, and the order adds up to %s in Odoo.'
-                                     % (name, item['expect'][name], ('%.' + str(places) + 'f') % order[name])}))
+            amount = order[name] if item['fresh'] or not others else amount_of(order.order_line - others, name)
+            if order.currency_id.compare_amounts(read_number(item['expect'][name], name), amount) != 0:
+                wrong.append((item, total_error(item, order, name, amount, others)))
                 break
     return wrong
 
@@ -1506,6 +1599,7 @@ def apply_wave(keys, changed, items):
         item['flag'] = None
         outcome, item['failed'] = try_decide(keys[(item['model'], item['key'])], item)
         outcomes[item['key'], item['model']] = outcome
+        item['fresh'] = outcome == 'created'
         if outcome in ('created', 'updated') and item['wanted']:
             writing.append(item)
     if writing:
@@ -1542,8 +1636,10 @@ def apply_wave(keys, changed, items):
     for item in updates:
         failed = try_update(keys, changed, item)
         if failed is not None:
+            # What it adds up to half done is not what is wrong with it.
+            item['written'] = None
             culprits.append((item, failed))
-    blame(culprits + check_amounts(items))
+    blame(culprits + check_quantities(keys, items) + check_amounts(keys, items))
     calls = {}
     stepping = []
     for item in items:
@@ -1579,13 +1675,14 @@ def apply_wave(keys, changed, items):
         for item in stepping:
             if ids[item['key']] in acted and item['out'] == 'unchanged':
                 item['out'] = 'updated'
-        blame(check_amounts(stepping))
+        blame(check_amounts(keys, stepping))
 
 
 def update(keys, changed, item):
     item['removed'] = []
     record = SUDO[item['model']].browse(keys[(item['model'], item['key'])]['res_id'])
     values, made, apart = with_children(keys, item, False)
+    given = values
     before = lists_of(record, item)
     if item['model'] == 'sale.order':
         values, content = only_changes(record, item, values)
@@ -1593,6 +1690,9 @@ def update(keys, changed, item):
             item['written'] = record.id
     if values:
         record.write(values)
+    if item['written'] and 'pricelist_id' in given and not same(record, 'pricelist_id', given['pricelist_id']):
+        # Made anew for another customer.
+        record.write({'pricelist_id': given['pricelist_id']})
     name_children(keys, changed, item, record, made, before)
     write_apart(keys, changed, item, record, apart)
     for pair in item['removed']:
@@ -1664,7 +1764,9 @@ def attempt(items):
         if len(wrong.args) != 2 or str(wrong.args[0]) != 'dragoman.Culprits':
             return describe(wrong)
         for item, error in wrong.args[1]:
-            refuse(item, error)
+            # Of several errors of one item the first: the others may come of it.
+            if not item['at_fault']:
+                refuse(item, error)
             item['at_fault'] = True
         left = []
         for item in items:
@@ -1685,6 +1787,31 @@ def apply_in_parts(items):
     half = len(items) // 2
     apply_in_parts(items[:half])
     apply_in_parts(items[half:])
+
+
+def is_pair(model, key):
+    try:
+        check_key(key)
+        return isinstance(model, str) and model in SUDO
+    except Exception:
+        return False
+
+
+def name_records(items):
+    # Says of what failed which record its key stands for, as it is now that all of it is undone.
+    failed = []
+    for item in items:
+        told = item['answer']
+        if told['outcome'] == 'error' and is_pair(told['model'], told['key']):
+            failed.append((told, (told['model'], told['key'])))
+    if not failed:
+        return
+    keys = {}
+    put_rows(keys, select(sorted(set([one[1] for one in failed])), ''))
+    see_which_are_there(keys)
+    for told, pair in failed:
+        if pair in keys and keys[pair]['there']:
+            told['id'] = keys[pair]['res_id']
 
 
 def import_items(payload):
@@ -1718,6 +1845,7 @@ def import_items(payload):
                               ' none.'})
     if atomic:
         env.cr.execute('RELEASE SAVEPOINT dragoman_atomic')
+    name_records(items)
     return [item['answer'] for item in items]
 
 

@@ -221,6 +221,10 @@ def make(item, names):
     ids[own[0]] = order.id
     for pair, one in zip(own[1:], made):
         ids[pair] = one
+    for line, one in zip(lines, SUDO['sale.order.line'].browse(made)):
+        # Odoo rounds it to its digits without a word.
+        given = line.get('product_uom_qty') or 0.0
+        ordinary('product_uom_qty' not in line or abs(given - one.product_uom_qty) <= 0.000001 * abs(given))
     check_amounts(item, order)
     if steps:
         order.action_confirm()

@@ -203,6 +203,11 @@ void Orm::assign(Table& table, Id id, const Field& field, const Json& value) {
     return;
   }
   Cell cell = to_cell(table.model(), field, value);
+  if (auto* quantity = std::get_if<double>(&cell); quantity != nullptr && field.name == "product_uom_qty" &&
+                                                   table.model().name == "sale.order.line") {
+    // To the digits that an Odoo is installed with, half up as its own float_round does.
+    *quantity = std::round(*quantity * 100 + std::copysign(1e-9, *quantity)) / 100;
+  }
   if (field.cells == Cells::link) {
     if (const auto* target = std::get_if<std::int64_t>(&cell)) {
       const Table* other = database_.find(field.relation);
@@ -438,6 +443,14 @@ void Orm::write(Table& table, const std::vector<Id>& ids, const Json& values) {
     }
   }
   check_records(table, ids, Access::write);
+  if (model.name == "sale.order" && series() >= 17 && values.contains("pricelist_id")) {
+    const Column& state = table.column(model.find("state")->column);
+    for (const Id id : ids) {
+      std::string_view text;
+      if (state.text(table.find(id), text) && text == "sale")
+        throw user_error("You cannot change the pricelist of a confirmed order !");
+    }
+  }
   if (affects_rights(model.name)) ++database_.rights_version;
   for (const Id id : ids) {
     touch(table, id, false);

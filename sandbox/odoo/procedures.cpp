@@ -120,7 +120,10 @@ class Importer {
       }
     }
     Json answers = Json::array();
-    for (const auto& item : items) answers.push_back(item->answer);
+    for (const auto& item : items) {
+      answers.push_back(item->answer);
+      if (item->answer.value("outcome", "") == "error" && there(item->key)) answers.back()["id"] = row_of(item->key).id;
+    }
     return answers;
   }
 
@@ -857,6 +860,34 @@ class Importer {
     return out;
   }
 
+  // Of what was written every line has what was given, or Odoo has rounded it.
+  void check_quantities(const Item& item) {
+    if (std::find(item.steps.begin(), item.steps.end(), "cancel") != item.steps.end()) return;
+    const Table& lines = database_.table("sale.order.line");
+    const Table& products = database_.table("product.product");
+    Orders orders(orm_);
+    for (const Child& child : item.children) {
+      const auto given = child.values.find("product_uom_qty");
+      if (child.key.first != "sale.order.line" || given == child.values.end() || given->is_null() || *given == false)
+        continue;
+      const Id id = row_of(child.key).id;
+      const double wanted = number_of(*given, "product_uom_qty"), kept = orders.real(lines, id, "product_uom_qty");
+      if (std::abs(wanted - kept) <= 1e-6 * std::abs(wanted)) continue;
+      char text[40];
+      std::snprintf(text, sizeof text, "%.10g", kept);
+      const bool newer = orm_.series() >= 19;
+      throw problem(
+          "Quantity",
+          "The line `" + child.key.second + "` (" +
+              orm_.display_name(products, products.find(orders.link(lines, id, "product_id"))) + ") has the quantity " +
+              shown(*given) + ", and Odoo keeps " + text + " " +
+              orders.text(database_.table("uom.uom"),
+                          orders.link(lines, id, newer ? "product_uom_id" : "product_uom"), "name") +
+              " of it: the decimal accuracy of `" + (newer ? "Product Unit" : "Product Unit of Measure") +
+              "` in Odoo is 2 digits.");
+    }
+  }
+
   void check_amounts(const Item& item, Id id) {
     if (!item.content || std::find(item.steps.begin(), item.steps.end(), "cancel") != item.steps.end()) return;
     const Table& own = database_.table("sale.order");
@@ -866,12 +897,44 @@ class Importer {
     if (!item.currency.empty() && currency != item.currency)
       throw problem("Currency",
                     "The order would be in " + currency + ", and its amounts are in " + item.currency + ".");
+    // Lines that people added to it are left out.
+    const Table& lines = database_.table("sale.order.line");
+    const Table& products = database_.table("product.product");
+    std::set<Id> ours;
+    if (const auto known = database_.import_children.find(item.key); known != database_.import_children.end())
+      for (const Key& child : known->second)
+        if (const ImportKey row = row_of(child); row.parent == item.key) ours.insert(row.id);
+    double untaxed = 0, tax = 0;
+    std::string others;
+    int count = 0;
+    for (const Id line : orders.lines(id)) {
+      if (!orders.text(lines, line, "display_type").empty()) continue;
+      if (ours.contains(line)) {
+        untaxed += orders.real(lines, line, "price_subtotal");
+        tax += orders.real(lines, line, "price_tax");
+        continue;
+      }
+      const Id product = orders.link(lines, line, "product_id");
+      if (++count <= 5)
+        others += (count == 1 ? "" : ", ") + (product == 0 ? orders.text(lines, line, "name")
+                                                           : orm_.display_name(products, products.find(product)));
+    }
+    if (count > 5) others += " and " + std::to_string(count - 5) + " more";
+    const bool fresh = item.outcome == "created";
     for (const auto& [name, amount] : item.expect.items()) {
-      const double there = orders.real(own, id, name.c_str());
+      double there = orders.real(own, id, name.c_str());
+      if (!fresh && count > 0)
+        there = (name == "amount_tax" ? 0 : untaxed) + (name == "amount_untaxed" ? 0 : tax);
       if (std::llround(number_of(amount, name) * 100) == std::llround(there * 100)) continue;
       char text[40];
       std::snprintf(text, sizeof text, "%.2f", there);
-      throw problem("Total", name + " is " + shown(amount) + ", and the order adds up to " + text + " in Odoo.");
+      const std::string is = name + " is " + shown(amount) + ", and the ";
+      if (count == 0) throw problem("Total", is + "order adds up to " + text + " in Odoo.");
+      if (fresh)
+        throw problem("Total",
+                      is + "order adds up to " + text + " in Odoo, with lines that were not imported: " + others + ".");
+      throw problem("Total", is + "imported lines of the order add up to " + text +
+                                 " in Odoo. Lines that were added there are left out of that: " + others + ".");
     }
   }
 
@@ -1026,6 +1089,7 @@ class Importer {
     }
     if (item.key.first == "sale.order" && item.content) {
       if (Orders orders(orm_); !fresh && orders.state(row.id) == "sale") orders.adjust(row.id);
+      check_quantities(item);
       check_amounts(item, row.id);
     }
     if (item.version) row.version = item.version;
