@@ -1242,8 +1242,8 @@ def check_quantities(keys, items):
             continue
         unit = line.product_uom_id if 'product_uom_id' in line._fields else line.product_uom
         digits = line._fields['product_uom_qty'].get_digits(SUDO)
-        wrong.append((one[0], {'name': 'dragoman.Quantity', 'message': 'The line `%s` (%s) has the quantity %s, and Odoo keeps %s %s'
-                               ' of it: the decimal accuracy of `%s` in Odoo is %s digits.' % (
+        wrong.append((one[0], {'name': 'dragoman.Quantity', 'message': 'The line `%s` (%s) has the quantity %s, and Odoo keeps'
+                               ' %s %s of it: the decimal accuracy of `%s` in Odoo is %s digits.' % (
                                    one[2], line.product_id.display_name, one[3], plain(line.product_uom_qty), unit.name,
                                    accuracy_of(line._fields['product_uom_qty']), digits[1] if digits else 'no')}))
     return wrong

@@ -6,7 +6,7 @@
 #   {"watch": {"since": WATERMARK or null, "prefixes": [text…], "products": [id…] or null, "deleted": false}}
 #     → {"watermark", "now", "orders": [FACTS…] of orders whose keys begin with a prefix and that changed, by themselves or
 #        by a line, a transfer or a move; with `deleted` also of those that were deleted, "products": [id…] whose stock or
-#        price may have changed, "all": true where any price may have}
+#        price may have changed, "all": true where any may have}
 #   {"orders": [key…]} → {"orders": [FACTS…]}, in that order
 #     FACTS: {"key", "id", "name", "state", "locked", "amount_total", "currency", "lines": [{"id", "key", "product_id",
 #             "ordered", "delivered", "storable"}…], "pickings": [{"id", "name", "state", "kind", "done_at"}…],
@@ -21,7 +21,8 @@
 #
 # A watermark holds two times. All transactions that began before the second had ended when it was told, so that the next
 # call, which begins later, sees what they wrote; the time after that is watched from there. A row is told again and again
-# until no transaction of its time is open any more. The third part tells whether a rule of a price list was deleted.
+# until no transaction of its time is open any more. The third part tells whether a rule of a price list or a part of a
+# kit was deleted, of which nothing else tells.
 
 PROCEDURE = 'market'
 VERSION = 2
@@ -191,8 +192,28 @@ def kits_with(products):
     return found
 
 
+def changed_kits(since):
+    # What is sold as a kit by a bill of materials that changed, or was until then: another type, archived. A line that is
+    # taken out in the bill's form changes the bill; one that is deleted by itself, `rules_of_lists` tells of.
+    if 'mrp.bom.line' not in SUDO:
+        return set()
+    return kits_with(ids_of("SELECT p.id FROM mrp_bom b JOIN product_product p ON p.product_tmpl_id = b.product_tmpl_id AND"
+                            " (b.product_id IS NULL OR b.product_id = p.id) WHERE b.write_date >= %s OR (b.type = 'phantom' AND"
+                            ' EXISTS (SELECT FROM mrp_bom_line l WHERE l.bom_id = b.id AND l.write_date >= %s))', (since, since)))
+
+
+def rules_of_lists():
+    env.cr.execute("SELECT count(*)::text || ':' || coalesce(sum(id), 0)::text FROM product_pricelist_item")
+    out = env.cr.fetchone()[0]
+    if 'mrp.bom.line' in SUDO:
+        env.cr.execute("SELECT '/' || count(*)::text || ':' || (coalesce(sum(b.id), 0) + coalesce(sum(l.id), 0))::text FROM"
+                       " mrp_bom b LEFT JOIN mrp_bom_line l ON l.bom_id = b.id WHERE b.type = 'phantom'")
+        out += env.cr.fetchone()[0]
+    return out
+
+
 def changed_products(since, wanted, rules_then, rules_now):
-    # (ids, whether any price may have changed)
+    # (ids, whether any stock or price may have changed)
     ids = ids_of('SELECT id FROM product_product WHERE write_date >= %s', (since,))
     ids.update(ids_of('SELECT p.id FROM product_template t JOIN product_product p ON p.product_tmpl_id = t.id WHERE'
                       ' t.write_date >= %s', (since,)))
@@ -201,6 +222,10 @@ def changed_products(since, wanted, rules_then, rules_now):
         # move that made it so is.
         ids.update(kits_with(ids_of('SELECT product_id FROM stock_quant WHERE write_date >= %s UNION SELECT product_id FROM'
                                     ' stock_move WHERE write_date >= %s', (since, since))))
+    ids.update(changed_kits(since))
+    if is_stored('product.template.attribute.value', 'price_extra'):
+        ids.update(ids_of('SELECT p.id FROM product_template_attribute_value v JOIN product_product p ON p.product_tmpl_id ='
+                          ' v.product_tmpl_id WHERE v.write_date >= %s', (since,)))
     if 'ir.property' in SUDO:
         # Costs, before 18.
         ids.update(ids_of("SELECT split_part(res_id, ',', 2)::int FROM ir_property WHERE name = 'standard_price' AND"
@@ -238,8 +263,7 @@ def watch(wanted):
                    " FROM pg_stat_activity WHERE datname = current_database() AND (backend_type IS NULL OR backend_type"
                    " = 'client backend')")
     oldest, now = env.cr.fetchone()
-    env.cr.execute("SELECT count(*)::text || ':' || coalesce(sum(id), 0)::text FROM product_pricelist_item")
-    rules = env.cr.fetchone()[0]
+    rules = rules_of_lists()
     prefixes = wanted.get('prefixes') or []
     parts = (wanted.get('since') or '').split('|')
     out = {'now': now, 'orders': [], 'products': [], 'all': False}

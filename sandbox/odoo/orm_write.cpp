@@ -203,8 +203,8 @@ void Orm::assign(Table& table, Id id, const Field& field, const Json& value) {
     return;
   }
   Cell cell = to_cell(table.model(), field, value);
-  if (auto* quantity = std::get_if<double>(&cell); quantity != nullptr && field.name == "product_uom_qty" &&
-                                                   table.model().name == "sale.order.line") {
+  if (auto* quantity = std::get_if<double>(&cell);
+      quantity != nullptr && field.name == "product_uom_qty" && table.model().name == "sale.order.line") {
     // To the digits that an Odoo is installed with, half up as its own float_round does.
     *quantity = std::round(*quantity * 100 + std::copysign(1e-9, *quantity)) / 100;
   }

@@ -876,15 +876,14 @@ class Importer {
       char text[40];
       std::snprintf(text, sizeof text, "%.10g", kept);
       const bool newer = orm_.series() >= 19;
-      throw problem(
-          "Quantity",
-          "The line `" + child.key.second + "` (" +
-              orm_.display_name(products, products.find(orders.link(lines, id, "product_id"))) + ") has the quantity " +
-              shown(*given) + ", and Odoo keeps " + text + " " +
-              orders.text(database_.table("uom.uom"),
-                          orders.link(lines, id, newer ? "product_uom_id" : "product_uom"), "name") +
-              " of it: the decimal accuracy of `" + (newer ? "Product Unit" : "Product Unit of Measure") +
-              "` in Odoo is 2 digits.");
+      throw problem("Quantity",
+                    "The line `" + child.key.second + "` (" +
+                        orm_.display_name(products, products.find(orders.link(lines, id, "product_id"))) +
+                        ") has the quantity " + shown(*given) + ", and Odoo keeps " + text + " " +
+                        orders.text(database_.table("uom.uom"),
+                                    orders.link(lines, id, newer ? "product_uom_id" : "product_uom"), "name") +
+                        " of it: the decimal accuracy of `" + (newer ? "Product Unit" : "Product Unit of Measure") +
+                        "` in Odoo is 2 digits.");
     }
   }
 
@@ -923,8 +922,7 @@ class Importer {
     const bool fresh = item.outcome == "created";
     for (const auto& [name, amount] : item.expect.items()) {
       double there = orders.real(own, id, name.c_str());
-      if (!fresh && count > 0)
-        there = (name == "amount_tax" ? 0 : untaxed) + (name == "amount_untaxed" ? 0 : tax);
+      if (!fresh && count > 0) there = (name == "amount_tax" ? 0 : untaxed) + (name == "amount_untaxed" ? 0 : tax);
       if (std::llround(number_of(amount, name) * 100) == std::llround(there * 100)) continue;
       char text[40];
       std::snprintf(text, sizeof text, "%.2f", there);
