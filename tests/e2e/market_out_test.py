@@ -74,7 +74,7 @@ def what_people_do(env, folder):
         told = shop.test_sync(theirs)
         assert told["would"] == "nothing" and "delivery rule" in told["why"] and told["to"] is None, told
         by_hand = shop.test_sync(plain, "--status", "delivered")
-        assert by_hand["would"] == "send" and by_hand["call"] == "single" and by_hand["to"] == f"{cartona.env['CARTONA_URL']}/order/update-order-status/{plain}", by_hand
+        assert by_hand["would"] == "send" and by_hand["call"] == "single" and by_hand["to"] == f"{cartona.env['CARTONA_URL'].rstrip('/')}/order/update-order-status/{plain}", by_hand
         assert seen.status(plain) == "approved", "a test sends nothing"
         wait_until(lambda: mark(shop, plain)[MARKS[0]] == "synced" and mark(shop, theirs)[MARKS[0]] == "not_synced", PATIENCE,
                    lambda: f"{mark(shop, plain)} {mark(shop, theirs)} {shop.hub.tail()}", every=0.5)
