@@ -47,6 +47,10 @@ def check(item):
         whole(item.get(name))
 
 
+def external_name(item):
+    return item['model'] + '/' + item['key'].replace('%', '%25').replace(' ', '%20')
+
+
 def row_of(item):
     # Of two callers the later one gets a serialization failure, and is run again by Odoo itself.
     env.cr.execute('SELECT res_id, digest, parent_key, refused FROM dragoman_key WHERE model = %s AND key = %s FOR UPDATE',
@@ -59,7 +63,19 @@ def row_of(item):
     res_id, digest, parent, refused = rows[0]
     if digest or parent:
         raise problem('Item', 'The key `%s` is that of an imported record, and stands for nothing else.' % item['key'])
-    return res_id or 0, (refused or '').split()
+    return merged_into(item, res_id) or 0, (refused or '').split()
+
+
+def merged_into(item, res_id):
+    # Whoever has merged the contact in Odoo has said which one it is since: its external id went there (see `import`).
+    if not res_id or SUDO[item['model']].browse(res_id).exists():
+        return res_id
+    env.cr.execute("SELECT res_id FROM ir_model_data WHERE module = '__dragoman__' AND name = %s",
+                   (external_name(item),))
+    for row in env.cr.fetchall():
+        if SUDO[item['model']].browse(row[0]).exists():
+            return row[0]
+    return res_id
 
 
 def others_of(item, res_id):
@@ -89,7 +105,7 @@ def put(item, to, refused):
     # A reference by match that finds a record claims it by such a row (see `import`), so that two never find the same.
     env.cr.execute('UPDATE dragoman_key SET res_id = %s, refused = %s, applied = now() AT TIME ZONE %s'
                    ' WHERE model = %s AND key = %s', (to or None, ' '.join(refused), 'UTC', item['model'], item['key']))
-    name = item['model'] + '/' + item['key'].replace('%', '%25').replace(' ', '%20')
+    name = external_name(item)
     if not to:
         env.cr.execute("DELETE FROM ir_model_data WHERE module = '__dragoman__' AND name = %s", (name,))
         return
@@ -140,7 +156,7 @@ def current(item):
     env.cr.execute('SELECT res_id FROM dragoman_key WHERE model = %s AND key = %s',
                    (str(item.get('model')), str(item.get('key'))))
     for row in env.cr.fetchall():
-        return row[0] or False
+        return merged_into(item, row[0]) or False
     return False
 
 

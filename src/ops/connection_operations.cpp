@@ -8,9 +8,12 @@
 #include "connectors/odoo/provision.h"
 #include "jobs/board.h"
 #include "jobs/schedules.h"
+#include "json/records.h"
+#include "json/scan.h"
 #include "ops/catalog.h"
 #include "ops/shapes.h"
 #include "pipeline/connections.h"
+#include "pipeline/market_orders.h"
 #include "pipeline/market_probe.h"
 #include "pipeline/sync.h"
 #include "store/store.h"
@@ -141,6 +144,39 @@ void refuse_same_account(Services& services, const std::string& name, const std:
     error.code = "same_account";
     throw error;
   }
+}
+
+// Orders of another account would come in a second time by the connection that is made for that one, and nothing more
+// would be heard of those that are here.
+void refuse_other_orders(Services& services, const pipeline::Connection& connection, const std::string& code) {
+  if (code.empty()) return;
+  std::int64_t others = 0;
+  std::string first;
+  services.store.read([&](store::Session& session) {
+    others = 0;
+    session.query(
+        "SELECT o.external_id, v.body FROM market_order o JOIN model m ON m.connection_id = o.connection_id AND m.name "
+        "= "
+        "$2 JOIN snapshot s ON s.model_id = m.id AND s.external_id = o.id JOIN change v ON v.number = s.change_number "
+        "WHERE o.connection_id = $1 ORDER BY o.id",
+        {connection.id, std::string_view(pipeline::kOrderModel)}, [&](const store::Row& row) {
+          if (row.is_null(1)) return;
+          const auto said = dragoman::json::field(row.bytes(1), "supplier_code");
+          if (!said) return;
+          const std::string theirs = said->front() == '"' ? dragoman::json::unquote(*said) : std::string(*said);
+          if (theirs.empty() || theirs == "null" || theirs == code) return;
+          if (++others == 1) first = fmt::format("{} (`{}`)", row.text(0), theirs);
+        });
+  });
+  if (others == 0) return;
+  Error error(
+      Error::Kind::conflict,
+      fmt::format("{} orders of other accounts of the token came in through `{}`, such as {}: by a connection of "
+                  "their own they would come into Odoo a second time. `supplier_code` is said before the first "
+                  "order comes in; this connection stays the one for all of them.",
+                  others, connection.name, first));
+  error.code = "other_account";
+  throw error;
 }
 
 std::vector<Field> removal_fields() {
@@ -319,6 +355,8 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
                 settings.value("supplier_code", "") != before.settings.value("supplier_code", ""))
               refuse_same_account(services, before.name, before.kind, settings,
                                   given.empty() ? services.connections.secret(before) : given);
+            if (settings.value("supplier_code", "") != before.settings.value("supplier_code", ""))
+              refuse_other_orders(services, before, settings.value("supplier_code", ""));
             const auto updated =
                 services.connections.update(before.name, settings, secret_of(input), input.at("same_records"));
             services.sync.refresh(updated.name);
@@ -418,11 +456,12 @@ std::vector<Operation> connection_operations(const pipeline::ConnectorList& conn
   all.push_back({
       .name = "connection remove",
       .summary = "Forgets a connection with everything captured through it",
-      .description = "All records, their history and their place in the change feed are deleted here, and its jobs "
-                     "are cancelled; its schedules are in error until they are given another or removed. Nothing "
-                     "changes at the remote system; of its open orders a marketplace is told nothing any more. There is "
-                     "no way back, except from a backup. `dry_run` shows how much it is, and changes nothing. If it "
-                     "is cut off, the connection stays paused with what is left: remove it again.",
+      .description =
+          "All records, their history and their place in the change feed are deleted here, and its jobs "
+          "are cancelled; its schedules are in error until they are given another or removed. Nothing "
+          "changes at the remote system; of its open orders a marketplace is told nothing any more. There is "
+          "no way back, except from a backup. `dry_run` shows how much it is, and changes nothing. If it "
+          "is cut off, the connection stays paused with what is left: remove it again.",
       .method = "DELETE",
       .path = "/connections/{name}",
       .permission = Role::manager,

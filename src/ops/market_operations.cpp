@@ -283,7 +283,10 @@ std::vector<Operation> product_operations() {
                  {.name = "factor",
                   .doc = "Odoo's units in one of the marketplace's, 0.0001 to 1000000: quantities times it, prices "
                          "divided by it; 1 if it is left out, but for a product that is sold in boxes: then it is "
-                         "what the setting `unit_factor` says"}},
+                         "what the setting `unit_factor` says"},
+                 {.name = "unit_count",
+                  .doc = "with `factor`: of which package that is said, where the product is or was sold in several; "
+                         "the one that the marketplace lists it in, if it is left out"}},
       .output = {.fields = linked},
       .run =
           [](Context& context, const json& input) {
@@ -291,6 +294,15 @@ std::vector<Operation> product_operations() {
             pipeline::MarketProducts::Link link;
             link.product = input.at("product");
             link.odoo_product_id = input.at("odoo_product");
+            const std::string package = input.value("unit_count", "");
+            if (!package.empty()) {
+              link.unit_count = Decimal::parse(package);
+              if (!link.unit_count || *link.unit_count <= Decimal(0) || input.value("factor", "").empty())
+                throw Error(Error::Kind::invalid,
+                            fmt::format("`unit_count` is how many are in the package that `factor` is said of: a "
+                                        "number above 0, and given with `factor`. This is `{}`.",
+                                        package));
+            }
             link.factor = factor_given(context, connection, link.product, input.value("factor", std::string()));
             for (const auto& [id, wrong] : unusable_products(context, connection, {link.odoo_product_id}))
               throw Error(Error::Kind::invalid, wrong);

@@ -141,6 +141,29 @@ TEST_F(MarketOperations, AnAccountIsConnectedToOnce) {
   ask("connection update", {{"name", "shop"}, {"secret", "a token"}});
 }
 
+TEST_F(MarketOperations, OrdersOfAnotherAccountKeepAConnectionFromBecomingOneAccounts) {
+  const std::string body = R"({"hashed_id":"A","supplier_code":"2"})";
+  const std::vector<pipeline::Marketplace::RawOrder> page{{"A", body}};
+  const pipeline::MarketOrders::Owner owner{.connection_id = shop_id_,
+                                            .odoo_connection_id = hub_.connections.get("main").id,
+                                            .connection = "shop",
+                                            .kind = "cartona",
+                                            .odoo = "main",
+                                            .currency = "EGP"};
+  const auto parse = [](std::string_view) {
+    pipeline::MarketOrder order;
+    order.id = order.number = "A";
+    order.status = "pending";
+    order.state = pipeline::MarketState::pending;
+    return order;
+  };
+  hub_.market.store_page(owner, page, parse, hub_.clock.now());
+  EXPECT_NE(refusal("connection update", {{"name", "shop"}, {"supplier_code", "1"}}, Error::Kind::conflict)
+                .find("such as A (`2`)"),
+            std::string::npos);
+  ask("connection update", {{"name", "shop"}, {"supplier_code", "2"}});
+}
+
 TEST_F(MarketOperations, AnOrderThatIsClosedHasNoJobsLeft) {
   order("A", "new");
   ASSERT_EQ(unfinished_jobs(), 1);

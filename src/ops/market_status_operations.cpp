@@ -164,7 +164,8 @@ std::vector<Operation> market_status_operations() {
                       {.name = "word", .doc = "in the marketplace's own word"},
                       {.name = "to", .doc = "the address that it would be sent to"},
                       {.name = "call",
-                       .doc = "`single`, whose answer is about this order, or `many`, which may take others along"},
+                       .doc = "`single`, whose answer is about this order, or `many`, with what else is to be told; an "
+                              "order that is alone goes as `single` then, too"},
                       {.name = "cancellation_reason"},
                       {.name = "code", .doc = "why nothing would be sent, in a word"},
                       {.name = "why", .doc = "by which rule", .required = true},

@@ -45,25 +45,30 @@ struct Kept {
   std::int64_t created = 0, differs = 0;
 };
 
-// By what a product that is linked is sold now, where that is not what its factor was said for.
-void note_package(Session& session, const Marketplaces::Open& open, const MarketProduct& product, std::string counts,
+// In which package a product that is linked is listed now, where that is not the one that its factor is of.
+void note_package(Session& session, const Marketplaces::Open& open, const MarketProduct& product, std::string factors,
                   const Decimal& factor, bool by_person) {
   const Decimal& count = *product.unit_count;
-  const auto settle = [&](const Decimal& now, const std::string& of) {
+  const auto settle = [&](const Decimal& now) {
     session.execute(
-        "UPDATE market_product SET factor = $3, settled_counts = $4 WHERE connection_id = $1 AND external_id "
-        "= $2 AND state = 'linked'",
-        {open.connection.id, std::string_view(product.id), now.str(), std::string_view(of)});
+        "UPDATE market_product SET factor = $3, factors = $4 WHERE connection_id = $1 AND external_id = $2 "
+        "AND state = 'linked'",
+        {open.connection.id, std::string_view(product.id), now.str(), std::string_view(factors)});
   };
-  if (counts.empty()) {
-    // It was linked before anybody knew: a person's word holds for what it was, and a rule's for a piece.
-    counts = by_person || open.settings.factor_of(count) == factor ? count.str() : "1";
-    settle(factor, counts);
+  // It was linked before anybody knew: a person's word is of what it was, and a rule's of a piece.
+  if (factors.empty()) {
+    const bool fits = by_person || open.settings.factor_of(count) == factor;
+    factors = with_factor("", fits ? count : Decimal(1), factor);
+    settle(factor);
   }
-  if (factor_holds(counts, count)) return;
-  const auto said = open.settings.follows(counts, factor) ? open.settings.factor_of(count) : std::nullopt;
+  auto said = factor_for(factors, count);
+  if (said == factor) return;
+  if (!said && open.settings.follows(factors)) {
+    said = open.settings.factor_of(count);
+    factors = with_factor(factors, count, *said);
+  }
   if (said) {
-    settle(*said, count.str());
+    settle(*said);
     log::info("a product is sold in another package by now", {{"connection", open.connection.name},
                                                               {"product", product.id},
                                                               {"unit_count", count.str()},
@@ -78,14 +83,14 @@ Kept keep(Session& session, const Marketplaces::Open& open, std::span<const Mark
   const std::int64_t connection = open.connection.id, now = to_us(session.now()), read = to_us(begun);
   for (const MarketProduct& product : products) {
     bool there = false, linked = false, by_person = false;
-    std::string counts, factor;
+    std::string factors, factor;
     session.first(
-        "SELECT state, how, settled_counts, factor FROM market_product WHERE connection_id = $1 AND external_id = $2",
+        "SELECT state, how, factors, factor FROM market_product WHERE connection_id = $1 AND external_id = $2",
         {connection, std::string_view(product.id)}, [&](const Row& row) {
           there = true;
           linked = row.text(0) == "linked";
           by_person = row.text(1).starts_with(kLinkedBy);
-          counts = row.text(2);
+          factors = row.text(2);
           factor = row.text(3);
         });
     kept.created += !there;
@@ -103,7 +108,7 @@ Kept keep(Session& session, const Marketplaces::Open& open, std::span<const Mark
          std::string_view(unit_count), std::string_view(price), std::string_view(stock), std::string_view(published),
          read, now});
     if (linked && product.unit_count)
-      note_package(session, open, product, counts, Decimal::parse(factor).value_or(1), by_person);
+      note_package(session, open, product, factors, Decimal::parse(factor).value_or(1), by_person);
     // Somebody changed it there, or took it without taking it: what Odoo has is sent again. What was sent while this
     // was read says nothing.
     const bool prices = open.settings.send_prices && !price.empty(),

@@ -179,13 +179,17 @@ std::string factor_unknown(const std::string& product_name, const std::string& p
       unit.empty() ? "box" : unit, unit_count.str(), connection);
 }
 
-std::string factor_outdated(const std::string& product_name, const std::string& product, const Decimal& factor,
-                            const std::string& counts, const Decimal& unit_count, const std::string& connection) {
+std::string factor_missing(const std::string& product_name, const std::string& product, const std::string& factors,
+                           const Decimal& unit_count, const std::string& connection, bool order) {
+  std::string known;
+  for (const auto& [count, factor] : factors_of(factors))
+    known += fmt::format("{}{} for a package of {}", known.empty() ? "" : ", ", factor.str(), count.str());
   return fmt::format(
-      "{0} was sold by {2} when it was said that one is {3} of Odoo's units, and is sold by {4} now: `dragoman market "
-      "link {5} {1} PRODUCT --factor …` says how many of Odoo's units that is, or that it still is {3}.",
-      product_name.empty() ? fmt::format("`{}`", product) : fmt::format("`{}` ({})", product_name, product), product,
-      counts, factor.str(), unit_count.str(), connection);
+      "{} is {} a package of {}, and nobody has said how many of Odoo's units that is (the factor is {}): `dragoman "
+      "market link {} {} PRODUCT --factor …{}` says it.",
+      product_name.empty() ? fmt::format("`{}`", product) : fmt::format("`{}` ({})", product_name, product),
+      order ? "in this order in" : "sold in", unit_count.str(), known, connection, product,
+      order ? fmt::format(" --unit-count {}", unit_count.str()) : std::string());
 }
 
 std::string customer_key(const MarketCustomer& customer) {
@@ -199,8 +203,8 @@ std::string customer_key(const MarketCustomer& customer) {
 }
 
 std::string contact_changes(const MarketCustomer& before, const MarketCustomer& now) {
-  // Of another one Odoo's order gets that customer.
-  if (customer_key(before) != customer_key(now)) return {};
+  // Of another one Odoo's order gets that customer. One without a code is none: its name may have been mended.
+  if (before.code != now.code) return {};
   std::string out;
   const auto compare = [&](const char* what, const std::string& was, const std::string& is) {
     if (is.empty() || is == was) return;
@@ -254,12 +258,15 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
   // What is wrong in an order that is to be cancelled is nobody's trouble any more.
   // One that may be there goes as a whole: made it is cancelled like one that was there, and known for what it is.
   const bool cancels = order.state == MarketState::cancelled && applied.imported;
-  // What differs was looked at by a person, and is left as it is.
-  const bool settled = applied.settled && applied.imported && !applied.anew;
-  if (!cancels && !settled && !order.problems.empty()) {
+  // What is wrong with it, where it does not go in as a state alone; `unsure`: if nothing worse is.
+  std::optional<MarketPlan> wrong, unsure;
+  const auto refuse = [&wrong](std::string code, std::string message) {
+    if (!wrong) wrong = held(std::move(code), std::move(message));
+  };
+  if (!order.problems.empty()) {
     std::string all;
     for (const auto& problem : order.problems) all += (all.empty() ? "" : " ") + problem;
-    return held("order", all);
+    refuse("order", all);
   }
 
   MarketPlan plan;
@@ -272,10 +279,10 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
                  {"is_marketplace_order", true}};
   json content;
   json lines = json::array();
+  bool alone = cancels;
   if (!cancels) {
     const std::string who = customer_key(order.customer);
-    if (who.empty() && !settled)
-      return held("customer", "The order names no customer: there is no code, no phone and no name.");
+    if (who.empty()) refuse("customer", "The order names no customer: there is no code, no phone and no name.");
     plan.customer_key = name.prefix() + "customer/" + who;
     values["partner_id"] = customer_of(order, settings, plan.customer_key);
     values["client_order_ref"] = order.number;
@@ -285,20 +292,19 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
     values["marketplace_installment"] = numeric(order.installment);
     values["marketplace_wallet"] = numeric(order.wallet);
 
-    if (order.lines.empty() && !settled) return held("lines", "The order has no lines.");
+    if (order.lines.empty()) refuse("lines", "The order has no lines.");
     Decimal exact, rounded, supplier, market;
     json bare = json::array();  // the lines without how their products are found
     std::set<std::string> seen;
-    std::optional<MarketPlan> unsure;
     for (const MarketLine& line : order.lines) {
-      if (!seen.insert(line.id).second && !settled)
-        return held("lines", fmt::format("Two lines have the id {}; a line is told from others by it.", line.id));
+      if (!seen.insert(line.id).second)
+        refuse("lines", fmt::format("Two lines have the id {}; a line is told from others by it.", line.id));
       const auto found = links.find(line.product_id);
       const MarketLink link = found == links.end() ? MarketLink() : found->second;
-      if (link.ignored && !settled)
-        return held("product", fmt::format("`{}` ({}) is marked as none of ours: `dragoman market link {} {} "
-                                           "PRODUCT` makes it one.",
-                                           line.name, line.product_id, name.connection, line.product_id));
+      if (link.ignored)
+        refuse("product", fmt::format("`{}` ({}) is marked as none of ours: `dragoman market link {} {} "
+                                      "PRODUCT` makes it one.",
+                                      line.name, line.product_id, name.connection, line.product_id));
       // The first rule that finds one would take it, and its stock and price would go out from then on.
       if (link.candidates.size() > 1 && !unsure)
         unsure = held("import_ambiguous",
@@ -307,15 +313,18 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
                                   line.name, line.product_id, fmt::join(link.candidates, ", "), name.connection,
                                   line.product_id));
       const Decimal count = line.unit_count.value_or(1);
-      const bool holds = link.settled && (!line.unit_count || factor_holds(link.counts, count));
-      const auto said = holds                                                         ? link.factor
-                        : !link.settled || settings.follows(link.counts, link.factor) ? settings.factor_of(count)
-                                                                                      : std::nullopt;
+      std::optional<Decimal> said;
+      if (!link.settled)
+        said = settings.factor_of(count);
+      else if (!line.unit_count || link.factors.empty())
+        said = link.factor;
+      else if (said = factor_for(link.factors, count); !said && settings.follows(link.factors))
+        said = settings.factor_of(count);
       if (!said && !unsure)
-        unsure = held(
-            "factor",
-            link.settled ? factor_outdated(line.name, line.product_id, link.factor, link.counts, count, name.connection)
-                         : factor_unknown(line.name, line.product_id, line.unit, count, name.connection));
+        unsure =
+            held("factor", link.settled
+                               ? factor_missing(line.name, line.product_id, link.factors, count, name.connection, true)
+                               : factor_unknown(line.name, line.product_id, line.unit, count, name.connection));
       const Decimal factor = said.value_or(Decimal(1));
       exact += line.price * line.quantity;
       rounded += (line.price * line.quantity).rounded(2);
@@ -328,21 +337,26 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
                      {"discount", 0}};
       plan.products[key] = line.product_id;
       bare.push_back({line.id, line.product_id, line.quantity.str(), line.price.str()});
-      if (fields["product_id"]["match"].empty() && !settled)
-        return held("product", fmt::format("There is no rule by which `{}` ({}) could be found: link it with `dragoman "
-                                           "market link {} {} PRODUCT`.",
-                                           line.name, line.product_id, name.connection, line.product_id));
+      if (fields["product_id"]["match"].empty())
+        refuse("product", fmt::format("There is no rule by which `{}` ({}) could be found: link it with `dragoman "
+                                      "market link {} {} PRODUCT`.",
+                                      line.name, line.product_id, name.connection, line.product_id));
       if (!settings.product_taxes) fields["tax_id"] = json::array();
       lines.push_back({{"key", line.id}, {"values", std::move(fields)}});
     }
-    if (exact.rounded(2) != order.total.rounded(2) && rounded != order.total.rounded(2) && !settled)
-      return held("total", fmt::format("The lines come to {}, and the marketplace's total is {}.", exact.fixed(2),
-                                       order.total.fixed(2)));
+    if (exact.rounded(2) != order.total.rounded(2) && rounded != order.total.rounded(2))
+      refuse("total", fmt::format("The lines come to {}, and the marketplace's total is {}.", exact.fixed(2),
+                                  order.total.fixed(2)));
     values["marketplace_discount_supplier"] = numeric((supplier + order.rebate).rounded(2));
     values["marketplace_discount_marketplace"] = numeric(market.rounded(2));
     json known = values;
     known["partner_id"] = plan.customer_key;
     plan.body = digest_of(dumped({{"values", known}, {"lines", bare}}));
+    // What is there already just so need not be written again: most of what comes later is a new state alone, and an
+    // order that has been delivered takes no lines any more. Likewise what a person has looked at and left as it is.
+    alone = applied.imported && !applied.anew && (applied.settled || plan.body == applied.body);
+    if (!alone && wrong) return *wrong;
+    if (!alone && unsure) return *unsure;
     // How orders are made, and which product is which of ours, is of those to come: another setting or link changes
     // none that is there.
     if (settings.company > 0) values["company_id"] = settings.company;
@@ -351,16 +365,12 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
       if (settings.pricelist > 0) values["pricelist_id"] = settings.pricelist;
       if (settings.salesperson > 0) values["user_id"] = settings.salesperson;
     }
-    // A new state alone sends no lines, and changes no product.
-    if (unsure && !settled && (!applied.imported || applied.anew || plan.body != applied.body)) return *unsure;
     // Not part of the digest: another table is no reason to write an order anew that may be closed by now. Left out
     // where Odoo has no delivery methods.
     if (json carrier = carrier_of(order, settings, name); !carrier.is_null())
       values["carrier_id?"] = std::move(carrier);
   }
-  // What is there already just so need not be written again: most of what comes later is a new state alone, and an
-  // order that has been delivered takes no lines any more.
-  if (cancels || settled || (applied.imported && !applied.anew && plan.body == applied.body)) {
+  if (alone) {
     if (cancels) plan.body = applied.body;
     content["values"] = json::object();
   } else {

@@ -22,7 +22,7 @@ struct MarketName {
 struct MarketLink {
   std::int64_t odoo_product_id = 0;  ///< 0: nobody has said which one it is, the rules find it
   Decimal factor = 1;                ///< Odoo's units in one of the marketplace's
-  std::string counts;                ///< the `unit_count`s that it was said for, as factor_holds
+  std::string factors;               ///< of which packages that was said, as factor_for; empty: that is not known
   bool ignored = false;              ///< a person said that it is none of ours
   bool settled = false;              ///< linked, by whom or what ever, or ignored: what a rule finds changes nothing
   /// `51 Tea`: products of Odoo that it was found to be when the products were read last, if it is not settled.
@@ -67,9 +67,10 @@ MarketPlan plan_order(const MarketOrder& order, const MarketplaceSettings& setti
 /// Why a product that is sold in boxes waits for a person, and what that person can do.
 std::string factor_unknown(const std::string& product_name, const std::string& product, const std::string& unit,
                            const Decimal& unit_count, const std::string& connection);
-/// That a product that is linked is sold by another number of pieces than its factor was said for.
-std::string factor_outdated(const std::string& product_name, const std::string& product, const Decimal& factor,
-                            const std::string& counts, const Decimal& unit_count, const std::string& connection);
+/// That a product that is linked is sold in a package of which nobody has said what it is in Odoo. `order`: an order
+/// says so, and the list of products need not.
+std::string factor_missing(const std::string& product_name, const std::string& product, const std::string& factors,
+                           const Decimal& unit_count, const std::string& connection, bool order);
 
 /// What a later version of an order says otherwise of its shop, old and new, for a person who goes there; empty:
 /// nothing, or it is another shop. What it does not say any more is no news.

@@ -220,7 +220,7 @@ TEST_F(MarketContent, BoxesWaitUntilSomebodySaysWhatOneIsInOdoo) {
 }
 
 TEST_F(MarketContent, AnotherPackageThanTheFactorWasSaidForWaits) {
-  links_["700"] = {.odoo_product_id = 9, .factor = 12, .counts = "12", .settled = true};
+  links_["700"] = {.odoo_product_id = 9, .factor = 12, .factors = "12:12", .settled = true};
   const auto quantity = [&] { return content()["children"]["order_line"][0]["values"]["product_uom_qty"]; };
   order_.lines[0].unit_count = 12;
   EXPECT_EQ(quantity(), 24);
@@ -228,18 +228,22 @@ TEST_F(MarketContent, AnotherPackageThanTheFactorWasSaidForWaits) {
   EXPECT_EQ(quantity(), 24) << "a line need not say it";
   order_.lines[0].unit_count = 24;
   EXPECT_EQ(plan().code, "factor");
-  EXPECT_NE(plan().message.find("is sold by 24 now: `dragoman market link shop1 700 PRODUCT --factor"),
+  EXPECT_NE(plan().message.find("the factor is 12 for a package of 12): `dragoman market link shop1 700 PRODUCT "
+                                "--factor … --unit-count 24`"),
             std::string::npos)
       << plan().message;
-  links_["700"].counts = "12 24";
-  EXPECT_EQ(quantity(), 24) << "a person has said that it holds for both";
+  links_["700"].factors = "12:12 24:20";
+  EXPECT_EQ(quantity(), 40);
+  order_.lines[0].unit_count = 12;
+  EXPECT_EQ(quantity(), 24) << "each package has its own";
+  order_.lines[0].unit_count = 24;
   // What the setting says of packages follows them.
-  links_["700"].counts = "12";
+  links_["700"].factors = "12:12";
   settings_.unit_factor = MarketplaceSettings::UnitFactor::unit_count;
   EXPECT_EQ(quantity(), 48);
-  links_["700"].factor = 6;
+  links_["700"].factors = "12:6";
   EXPECT_EQ(plan().code, "factor") << "that was a person's word";
-  links_["700"] = {.odoo_product_id = 0, .factor = 1, .counts = "1", .settled = true};
+  links_["700"] = {.odoo_product_id = 0, .factor = 1, .factors = "1:1", .settled = true};
   settings_.unit_factor = MarketplaceSettings::UnitFactor::ask;
   EXPECT_EQ(plan().code, "factor") << "a piece that has become a box";
 }
@@ -353,10 +357,15 @@ TEST_F(MarketContent, WhatAPersonLeavesAsItIsInOdooGoesAsItsStateAloneWhateverIs
   EXPECT_FALSE(content.contains("children"));
   EXPECT_EQ(content["values"], (json{{"marketplace_status", order_.status}}));
   EXPECT_NE(alone.body, applied_.body) << "what the marketplace says counts as dealt with";
+  // It lasts: a later state of the same goes in as well, and so it does of what was marked as none of ours since.
+  applied_ = {.imported = true, .state = MarketState::approved, .body = alone.body};
+  links_["700"].ignored = true;
+  order_.state = MarketState::delivered;
+  EXPECT_EQ(plan().what, What::deliver) << plan().message;
   order_.lines.clear();
-  EXPECT_EQ(plan().what, What::deliver);
-  applied_.settled = false;
   EXPECT_EQ(plan().code, "order");
+  applied_.settled = true;
+  EXPECT_EQ(plan().what, What::deliver);
 }
 
 TEST_F(MarketContent, RoundsAsOdooDoesBeforeTotalsAreCompared) {

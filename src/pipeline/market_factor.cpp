@@ -35,14 +35,30 @@ void check_market_factor(const Decimal& factor) {
   if (!in_range(factor)) refuse(factor.str());
 }
 
-bool factor_holds(std::string_view counts, const Decimal& count) {
-  if (counts.empty()) return true;
-  while (!counts.empty()) {
-    const auto end = std::min(counts.find(' '), counts.size());
-    if (Decimal::parse(counts.substr(0, end)) == count) return true;
-    counts.remove_prefix(std::min(end + 1, counts.size()));
+std::vector<std::pair<Decimal, Decimal>> factors_of(std::string_view factors) {
+  std::vector<std::pair<Decimal, Decimal>> out;
+  while (!factors.empty()) {
+    const auto one = factors.substr(0, std::min(factors.find(' '), factors.size()));
+    if (const auto colon = one.find(':'); colon != std::string_view::npos) {
+      const auto count = Decimal::parse(one.substr(0, colon)), factor = Decimal::parse(one.substr(colon + 1));
+      if (count && factor) out.emplace_back(*count, *factor);
+    }
+    factors.remove_prefix(std::min(one.size() + 1, factors.size()));
   }
-  return false;
+  return out;
+}
+
+std::optional<Decimal> factor_for(std::string_view factors, const Decimal& count) {
+  for (const auto& [of, factor] : factors_of(factors))
+    if (of == count) return factor;
+  return std::nullopt;
+}
+
+std::string with_factor(std::string_view factors, const Decimal& count, const Decimal& factor) {
+  std::string out;
+  for (const auto& [of, said] : factors_of(factors))
+    if (of != count) out += fmt::format("{}:{} ", of.str(), said.str());
+  return out + fmt::format("{}:{}", count.str(), factor.str());
 }
 
 }  // namespace dragoman::pipeline

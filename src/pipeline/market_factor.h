@@ -1,6 +1,10 @@
 #pragma once
 
+#include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/decimal.h"
 
@@ -11,8 +15,11 @@ namespace dragoman::pipeline {
 Decimal market_factor(std::string_view text);
 void check_market_factor(const Decimal& factor);
 
-/// Whether a factor was said for a package of so many. `counts`: those that it was said for, with spaces between;
-/// empty: nobody knows, and it counts as said for any.
-bool factor_holds(std::string_view counts, const Decimal& count);
+/// What was said of a package of so many, in a product's `factors` (`12:12 24:24`); nullopt: nothing.
+std::optional<Decimal> factor_for(std::string_view factors, const Decimal& count);
+/// The same with one more said, or said otherwise.
+std::string with_factor(std::string_view factors, const Decimal& count, const Decimal& factor);
+/// All of them.
+std::vector<std::pair<Decimal, Decimal>> factors_of(std::string_view factors);
 
 }  // namespace dragoman::pipeline

@@ -408,29 +408,12 @@ struct Ending {
   MarketShop shop;
 };
 
-// A line may say that its product is sold in another package than its factor was said for: a person is to see in which,
-// and no figures go out until that is settled.
-void note_package(Session& session, const Ending& ending, const MarketLine& line, const MarketLink& link) {
-  if (!link.settled || !line.unit_count || factor_holds(link.counts, *line.unit_count) ||
-      ending.shop.settings.follows(link.counts, link.factor))
-    return;
-  if (session.execute(
-          "UPDATE market_product SET unit_count = $3, unit = $4 WHERE connection_id = $1 AND external_id = $2 "
-          "AND unit_count <> $3",
-          {ending.row.connection_id, std::string_view(line.product_id), line.unit_count->str(),
-           std::string_view(line.unit)}) == 1)
-    MarketStock::mark_product(session, ending.row.connection_id, line.product_id, "an order says how it is sold");
-}
-
 // Products that were met, so that a person finds them; what is known of them stays.
 void note_products(Session& session, const Ending& ending) {
   const std::int64_t now = to_us(session.now());
   for (const MarketLine& line : ending.lines) {
     // Nearly always known: an order then costs no statement here.
-    if (ending.links && ending.links->contains(line.product_id)) {
-      note_package(session, ending, line, ending.links->at(line.product_id));
-      continue;
-    }
+    if (ending.links && ending.links->contains(line.product_id)) continue;
     session.execute(
         "INSERT INTO market_product (connection_id, external_id, internal_code, base_id, name, unit, unit_count, "
         "state, "
@@ -512,6 +495,9 @@ void end_held(Session& session, const Ending& ending, Error why, std::int64_t jo
         "{} What of it is right is settled in Odoo by hand; `dragoman market settle {} {}` then leaves the order as it "
         "is there.",
         sentence(why.message), ending.row.connection, ending.row.external_id);
+  // Whether the product is listed in that package by now decides what goes out of it: the list says.
+  if (why.code == "factor" && ending.row.hold_code != why.code)
+    MarketCatalogJobs::enqueue(session, ending.row.connection_id, "an order has another package");
   MarketOrders::hold(session, ending.row, why, ending.hold_retry, job_id);
   note_products(session, ending);
   note_customer(session, ending, nullptr, job_id);
@@ -577,6 +563,8 @@ void end_imported(Session& session, const Ending& ending, const Delivered& deliv
       {row.id, cancelled ? std::string_view("cancelled") : std::string_view("imported"), row.revision, row.version,
        applied, Bytes{digest}, Decimal::parse(delivered.id).value_or(Decimal()).floor(), now, flag, message},
       [&](const store::Row& found) { closed = !found.is_null(0); });
+  if (!row.imported && delivered.what != Delivered::What::created)
+    session.execute("UPDATE market_order SET met = 1 WHERE id = $1", {row.id});
   note_products(session, ending);
   note_customer(session, ending, &delivered, job_id);
   for (const auto& [key, link] : delivered.links) {
@@ -589,12 +577,13 @@ void end_imported(Session& session, const Ending& ending, const Delivered& deliv
     for (const MarketLine& line : ending.lines)
       if (line.product_id == product->second && line.unit_count) {
         factor = ending.shop.settings.factor_of(*line.unit_count).value_or(factor);
-        count = line.unit_count->str();
+        count = with_factor("", *line.unit_count, factor);
       }
     // What a person has said about it stays.
     session.execute(
         "UPDATE market_product SET odoo_product_id = $3, how = $4, state = 'linked', changed_us = $5, factor = $6, "
-        "settled_counts = CASE WHEN $7 <> '' THEN $7 ELSE unit_count END WHERE connection_id = $1 AND external_id = $2 "
+        "factors = CASE WHEN $7 <> '' THEN $7 WHEN unit_count <> '' THEN unit_count || ':' || $6 ELSE '' END WHERE "
+        "connection_id = $1 AND external_id = $2 "
         "AND state = 'proposed'",
         {row.connection_id, product->second, Decimal::parse(link.id).value_or(Decimal()).floor(), link.how, now,
          factor.str(), std::string_view(count)});
@@ -767,7 +756,8 @@ std::vector<Outcome> MarketJobs::Import::run(std::span<const Job> jobs, std::sto
       ending->plan = plan_order(order, open->settings, open->name(), *ending->links, applied);
       // What is in Odoo keeps the customer it has, whom a person may have changed there: unless the marketplace says
       // that it is another shop's now, and no person has said since who that is.
-      const bool same_shop = row.applied_customer == row.customer_key;
+      // One without a code has only mended its name.
+      const bool same_shop = row.applied_customer == row.customer_key || order.customer.code.empty();
       const bool relinked = ending->customer && row.imported && to_us(*row.imported) < ending->customer->relinked_us;
       if (row.odoo_id > 0 && !applied.anew && (same_shop || relinked) && ending->plan.what == MarketPlan::What::deliver)
         ending->plan.content = MarketCustomers::without_customer(ending->plan.content);

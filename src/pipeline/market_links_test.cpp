@@ -218,7 +218,7 @@ TEST_P(MarketLinks, WhatIsSoldInAnotherPackageWaitsForItsFactor) {
   work();
   EXPECT_EQ(shop_->offers.at("700").stock, "4") << "nothing goes out by the old factor";
   EXPECT_EQ(errors(), "700|factor");
-  EXPECT_NE(rows("SELECT send_error FROM market_product", 1).find("is sold by 24 now"), std::string::npos);
+  EXPECT_NE(rows("SELECT send_error FROM market_product", 1).find("is sold in a package of 24"), std::string::npos);
   shop_->change("A", [](auto& order) { order.lines[0].count = "24"; });
   pull();
   EXPECT_EQ(order("A").hold_code, "factor");
@@ -230,18 +230,31 @@ TEST_P(MarketLinks, WhatIsSoldInAnotherPackageWaitsForItsFactor) {
   EXPECT_EQ(shop_->offers.at("700").price, "48");
   EXPECT_EQ(there("A").lines.begin()->second.quantity.str(), "48");
 
-  // An order may know of it first; and a person may say that a factor holds for both.
-  shop_->change("B", [](auto& order) { order.lines[0].count = "6"; });
+  // An order in the package from before goes by what was said of that one, and changes nothing of what goes out.
+  shop_->change("B", [](auto& order) { order.lines[0].count = "12"; });
   pull();
-  EXPECT_EQ(order("B").hold_code, "factor");
-  EXPECT_EQ(errors(), "700|factor");
-  link("24");
-  orders_->retry("shop", "factor", 0, "test");
-  work();
+  EXPECT_EQ(there("B").lines.begin()->second.quantity.str(), "24");
+  // One that nobody has spoken of is said beside the others.
+  shop_->change("C", [](auto& order) { order.lines[0].count = "6"; });
+  pull();
+  EXPECT_EQ(order("C").hold_code, "factor");
+  EXPECT_NE(order("C").hold_message.find("--unit-count 6"), std::string::npos);
   EXPECT_EQ(errors(), "");
-  EXPECT_EQ(order("B").state, "imported");
+  products_->link(shop_id_, {.product = "700", .odoo_product_id = 51, .factor = 6, .unit_count = Decimal(6)}, "anna");
+  orders_->retry("shop", "factor", 0, "test");
+  read_catalog();
+  look();
+  work();
+  EXPECT_EQ(there("C").lines.begin()->second.quantity.str(), "12");
+  EXPECT_EQ(errors(), "");
+  EXPECT_EQ(shop_->offers.at("700").stock, "4");
+  EXPECT_EQ(shop_->offers.at("700").price, "48");
+  EXPECT_EQ(products_->get(shop_id_, "700").factor, "24");
+  // Listed in the first one again, it is known what that is.
+  shop_->offers["700"].count = "12";
   read_catalog();
   work();
+  EXPECT_EQ(shop_->offers.at("700").price, "24");
   EXPECT_EQ(errors(), "");
 }
 

@@ -427,13 +427,13 @@ std::map<std::string, MarketLink> MarketOrders::links(std::int64_t connection_id
   store_.read([&](Session& session) {
     out.clear();
     session.query(
-        "SELECT external_id, odoo_product_id, factor, state, how, proposals, settled_counts FROM market_product WHERE "
+        "SELECT external_id, odoo_product_id, factor, state, how, proposals, factors FROM market_product WHERE "
         "connection_id = $1 AND external_id" +
             in_texts(session, 2),
         {connection_id, wanted}, [&](const Row& row) {
           MarketLink link;
           link.factor = Decimal::parse(row.text(2)).value_or(Decimal(1));
-          link.counts = row.text(6);
+          link.factors = row.text(6);
           link.ignored = row.text(3) == "ignored";
           link.settled = row.text(3) != "proposed";
           // What a rule found it finds again, or something better by now.
@@ -753,10 +753,12 @@ void MarketOrders::raise_flag(Session& session, std::int64_t id, const std::stri
   tell(session, id, "flagged", message);
   MarketOrderRow row;
   session.first(kColumns + "WHERE o.id = $1", {id}, [&](const Row& found) { row = row_of(found); });
-  // What else a person is to see to comes first.
-  if (!row.flag.empty()) return;
+  // What else a person is to see to stays, and what is to be seen of the shop gives way.
+  const bool beside = !row.flag.empty() && row.flag != flag && row.flag != kContactChanged;
   session.execute("UPDATE market_order SET flag = $2, flag_message = $3 WHERE id = $1",
-                  {id, std::string_view(flag), std::string_view(message)});
+                  {id, beside ? row.flag : flag,
+                   beside ? row.flag_message + " " + message
+                          : (row.flag == kContactChanged ? message + " " + row.flag_message : message)});
   tell_of_flag(session, row, flag, message);
 }
 

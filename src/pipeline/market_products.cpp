@@ -28,7 +28,8 @@ constexpr std::string_view kColumns =
     "p.unit_count, p.factor, p.odoo_product_id, p.how, p.state, p.changed_us, p.odoo_name, p.price_now, p.stock_now, "
     "p.published, p.read_us, p.price_sent, p.stock_sent, p.flags, p.flags_sent, p.proposals, p.sent_us, "
     "p.dirty_since_us, p.price_noticed_us, p.price_accepted_us, p.stock_noticed_us, p.stock_accepted_us, "
-    "p.send_error_code, p.send_error, p.send_note, p.send_error_us FROM market_product p LEFT JOIN connection c ON "
+    "p.send_error_code, p.send_error, p.send_note, p.send_error_us, p.factors FROM market_product p LEFT JOIN "
+    "connection c ON "
     "c.id "
     "= p.connection_id ";
 
@@ -73,26 +74,34 @@ MarketProductRow row_of(const Row& row) {
   out.error = row.text(31);
   out.note = row.text(32);
   out.error_since = row.maybe_time(33);
+  out.factors = row.text(34);
   return out;
 }
 
 // In the caller's transaction, checked.
 void link_row(Session& session, std::int64_t connection_id, const MarketProducts::Link& link, const std::string& who) {
-  const std::string how = std::string(kLinkedBy) + who, factor = link.factor.str();
+  const std::string how = std::string(kLinkedBy) + who;
+  std::string factors, listed, factor = link.factor.str();
+  session.first(
+      "SELECT unit_count, CASE WHEN state = 'linked' AND odoo_product_id = $3 THEN factors ELSE '' END, factor FROM "
+      "market_product WHERE connection_id = $1 AND external_id = $2",
+      {connection_id, std::string_view(link.product), link.odoo_product_id}, [&](const Row& row) {
+        listed = row.text(0);
+        factors = row.text(1);
+        // Said of another package than the one that it is listed in, it is that package's alone.
+        if (link.unit_count && !listed.empty() && Decimal::parse(listed) != link.unit_count && !factors.empty())
+          factor = row.text(2);
+      });
+  const auto count = link.unit_count ? link.unit_count : Decimal::parse(listed);
+  factors = count ? with_factor(factors, *count, link.factor) : std::string();
   // What the marketplace has is of another product, or in other units, from now on.
   session.execute(
       "INSERT INTO market_product (connection_id, external_id, odoo_product_id, factor, how, state, seen_us, "
-      "changed_us) VALUES ($1, $2, $3, $4, $5, 'linked', $6, $6) ON CONFLICT (connection_id, external_id) DO UPDATE "
-      "SET odoo_product_id = EXCLUDED.odoo_product_id, factor = EXCLUDED.factor, how = EXCLUDED.how, state = 'linked', "
-      "odoo_name = '', changed_us = EXCLUDED.changed_us, "
-      // Said once more of another package, it holds for both.
-      "settled_counts = CASE WHEN market_product.state = 'linked' AND market_product.factor = EXCLUDED.factor AND "
-      "market_product.odoo_product_id = EXCLUDED.odoo_product_id AND market_product.settled_counts <> '' AND "
-      "market_product.unit_count <> '' THEN CASE WHEN ' ' || market_product.settled_counts || ' ' LIKE '% ' || "
-      "market_product.unit_count || ' %' THEN market_product.settled_counts ELSE market_product.settled_counts || ' ' "
-      "|| market_product.unit_count END ELSE market_product.unit_count END",
+      "changed_us, factors) VALUES ($1, $2, $3, $4, $5, 'linked', $6, $6, $7) ON CONFLICT (connection_id, external_id) "
+      "DO UPDATE SET odoo_product_id = EXCLUDED.odoo_product_id, factor = EXCLUDED.factor, how = EXCLUDED.how, state = "
+      "'linked', odoo_name = '', changed_us = EXCLUDED.changed_us, factors = EXCLUDED.factors",
       {connection_id, std::string_view(link.product), link.odoo_product_id, std::string_view(factor),
-       std::string_view(how), to_us(session.now())});
+       std::string_view(how), to_us(session.now()), std::string_view(factors)});
   MarketStock::mark_product(session, connection_id, link.product, "linked");
 }
 
@@ -100,7 +109,7 @@ void unlink_row(Session& session, std::int64_t connection_id, const std::string&
                 const std::string& who) {
   const std::string how = ignored ? std::string(kLinkedBy) + who : std::string();
   session.execute(
-      "UPDATE market_product SET odoo_product_id = 0, factor = '1', settled_counts = '', how = $3, state = $4, "
+      "UPDATE market_product SET odoo_product_id = 0, factor = '1', factors = '', how = $3, state = $4, "
       "changed_us = "
       "$5, odoo_name = '', "
       "send_error_code = '', send_error = '', send_error_us = NULL, send_note = '' WHERE connection_id = $1 AND "
@@ -445,7 +454,10 @@ MarketProducts::Imported MarketProducts::import_csv(std::int64_t connection_id, 
       change.ignore = state == "ignored" && before.state != "ignored";
       change.relink = state != "ignored" && change.link.odoo_product_id > 0 &&
                       (before.state != "linked" || before.odoo_product_id != change.link.odoo_product_id ||
-                       before.factor != change.link.factor.str());
+                       before.factor != change.link.factor.str() ||
+                       // Said once more, now that it is sold in another package.
+                       (!factor.empty() && !before.factors.empty() && Decimal::parse(before.unit_count) &&
+                        !factor_for(before.factors, *Decimal::parse(before.unit_count))));
       if (change.relink) check_link(change.link);
       if (state == "linked" && change.link.odoo_product_id < 1)
         throw Error(Error::Kind::invalid, "it is said to be linked, and `odoo_product` is empty.");

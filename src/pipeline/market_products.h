@@ -22,6 +22,7 @@ namespace dragoman::pipeline {
 struct MarketProductRow {
   std::int64_t id = 0, connection_id = 0;
   std::string connection, external_id, internal_code, base_id, name, unit, unit_count, factor;
+  std::string factors;               ///< what was said of which package, as factor_for
   std::int64_t odoo_product_id = 0;  ///< 0: none yet
   std::string how, state;
   Time changed{};
@@ -63,6 +64,8 @@ class MarketProducts {
     std::string product;               ///< the marketplace's id
     std::int64_t odoo_product_id = 0;  ///< of the variant
     Decimal factor = 1;                ///< Odoo's units in one of the marketplace's
+    /// Of which package that is said; nullopt: of the one that the marketplace lists it in.
+    std::optional<Decimal> unit_count{};
   };
   /// What a person says; it goes before every rule. Before the marketplace's products were read for the first time,
   /// the product need not have been seen yet. Whoever calls has asked Odoo for the variant. Throws invalid if the

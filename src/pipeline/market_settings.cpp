@@ -1,4 +1,5 @@
 #include "pipeline/market_settings.h"
+#include "pipeline/market_factor.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -158,10 +159,12 @@ std::optional<Decimal> MarketplaceSettings::factor_of(const Decimal& unit_count)
   return std::nullopt;
 }
 
-bool MarketplaceSettings::follows(const std::string& counts, const Decimal& factor) const {
+bool MarketplaceSettings::follows(const std::string& factors) const {
   if (unit_factor == UnitFactor::ask) return false;
-  const auto count = Decimal::parse(counts);
-  return count && factor_of(*count) == factor;
+  const auto all = factors_of(factors);
+  for (const auto& [count, factor] : all)
+    if (factor_of(count) != factor) return false;
+  return !all.empty();
 }
 
 std::vector<Connector::Setting> marketplace_settings() {

@@ -43,9 +43,9 @@ struct MarketplaceSettings {
 
   /// How many of Odoo's units are in one of the marketplace's where no person has said it; nullopt: one has to.
   std::optional<Decimal> factor_of(const Decimal& unit_count) const;
-  /// A factor that is what `unit_factor` says of the package that it was said for (`counts`, as factor_holds): that of
-  /// another package follows it.
-  bool follows(const std::string& counts, const Decimal& factor) const;
+  /// Whether all that was said of a product's packages (`factors`, as factor_for) is what `unit_factor` says of them:
+  /// then that of another package follows it.
+  bool follows(const std::string& factors) const;
 
   /// Throws invalid, naming what is wrong.
   static MarketplaceSettings parse(const nlohmann::json& settings);

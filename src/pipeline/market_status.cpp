@@ -22,7 +22,7 @@ constexpr std::string_view kColumns =
     "market_state, delivered_by, state, applied_state, needs_otp, otp_sealed, otp_number, odoo_facts, derived_status, "
     "accepted_status, accepted_us, "
     "read_us, sync_status, sync_code, sync_message, status_tries, marked, synced_us, total, "
-    "accepted_word FROM market_order ";
+    "accepted_word, met FROM market_order ";
 
 StatusRow row_of(const Row& row) {
   StatusRow out;
@@ -46,6 +46,7 @@ StatusRow row_of(const Row& row) {
   out.synced = row.maybe_time(at++);
   out.total = row.text(at++);
   out.accepted_word = row.text(at++);
+  out.met = row.int64(at++) != 0;
   return out;
 }
 
@@ -143,7 +144,7 @@ StatusCase StatusRow::to_decide() const {
   out.imported = odoo_id > 0;
   out.current = applied_revision >= revision && state != "held";
   out.standing = standing_of(facts);
-  out.cancelled_for_it = applied_state == name(MarketState::cancelled) || applied_state == kCancelling;
+  out.cancelled_for_it = applied_state == name(MarketState::cancelled) || applied_state == kCancelling || met;
   out.says = pipeline::market_state(market_state).value_or(MarketState::unknown);
   out.status = status;
   // What it said in a pull that began after it was told is newer than what it took.
@@ -216,11 +217,13 @@ void MarketStatus::note(Session& session, std::span<const MarketShop> shops, std
         // The cancellation that comes next is somebody's own, and what waited for this goes on.
         "applied_state = CASE WHEN $9 = 1 AND applied_state IN ('cancelled', 'cancelling') THEN '' ELSE applied_state "
         "END, hold_next_us = CASE WHEN $9 = 1 AND state = 'held' AND hold_code = 'reopened' THEN $7 ELSE hold_next_us "
-        "END WHERE id = $1",
+        "END, met = CASE WHEN $10 = 1 THEN 0 ELSE met END WHERE id = $1",
         {one.row.id, facts.name, facts.there == OrderFacts::There::yes ? facts.state : std::string(kDeletedInOdoo),
          facts.total, one.json, derived ? name(*derived) : std::string_view(), to_us(session.now()),
          // Also where the answer of the import that made it was lost.
-         facts.there == OrderFacts::There::yes ? facts.id : std::int64_t{0}, std::int64_t{one.taken_back}});
+         facts.there == OrderFacts::There::yes ? facts.id : std::int64_t{0}, std::int64_t{one.taken_back},
+         // From here on it is seen who does what to it.
+         std::int64_t{facts.there == OrderFacts::There::yes && standing_of(one.json) != "cancel"}});
     if (facts.there == OrderFacts::There::yes && one.row.odoo_id == 0) say_closed(session, one.row.id);
     if (derived == MarketState::delivered && one.row.derived != name(*derived))
       say_total(session, one.row, facts.total);
@@ -250,8 +253,12 @@ void MarketStatus::note(Session& session, std::span<const MarketShop> shops, std
 }
 
 void MarketStatus::imported(Session& session, const MarketShop& shop, std::int64_t order_id) {
-  const auto row = find(session, order_id);
+  auto row = find(session, order_id);
   if (!row || row->facts.empty()) return;
+  if (row->met && standing_of(row->facts) != "cancel") {
+    session.execute("UPDATE market_order SET met = 0 WHERE id = $1", {order_id});
+    row->met = false;
+  }
   const auto decision = decide_status(row->to_decide(), shop.settings.status, {}, *shop.marketplace);
   if (decision.what == StatusDecision::What::send)
     enqueue(session, row->connection_id, row->id, {}, "its import ended");

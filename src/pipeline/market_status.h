@@ -36,6 +36,7 @@ struct StatusRow {
   std::optional<Time> synced;  ///< when the marketplace answered last
   std::string total;           ///< the marketplace's
   std::string accepted_word;   ///< `accepted` in its own word
+  bool met = false;            ///< it was in Odoo before it came in first: who cancelled it there is not known
 
   StatusCase to_decide() const;
   /// What it took later than it was read last, in its own word; empty: nothing.

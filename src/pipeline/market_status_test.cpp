@@ -959,6 +959,50 @@ TEST_P(MarketTold, WhatOdooDidNotCancelSinceItWasDeliveredGoesOnWhenItIsReopened
   EXPECT_EQ(told(), "A delivered");
 }
 
+TEST_P(MarketTold, ACancellationThatNobodyHereKnowsTheAuthorOfIsNotTold) {
+  add_shop();
+  place("A", "approved");
+  in_odoo("A", cancel);
+  shop_->told.clear();
+  // As after the connection was removed and added again under its name, with the marketplace open once more.
+  store_->write([](store::Session& session) {
+    session.execute(
+        "UPDATE market_order SET odoo_id = 0, odoo_facts = '', applied_state = '', applied_body = NULL, imported_us = "
+        "NULL, accepted_status = '', accepted_us = NULL, accepted_word = '', sync_status = 'not_synced', "
+        "derived_status "
+        "= ''");
+  });
+  shop_->all["A"].status = "approved";
+  place("A", "approved", [](auto& order) { order.phone = "0100"; });
+  look();
+  work();
+  ASSERT_EQ(order("A").hold_code, "import_closed");
+  orders_->settle(order("A"), "anna", "it stays as it is");
+  work();
+  look();
+  work();
+  EXPECT_EQ(order("A").state, "imported");
+  EXPECT_EQ(told(), "");
+  EXPECT_EQ(order("A").sync_code, "reopened");
+  // A person who takes it back and cancels it again says so.
+  in_odoo("A", confirm);
+  in_odoo("A", cancel);
+  EXPECT_EQ(told(), "A cancelled");
+}
+
+TEST_P(MarketTold, WhatElseIsFlaggedDoesNotHideAnotherTotal) {
+  add_shop();
+  place("A", "approved");
+  place("A", "approved", [](auto& order) { order.phone = "0100"; });
+  ASSERT_EQ(order("A").flag, "contact_changed");
+  in_odoo("A", [](auto& order) {
+    order.lines.begin()->second.quantity = 1;
+    deliver(order);
+  });
+  EXPECT_EQ(order("A").flag, "total_differs");
+  EXPECT_NE(order("A").flag_message.find("0100"), std::string::npos) << "and what was said before is kept";
+}
+
 TEST_P(MarketTold, WhatItTookIsShownWhereItNeverListsItAgain) {
   add_shop();
   place("A", "approved");

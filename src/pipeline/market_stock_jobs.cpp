@@ -48,7 +48,7 @@ json object_of(std::string_view text) {
 struct Due {
   std::int64_t id = 0, odoo_product_id = 0, dirty = 0;
   std::int64_t since = 0;
-  std::string external_id, factor, price_sent, stock_sent, error_code, name, unit_count, counts;
+  std::string external_id, factor, price_sent, stock_sent, error_code, name, unit_count, factors;
   json flags, flags_sent;
   bool linked = false, in_doubt = false;
 
@@ -70,7 +70,7 @@ std::vector<Due> read_due(Session& session, std::int64_t connection_id, int limi
   std::vector<Due> out;
   session.query(
       "SELECT id, external_id, odoo_product_id, factor, price_sent, stock_sent, flags, flags_sent, dirty_us, "
-      "COALESCE(dirty_since_us, dirty_us), state, in_doubt, send_error_code, name, unit_count, settled_counts FROM "
+      "COALESCE(dirty_since_us, dirty_us), state, in_doubt, send_error_code, name, unit_count, factors FROM "
       "market_product WHERE connection_id = $1 AND dirty_us IS NOT NULL ORDER BY dirty_us, id LIMIT $2",
       {connection_id, std::int64_t{limit}}, [&](const Row& row) {
         Due due;
@@ -89,7 +89,7 @@ std::vector<Due> read_due(Session& session, std::int64_t connection_id, int limi
         due.error_code = row.text(12);
         due.name = row.text(13);
         due.unit_count = row.text(14);
-        due.counts = row.text(15);
+        due.factors = row.text(15);
         out.push_back(std::move(due));
       });
   return out;
@@ -405,11 +405,15 @@ Outcome MarketStockJobs::run(const Job& job, std::stop_token stop) {
     if (!due.linked) continue;
     const auto count = Decimal::parse(due.unit_count);
     // Figures of another package would be wrong by as much as that: none go out until a person has said the factor.
-    if (count && !factor_holds(due.counts, *count)) {
-      due.figures.code = "factor";
-      due.figures.message = factor_outdated(due.name, due.external_id, Decimal::parse(due.factor).value_or(1),
-                                            due.counts, *count, open.connection.name);
-      continue;
+    if (count && !due.factors.empty()) {
+      const auto said = factor_for(due.factors, *count);
+      if (!said) {
+        due.figures.code = "factor";
+        due.figures.message =
+            factor_missing(due.name, due.external_id, due.factors, *count, open.connection.name, false);
+        continue;
+      }
+      due.factor = said->str();
     }
     linked.push_back(&due);
   }

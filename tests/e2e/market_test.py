@@ -377,9 +377,8 @@ def lost_answers_and_deaths(env, folder):
 def accounts_of_one_token(env, folder):
     """Two accounts of one token, which lists the orders and products of both: each connection takes and tells its own."""
     with Cartona(folder, "--supplier-codes", "2") as cartona:
-        shop = Shop(env, folder, cartona)
+        shop = Shop(env, folder, cartona, supplier_code="1")
         try:
-            shop.hub.ask("connection", "update", shop.name, "--supplier-code", "1")
             names = {"1": shop.name, "2": shop.connect(shop.name + "-2", folder / "token", "--supplier-code", "2")}
             code = shop.tag + "-both"
             shop.stock(shop.make_product(code, stored=True), 7)
