@@ -379,6 +379,8 @@ def accounts_of_one_token(env, folder):
     with Cartona(folder, "--supplier-codes", "2") as cartona:
         shop = Shop(env, folder, cartona, supplier_code="1")
         try:
+            at = shop.account.index("--supplier-code")
+            del shop.account[at:at + 2]
             names = {"1": shop.name, "2": shop.connect(shop.name + "-2", folder / "token", "--supplier-code", "2")}
             code = shop.tag + "-both"
             shop.stock(shop.make_product(code, stored=True), 7)
