@@ -495,8 +495,14 @@ void end_held(Session& session, const Ending& ending, Error why, std::int64_t jo
         "{} What of it is right is settled in Odoo by hand; `dragoman market settle {} {}` then leaves the order as it "
         "is there.",
         sentence(why.message), ending.row.connection, ending.row.external_id);
-  // Whether the product is listed in that package by now decides what goes out of it: the list says.
-  if (why.code == "factor" && ending.row.hold_code != why.code)
+  // Whether a product that is linked is listed in that package by now decides what goes out of it: the list says.
+  const auto other_package = [&](const MarketLine& line) {
+    const auto link = ending.links->find(line.product_id);
+    return link != ending.links->end() && link->second.settled && line.unit_count && !link->second.factors.empty() &&
+           !factor_for(link->second.factors, *line.unit_count);
+  };
+  if (why.code == "factor" && ending.row.hold_code != why.code &&
+      std::any_of(ending.lines.begin(), ending.lines.end(), other_package))
     MarketCatalogJobs::enqueue(session, ending.row.connection_id, "an order has another package");
   MarketOrders::hold(session, ending.row, why, ending.hold_retry, job_id);
   note_products(session, ending);
